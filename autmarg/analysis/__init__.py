@@ -1,0 +1,1 @@
+"""Facts about a program: degrees, affine forms, Gaussian families. Edits nothing."""

@@ -1,0 +1,158 @@
+"""Which latents may be integrated out, and why the others may not.
+
+The largest set U of latents such that, given everything else, U and its children are jointly
+Gaussian: each member is Gaussian, each child is Gaussian or a known bijection of one, means are
+jointly affine in U, scales are free of U, nothing else reads a member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autmarg.analysis.degrees import Degree, degrees
+from autmarg.analysis.sites import GaussianSite, Normalised
+from autmarg.errors import Place, Refusal
+from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
+from autmarg.ir.tape import Equation
+
+_NONE = Degree()
+
+
+@dataclass(frozen=True, eq=False)
+class Admissible:
+    """Latents that may each be integrated out, clashes between them, and refusals of the rest.
+
+    Attributes:
+        candidates: admissible latents in program order.
+        clashes: pairs that are multiplied together: at most one of the two may go.
+        refusals: latent → the first precondition that fails.
+    """
+
+    candidates: tuple[Sample, ...]
+    clashes: dict[frozenset[str], Refusal]
+    refusals: dict[str, Refusal]
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A normalised program with the degree of every value."""
+
+    normalised: Normalised
+    degrees: dict[int, Degree]
+
+    def degree(self, number: int) -> Degree:
+        return self.degrees.get(number, _NONE)
+
+
+def facts_of(normalised: Normalised) -> Facts:
+    """Degrees of all values in all latents."""
+    program = normalised.program
+    return Facts(normalised, degrees(program.tape, [n.name for n in program.latents]))
+
+
+def admissible(facts: Facts) -> Admissible:
+    """Judge every latent of the program."""
+    program = facts.normalised.program
+    refusals: dict[str, Refusal] = {}
+    candidates = []
+    for latent in program.latents:
+        refusal = next(_objections(facts, latent), None)
+        if refusal is None:
+            candidates.append(latent)
+        else:
+            refusals[latent.name] = refusal
+    names = {c.name for c in candidates}
+    clashes: dict[frozenset[str], Refusal] = {}
+    for site in facts.normalised.gaussian.values():
+        for pair, equation in facts.degree(site.loc).clashes.items():
+            if pair <= names and pair not in clashes:
+                clashes[pair] = _clash(pair, site.name, equation)
+    return Admissible(tuple(candidates), clashes, refusals)
+
+
+def _clash(pair: frozenset[str], child: str, equation: Equation) -> Refusal:
+    a, b = sorted(pair)
+    return Refusal(
+        f"{a}, {b}",
+        "product of latents",
+        f"'{a}' and '{b}' are multiplied in the mean of '{child}', so only one of them can be "
+        "integrated out",
+        equation.place,
+    )
+
+
+def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
+    """Reasons why a latent cannot be integrated out, nearest first."""
+    program, name = facts.normalised.program, latent.name
+    for obstacle in program.obstacles:
+        yield Refusal(name, obstacle.rule, obstacle.reason, obstacle.place)
+    site = facts.normalised.gaussian.get(name)
+    if site is None or site.transformed:
+        what = "a bijection of a Gaussian" if site else _a(facts.normalised.otherwise[name])
+        yield Refusal(
+            name, "non-Gaussian prior", f"the prior of '{name}' is {what}, not Gaussian",
+            latent.place,
+        )
+        return
+    if latent.scale is not None:
+        yield Refusal(name, "scale handler", f"handlers.scale is over '{name}'", latent.place)
+    if site.mask is not None:
+        yield Refusal(name, "masked latent", f"a mask is over the latent '{name}'", latent.place)
+    if latent.distribution.event_shape and 0 in latent.shape:
+        yield Refusal(name, "empty site", f"'{name}' has no elements", latent.place)
+    for child in program.children(name):
+        yield from _child_objections(facts, name, child)
+
+
+def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
+    if isinstance(child, Deterministic):
+        return
+    if isinstance(child, Factor):
+        yield Refusal(
+            name, "factor", f"numpyro.factor '{child.name}' depends on '{name}'", child.place
+        )
+        return
+    assert isinstance(child, Sample)
+    site = facts.normalised.gaussian.get(child.name)
+    if site is None:
+        kind = facts.normalised.otherwise[child.name]
+        yield Refusal(
+            name, "non-Gaussian child",
+            f"'{child.name}', which depends on '{name}', is {_a(kind)}, not Gaussian", child.place,
+        )
+        return
+    if child.scale is not None:
+        yield Refusal(
+            name, "scale handler", f"handlers.scale is over '{child.name}', which depends on "
+            f"'{name}'", child.place,
+        )
+    yield from _loc_objections(facts, name, child, site)
+    tape = facts.normalised.program.tape
+    for part, words in (("scale", "scale"), ("scale_tril", "covariance"), ("mask", "mask"),
+                        ("log_jacobian", "transform"), ("value", "observed value")):
+        number = getattr(site, part)
+        if number is None or (part == "value" and not isinstance(child, Observe)):
+            continue
+        if name in tape.dependencies([number]):
+            yield Refusal(
+                name, f"latent in a {words}",
+                f"the {words} of '{child.name}' depends on '{name}'", child.place,
+            )
+
+
+def _loc_objections(
+    facts: Facts, name: str, child: Node, site: GaussianSite
+) -> Iterator[Refusal]:
+    equation = facts.degree(site.loc).nonlinear.get(name)
+    if equation is not None:
+        place: Place | None = equation.place or child.place
+        yield Refusal(
+            name, "nonlinear mean",
+            f"'{equation.primitive.name}' makes the mean of '{child.name}' nonlinear in '{name}'",
+            place,
+        )
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}"

@@ -1,0 +1,16 @@
+"""Gaussian families: how a NumPyro distribution is read as an affine image of normal noise.
+
+Each family is one function in :data:`FAMILIES`; :func:`register_gaussian` adds a user's own.
+"""
+
+from __future__ import annotations
+
+from autmarg.analysis.families.base import (
+    FAMILIES,
+    Gaussian,
+    NotGaussian,
+    as_gaussian,
+    register_gaussian,
+)
+
+__all__ = ["FAMILIES", "Gaussian", "NotGaussian", "as_gaussian", "register_gaussian"]

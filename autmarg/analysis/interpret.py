@@ -1,0 +1,119 @@
+"""The affine interpreter: evaluates a tape with Known, Opaque and Affine values.
+
+Run inside ``jax.make_jaxpr`` over the kept latents, so that Opaque arithmetic is traced while
+everything about structure stays concrete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from autmarg.analysis.domain import Affine, Opaque, count, identity
+from autmarg.analysis.rules import rule_for
+from autmarg.analysis.rules.base import CannotExtract
+from autmarg.errors import InternalError
+from autmarg.ir.tape import Equation, Tape
+
+ELEMENTWISE = frozenset(
+    "abs add add_any cbrt ceil clamp convert_element_type cos cosh digamma div eq erf erfc exp "
+    "exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne "
+    "neg pow rsqrt select_n sign sin sinh sqrt square sub tan tanh".split()
+)
+
+
+class Interpreter:
+    """Values of a tape, with ``columns`` as affine unknowns and all other inputs Opaque.
+
+    Args:
+        tape: a folded tape.
+        columns: names of the latents that are unknowns.
+        values: arrays of all other inputs.
+    """
+
+    def __init__(self, tape: Tape, columns: frozenset[str], values: Mapping[str, Any]) -> None:
+        self.tape = tape
+        self.env: dict[int, Any] = dict(tape.constants)
+        for name, number in tape.inputs.items():
+            aval = tape.avals[number]
+            if name in columns:
+                self.env[number] = identity(name, aval.shape, aval.dtype)
+            elif name in values:
+                self.env[number] = Opaque(values[name], aval.shape)
+
+    def read(self, number: int) -> np.ndarray | Opaque | Affine:
+        """The value with that number, evaluating what it needs."""
+        for equation in self.tape.slice([number]):
+            if equation.outputs[0] not in self.env:
+                operands = [self.env[v] for v in equation.inputs]
+                self.env.update(zip(equation.outputs, apply(equation, operands), strict=True))
+        return self.env[number]
+
+
+def apply(equation: Equation, operands: list[Any]) -> list[Any]:
+    """One equation on Known, Opaque and Affine operands."""
+    rule = rule_for(equation.primitive.name)
+    if any(isinstance(o, Affine) for o in operands):
+        if rule is None:
+            raise InternalError(f"'{equation.primitive.name}' was taken for affine, without a rule")
+        try:
+            return [rule.extract(equation, operands)]
+        except CannotExtract as error:
+            raise InternalError(f"{error} ({equation.primitive.name}, {equation.place})") from error
+    opaque = [o for o in operands if isinstance(o, Opaque)]
+    if not opaque:
+        with jax.ensure_compile_time_eval():
+            return [np.asarray(out) for out in equation.bind(*operands)]
+    indexed = any(o.index is not None for o in opaque)
+    if rule and rule.lazy and len(opaque) == 1:
+        known = [isinstance(o, np.ndarray) for o in operands]
+        data = rule.linear(equation, known)
+        alone = len(data) == 1 and isinstance(operands[data[0]], Opaque)
+        if alone and (indexed or _grows(equation, opaque[0])):
+            return [rule.extract(equation, operands)]
+    if indexed and equation.primitive.name in ELEMENTWISE:
+        shared = _on_distinct(equation, operands)
+        if shared is not None:
+            return [shared]
+    results = equation.bind(*(o.value() if isinstance(o, Opaque) else o for o in operands))
+    return [Opaque(r, r.shape) for r in results]
+
+
+def _grows(equation: Equation, operand: Opaque) -> bool:
+    """Whether a structural primitive repeats entries (then a lookup is cheaper than a copy)."""
+    if equation.primitive.name == "broadcast_in_dim":
+        return count(equation.params["shape"]) > operand.entries
+    return equation.primitive.name == "gather"
+
+
+def _on_distinct(equation: Equation, operands: list[Any]) -> Opaque | None:
+    """An elementwise primitive applied once to each distinct combination of operand entries."""
+    shape = np.broadcast_shapes(*(o.shape for o in operands))
+    n, code, size = count(shape), np.zeros(1, np.int64), 1
+    labels: list[tuple[np.ndarray, np.ndarray]] = []
+    for operand in operands:
+        if isinstance(operand, Opaque):
+            entries, rows = np.arange(operand.entries), operand.rows()
+        else:
+            entries, rows = np.unique(operand, return_inverse=True)
+        rows = np.broadcast_to(rows.reshape(operand.shape), shape).reshape(-1)
+        size *= max(len(entries), 1)
+        if size > 2**62:
+            return None
+        code = code * len(entries) + rows
+        labels.append((entries, rows))
+    _, at, inverse = np.unique(code, return_index=True, return_inverse=True)
+    if 2 * len(at) > n:
+        return None
+    picked = []
+    for operand, (entries, rows) in zip(operands, labels, strict=True):
+        index = entries[rows[at]]
+        if isinstance(operand, Opaque):
+            picked.append(operand.base.reshape(-1)[index])
+        else:
+            picked.append(index.astype(operand.dtype))
+    (base,) = equation.bind(*picked)
+    return Opaque(base, shape, inverse.reshape(-1))

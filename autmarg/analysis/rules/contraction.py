@@ -1,0 +1,137 @@
+"""Sums over axes and products with matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, count
+from autmarg.analysis.rules.base import CannotExtract, Rule, every, first
+from autmarg.ir.tape import Equation
+
+
+def _fold(term: Term, groups: np.ndarray) -> Term:
+    """Sum rows within groups: ``groups`` [m, r] holds the r rows that make each new row."""
+    m, r = groups.shape
+    width = term.width
+
+    def gather(a: np.ndarray) -> np.ndarray:
+        if a.shape[0] == 1:
+            one = np.broadcast_to(a, (1, width))
+            return np.tile(one, (1, r))
+        return np.broadcast_to(a[groups], (m, r, width)).reshape(m, r * width)
+
+    lookup = term.lookup and Lookup(term.lookup.base, gather(term.lookup.index))
+    return Term(term.site, gather(term.column), gather(term.known), lookup)
+
+
+def _reduce_sum(equation: Equation, values: list[Any]) -> Affine:
+    (value,) = values
+    axes = tuple(equation.params["axes"])
+    rest = tuple(i for i in range(len(value.shape)) if i not in axes)
+    shape = tuple(value.shape[i] for i in rest)
+    rows = np.arange(value.size).reshape(value.shape).transpose(*rest, *axes)
+    groups = rows.reshape(count(shape), -1)
+    return Affine(shape, value.dtype, tuple(_fold(t, groups) for t in value.terms))
+
+
+def _cumsum(equation: Equation, values: list[Any]) -> Affine:
+    (value,) = values
+    axis, reverse = equation.params["axis"], equation.params["reverse"]
+    n = value.shape[axis]
+    keep = np.tri(n) if not reverse else np.tri(n).T
+    rows = np.moveaxis(np.arange(value.size).reshape(value.shape), axis, -1)
+    groups = np.broadcast_to(rows[..., None, :], (*rows.shape, n))
+    groups = np.moveaxis(groups, -2, axis).reshape(value.size, n)
+    mask = np.broadcast_to(keep, (*rows.shape[:-1], n, n))
+    mask = np.moveaxis(mask, -2, axis).reshape(value.size, n)
+    terms = []
+    for term in value.terms:
+        folded = _fold(term, groups)
+        terms.append(folded.times(np.repeat(mask, term.width, axis=1)))
+    return Affine(value.shape, value.dtype, tuple(terms))
+
+
+def _dot_general(equation: Equation, values: list[Any]) -> Affine:
+    (lc, rc), (lb, rb) = equation.params["dimension_numbers"]
+    left, right = values
+    if isinstance(left, Affine) and isinstance(right, Affine):
+        raise CannotExtract("a product of two latents that are both to be integrated out")
+    lf = tuple(i for i in range(len(left.shape)) if i not in (*lc, *lb))
+    rf = tuple(i for i in range(len(right.shape)) if i not in (*rc, *rb))
+    batch = tuple(left.shape[i] for i in lb)
+    shape = (*batch, *(left.shape[i] for i in lf), *(right.shape[i] for i in rf))
+    b, c = count(batch), count(tuple(left.shape[i] for i in lc))
+    lrows = _numbers(left.shape, (*lb, *lf, *lc)).reshape(b, -1, 1, c)
+    rrows = _numbers(right.shape, (*rb, *rf, *rc)).reshape(b, 1, -1, c)
+    if isinstance(left, Affine):
+        affine, arows, factor, frows = left, lrows, right, rrows
+    else:
+        affine, arows, factor, frows = right, rrows, left, lrows
+    n = count(shape)
+    terms = tuple(_contract(t, arows, factor, frows, n, c) for t in affine.terms)
+    return Affine(shape, affine.dtype, terms)
+
+
+def _numbers(shape: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:
+    return np.arange(count(shape)).reshape(shape).transpose(order)
+
+
+def _contract(
+    term: Term, arows: np.ndarray, factor: Any, frows: np.ndarray, n: int, c: int
+) -> Term:
+    """One term of the product: rows ``arows`` [b,m,n',c] of the term times those of ``factor``."""
+    if isinstance(factor, np.ndarray):
+        kept = _sparse_columns(factor, arows, frows, n, c)
+        if kept is not None:
+            arows, frows, c = *kept, kept[0].shape[-1]
+    full = np.broadcast_shapes(arows.shape, frows.shape)
+
+    def flat(rows: np.ndarray) -> np.ndarray:
+        # one row for all where neither batch nor free axes of this operand are spread
+        if count(rows.shape[:-1]) == 1:
+            return rows.reshape(1, c)
+        return np.broadcast_to(rows, full).reshape(n, c)
+
+    folded = _fold(term, flat(arows))
+    f = np.repeat(flat(frows), term.width, axis=1)
+    if isinstance(factor, Opaque):
+        base = jnp.ravel(factor.base)
+        return folded.times(None, Lookup(base, factor.rows()[f]))
+    return folded.times(np.asarray(factor, np.float64).reshape(-1)[f])
+
+
+def _sparse_columns(
+    factor: np.ndarray, arows: np.ndarray, frows: np.ndarray, n: int, c: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Non-zero columns of a known matrix, when each of its rows has few (a one-hot product)."""
+    values = factor.reshape(-1)[frows]
+    most = int((values != 0).sum(axis=-1).max(initial=0))
+    if c <= 4 or 4 * most > c:
+        return None
+    order = np.argsort(values == 0, axis=-1, kind="stable")[..., : max(most, 1)]
+    shape = np.broadcast_shapes(arows.shape[:-1], frows.shape[:-1])
+    order = np.broadcast_to(order, (*shape, order.shape[-1]))
+    a = np.take_along_axis(np.broadcast_to(arows, (*shape, c)), order, axis=-1)
+    f = np.take_along_axis(np.broadcast_to(frows, (*shape, c)), order, axis=-1)
+    return a, f
+
+
+def linear_map(matrix: Any, value: Affine) -> Affine:
+    """``matrix[..., i, j] @ value[..., j]``, matrices broadcast over the batch of ``value``."""
+    *batch, d = value.shape
+    b = count(tuple(batch))
+    arows = np.arange(value.size).reshape(b, 1, 1, d)
+    numbers = np.arange(count(matrix.shape)).reshape(matrix.shape)
+    frows = np.broadcast_to(numbers, (*batch, d, d)).reshape(b, d, 1, d)
+    terms = tuple(_contract(t, arows, matrix, frows, value.size, d) for t in value.terms)
+    return Affine(value.shape, value.dtype, terms)
+
+
+CONTRACTION = (
+    Rule(("reduce_sum",), first, _reduce_sum),
+    Rule(("cumsum",), first, _cumsum),
+    Rule(("dot_general",), every, _dot_general, bilinear=True),
+)

@@ -1,0 +1,93 @@
+"""The two distributions that an emitted model needs beside NumPyro's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import Distribution, constraints
+
+from autmarg.errors import RequestError
+
+
+class MarginalDistribution(Distribution):
+    """The density of an observed site after integration: one number for the whole site.
+
+    Args:
+        name: of the observed site.
+        observed: its data; the density holds for these data only.
+        log_density: () → scalar, the marginal's log-density (or zero where another site of the
+            same marginal carries it).
+    """
+
+    support = constraints.real
+    pytree_aux_fields = ("name", "observed", "_log_density")
+
+    def __init__(self, name: str, observed: Any, log_density: Callable[[], Any]) -> None:
+        self.name, self.observed, self._log_density = name, observed, log_density
+        super().__init__((), jnp.shape(observed), validate_args=False)
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """The marginal log-density, a scalar.
+
+        Raises:
+            RequestError: the value is not the data that were compiled in.
+        """
+        if value is not self.observed and not self._same(value):
+            raise RequestError(
+                f"the data of '{self.name}' were replaced after autmarg.transform: expected the "
+                "values the model was called with; apply condition, do or substitute to the model "
+                "before transform"
+            )
+        return self._log_density()
+
+    def _same(self, value: Any) -> bool:
+        concrete = not isinstance(value, jax.core.Tracer | jax.core.ShapeDtypeStruct)
+        concrete = concrete and not isinstance(self.observed, jax.core.Tracer)
+        return concrete and np.array_equal(np.asarray(value), np.asarray(self.observed))
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Refused: the integrated sites would come from their prior."""
+        raise RequestError(
+            f"drawing '{self.name}' from the transformed model would draw the integrated sites "
+            "from their prior; use Predictive on the source model with what marg.recover returned"
+        )
+
+
+class AncestralDistribution(Distribution):
+    """A kept child of integrated sites: drawn ancestrally, with its density in the marginal.
+
+    Args:
+        base: its conditional distribution at some values of the integrated sites, for its shapes
+            and support.
+        draw: (key, joint) → value, drawing the integrated sites first; ``joint`` says to share
+            them with the other such sites of the run.
+    """
+
+    pytree_data_fields = ("base",)
+    pytree_aux_fields = ("_draw",)
+
+    def __init__(self, base: Distribution, draw: Callable[[Any, bool], Any]) -> None:
+        self.base, self._draw = base, draw
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """Support of the conditional."""
+        return self.base.support
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Ancestral draws."""
+        if not sample_shape:
+            return self._draw(key, True)
+        keys = jax.random.split(key, int(np.prod(sample_shape)))
+        draws = jax.vmap(lambda k: self._draw(k, False))(keys)
+        return draws.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """Zero: the marginal node has it."""
+        shape = jnp.shape(value)
+        return jnp.zeros(shape[: len(shape) - len(self.event_shape)])

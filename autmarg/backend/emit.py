@@ -1,0 +1,140 @@
+"""Run a rewritten program as a NumPyro model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from numpyro import handlers
+
+from autmarg.backend.distributions import AncestralDistribution, MarginalDistribution
+from autmarg.errors import InternalError
+from autmarg.ir.nodes import (
+    Ancestral,
+    Deterministic,
+    Factor,
+    Marginal,
+    Node,
+    Observe,
+    Param,
+    Recover,
+    Sample,
+)
+from autmarg.ir.program import Program
+
+
+class Emission:
+    """One run of a rewritten program in the current NumPyro handlers.
+
+    Args:
+        program: the rewritten program.
+        traced: values of the traced constants, by their names on the tape.
+    """
+
+    def __init__(self, program: Program, traced: Mapping[str, Any]) -> None:
+        self.program = program
+        self.values: dict[str, Any] = dict(traced)
+        self.members = {
+            m.name: m for n in program.nodes if isinstance(n, Recover) for m in n.members
+        }
+        self._ghosts: dict[str, Any] = {}
+        self._ghost_key: Any = None
+
+    def run(self) -> None:
+        """Meet every site, in order."""
+        self.plates = {
+            p.name: numpyro.plate(p.name, p.size, dim=p.dim or None) for p in self.program.plates
+        }
+        if any(isinstance(n, Ancestral) for n in self.program.nodes):
+            self._ghost_key = numpyro.prng_key()
+        for node in self.program.nodes:
+            self._site(node)
+
+    def _site(self, node: Node) -> None:
+        if isinstance(node, Marginal):
+            self._marginal(node)
+        elif isinstance(node, Sample):
+            self._sample(node)
+        elif isinstance(node, Param):
+            with self._inside(node):
+                self.values[node.name] = numpyro.param(node.name, node.initial, **node.kwargs)
+        elif isinstance(node, Deterministic):
+            if not node.parents & set(self.members):
+                numpyro.deterministic(node.name, self._value(node.value))
+        elif isinstance(node, Factor):
+            with self._inside(node):
+                numpyro.factor(node.name, self._value(node.value))
+        elif not isinstance(node, Recover):
+            raise InternalError(f"no emission for a {type(node).__name__} node")
+
+    def _value(self, number: int) -> Any:
+        return self.program.tape.evaluate([number], self.values)[0]
+
+    def _inside(self, node: Node) -> contextlib.ExitStack:
+        """The node's plates and scale, entered."""
+        stack = contextlib.ExitStack()
+        if isinstance(node, Sample) and node.scale is not None:
+            stack.enter_context(handlers.scale(scale=self._value(node.scale)))
+        for name in node.plates:
+            stack.enter_context(self.plates[name])
+        return stack
+
+    def _sample(self, node: Sample) -> None:
+        infer = dict(node.infer)
+        if isinstance(node, Ancestral):
+            fn = self._ancestral(node)
+        else:
+            fn = node.distribution.build(self.program.tape, self.values)
+        with self._inside(node):
+            if isinstance(node, Observe):
+                value = self._value(node.value)
+                numpyro.sample(node.name, fn, obs=value, infer=infer)
+                return
+            # An ancestral distribution has the sample shape in its batch shape already.
+            shape = () if isinstance(node, Ancestral) else node.sample_shape
+            self.values[node.name] = numpyro.sample(node.name, fn, sample_shape=shape, infer=infer)
+
+    def _marginal(self, node: Marginal) -> None:
+        """Each observed site under its own name; the first carries the joint density."""
+        density = node.density
+        if not node.observed:
+            numpyro.factor(node.name, density.log_density(self.values))
+        for k, site in enumerate(node.observed):
+            value = self._value(site.value)
+
+            def log_density(first: bool = k == 0) -> Any:
+                return density.log_density(self.values) if first else 0.0
+
+            fn = MarginalDistribution(site.name, value, log_density)
+            numpyro.sample(site.name, fn, obs=value, infer=dict(site.infer))
+
+    def _ancestral(self, node: Ancestral) -> AncestralDistribution:
+        tape = self.program.tape
+        reads = tape.dependencies(node.distribution.values) & set(self.members)
+
+        def draw(key: Any, joint: bool) -> Any:
+            key, own = jax.random.split(key)
+            # One ghost of the members serves all kept children of a run: joint draws are joint.
+            shared = joint and self._ghost_key is not None
+            drawn = self._draw_members(self._ghost_key, self._ghosts) if shared else (
+                self._draw_members(key, {})
+            )
+            fn = node.distribution.build(tape, {**self.values, **drawn})
+            return fn.sample(own, node.sample_shape)
+
+        zeros = {m: jnp.zeros(self.members[m].shape) for m in reads}
+        base = node.distribution.build(tape, {**self.values, **zeros})
+        return AncestralDistribution(base.expand(node.sample_shape + base.batch_shape), draw)
+
+    def _draw_members(self, key: Any, drawn: dict[str, Any]) -> dict[str, Any]:
+        """Add to ``drawn`` the integrated sites whose parents are met, from their prior."""
+        for k, member in enumerate(self.members.values()):
+            reads = self.program.tape.dependencies(member.distribution.values)
+            if member.name not in drawn and reads <= {*self.values, *drawn}:
+                fn = member.distribution.build(self.program.tape, {**self.values, **drawn})
+                drawn[member.name] = fn.sample(jax.random.fold_in(key, k), member.sample_shape)
+        return drawn

@@ -1,0 +1,152 @@
+"""Exact draws, or conditional moments, of everything that was integrated out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from autmarg.errors import RequestError
+from autmarg.ir.nodes import Deterministic, Param, Recover, Sample
+from autmarg.ir.program import Program
+
+_LONG = 2.0e8  # draws times elements from which a progress bar is worth it
+_MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
+
+
+class Recovery:
+    """Compiled recovery for one rewritten program.
+
+    Args:
+        program: a rewritten program with :class:`Recover` nodes.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.nodes = [n for n in program.nodes if isinstance(n, Recover)]
+        self.inputs = [n for n in program.nodes if isinstance(n, Param)]
+        self.members = {m.name: m for n in self.nodes for m in n.members}
+        self._draw = jax.jit(jax.vmap(self.draw, in_axes=(0, 0, None)))
+        self._moments = jax.jit(jax.vmap(self.moments, in_axes=(0, None)))
+
+    @property
+    def kept(self) -> list[Sample]:
+        """Latent sites whose draws recovery needs."""
+        return list(self.program.latents)
+
+    def draw(
+        self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """One joint draw of the integrated sites, and the deterministic sites, at one point."""
+        drawn, _ = self.draw_with_density(key, values, traced)
+        return drawn | self.deterministic({**traced, **values, **drawn})
+
+    def draw_with_density(
+        self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """One joint draw of the integrated sites and log p(draw | y, θ) from its own noise."""
+        given, drawn, total = {**traced, **values}, {}, 0.0
+        for k, node in enumerate(self.nodes):
+            noise = jax.random.normal(
+                jax.random.fold_in(key, k), (node.density.columns,), dtype=float
+            )
+            flat, log_density = node.density.draw(given, noise)
+            drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
+            total = total + log_density
+        return drawn, total
+
+    def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
+        """log p(members | y, θ) at any values of the members."""
+        return sum(
+            node.density.log_conditional(values, {m.name: members[m.name] for m in node.members})
+            for node in self.nodes
+        )
+
+    def moments(
+        self, values: Mapping[str, Any], traced: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Conditional mean and variance of each integrated site at one point."""
+        out = {}
+        for node in self.nodes:
+            flat = node.density.moments({**traced, **values})
+            for m in node.members:
+                mean, variance = flat[m.name]
+                out[m.name] = {"mean": mean.reshape(m.shape), "var": variance.reshape(m.shape)}
+        return out
+
+    def deterministic(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All deterministic sites at values of all latents."""
+        nodes = [n for n in self.program.nodes if isinstance(n, Deterministic)]
+        outs = self.program.tape.evaluate([n.value for n in nodes], values)
+        return {n.name: jnp.asarray(v) for n, v in zip(nodes, outs, strict=True)}
+
+    def run(
+        self,
+        key: Any,
+        samples: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        *,
+        moments: bool,
+        batch_size: int | None,
+        progress: bool | None,
+    ) -> dict[str, Any]:
+        """Recover for arrays of draws with any leading dimensions.
+
+        Raises:
+            RequestError: a kept site is missing or has another shape than in the model.
+        """
+        lead, flat = self._flatten(samples)
+        draws = int(np.prod(lead, dtype=np.int64))
+        elements = sum(m.size for m in self.members.values()) + 1
+        batch = batch_size or max(1, min(draws, int(_MEMORY / elements)))
+        show = progress if progress is not None else draws * float(elements) > _LONG
+        keys = jax.random.split(key, draws)
+        parts = []
+        with tqdm(total=draws, desc="recover", disable=not show) as bar:
+            for start in range(0, draws, batch):
+                some = slice(start, start + batch)
+                point = {name: value[some] for name, value in flat.items()}
+                out = self._moments(point, traced) if moments else (
+                    self._draw(keys[some], point, traced)
+                )
+                parts.append(jax.tree.map(np.asarray, out))
+                bar.update(min(batch, draws - start))
+        joined = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        recovered = jax.tree.map(lambda x: jnp.asarray(x.reshape(*lead, *x.shape[1:])), joined)
+        return recovered if moments else self._ordered({**samples, **recovered})
+
+    def _ordered(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: jnp.asarray(value) for name, value in values.items()}
+
+    def _flatten(self, samples: Mapping[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Leading dimensions, and kept sites with them flattened to one."""
+        lead: tuple[int, ...] | None = None
+        flat = {}
+        needed = {n.name: n.shape for n in self.kept}
+        needed |= {n.name: jnp.shape(n.initial) for n in self.inputs if n.name in samples}
+        if not needed:
+            raise RequestError(
+                "every latent site was integrated out, so there are no draws to recover from; "
+                "pass a dict with the draws you want, e.g. {'draw': jnp.zeros(1000)}"
+            )
+        for name, shape in needed.items():
+            if name not in samples:
+                raise RequestError(
+                    f"recover needs draws of the sampled site '{name}'; found only "
+                    f"{sorted(samples)}. Pass the MCMC object or all of mcmc.get_samples()."
+                )
+            value = jnp.asarray(samples[name])
+            own = value.shape[: value.ndim - len(shape)]
+            if value.shape != (*own, *shape) or (lead is not None and own != lead):
+                wanted = (*(lead or ("draws",)), *shape)
+                raise RequestError(
+                    f"draws of '{name}' have shape {value.shape}; expected {wanted}"
+                )
+            lead = own
+            flat[name] = value.reshape(-1, *shape)
+        assert lead is not None
+        return lead, flat

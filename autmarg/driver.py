@@ -1,0 +1,233 @@
+"""``autmarg.transform``: the one module that knows every stage."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpyro import handlers
+from numpyro.primitives import _PYRO_STACK
+
+from autmarg.analysis.admissible import facts_of
+from autmarg.analysis.sites import normalise
+from autmarg.backend.emit import Emission
+from autmarg.backend.recovery import Recovery
+from autmarg.errors import RequestError
+from autmarg.ir.program import Program
+from autmarg.passes.marginalise import Marginalise
+from autmarg.passes.pipeline import Pipeline, Step
+from autmarg.plan.plan import Plan, make_plan
+from autmarg.plan.select import Request
+from autmarg.trace.capture import name_of, trace_program
+
+Model = Callable[..., Any]
+_CACHED = 16  # compiled programs that one transformed model keeps
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """One plan with the program rewritten by it."""
+
+    plan: Plan
+    program: Program
+    recovery: Recovery
+
+
+def compile_program(
+    program: Program, request: Request, after: Callable[[Step], None] | None = None
+) -> Compiled:
+    """Analyse, plan and rewrite a traced program."""
+    plan = make_plan(facts_of(normalise(program)), request)
+    pipeline = Pipeline(tuple(Marginalise(group) for group in plan.groups), after)
+    rewritten = pipeline.run(plan.program)
+    return Compiled(plan, rewritten, Recovery(rewritten))
+
+
+class MarginalizedModel:
+    """A NumPyro model with fewer latent sites; what :func:`transform` returns.
+
+    Attributes:
+        source: the user's model.
+        request: what was asked for.
+    """
+
+    def __init__(self, source: Model, request: Request) -> None:
+        self.source = source
+        self.request = request
+        self._compiled: dict[str, Compiled] = {}
+        functools.update_wrapper(self, source, updated=())
+        self.__name__ = name_of(source)
+        if callable(source):
+            self.__signature__ = inspect.signature(source)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Run as a NumPyro model: kept sites are sampled, observed ones have their marginal.
+
+        Without observed data this is the source program.
+
+        Raises:
+            RequestError: values are given for kept sites only while there are no data, or
+                for a site that is integrated out.
+            ModelError: the model or the data are wrong.
+        """
+        program, traced = trace_program(self.source, args, kwargs)
+        if not program.observed:
+            self._check_predictive(program)
+            return self.source(*args, **kwargs)
+        compiled = self._compile(program)
+        self._check_handlers(compiled.plan)
+        if program.obstacles:
+            return self.source(*args, **kwargs)
+        Emission(compiled.program, traced).run()
+        return None
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """What is integrated out for these arguments, why, and what it costs; prints as a table."""
+        return self.compiled(*args, **kwargs)[0].plan
+
+    def program(self, *args: Any, **kwargs: Any) -> Program:
+        """The rewritten program for these arguments."""
+        return self.compiled(*args, **kwargs)[0].program
+
+    def compiled(self, *args: Any, **kwargs: Any) -> tuple[Compiled, dict[str, Any]]:
+        """The compiled program for these arguments and the values of its traced constants."""
+        program, traced = trace_program(self.source, args, kwargs)
+        return self._compile(program), traced
+
+    def recover(
+        self,
+        rng_key: Any,
+        mcmc_or_samples: Any,
+        *args: Any,
+        moments: bool = False,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+        group_by_chain: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Exact joint draws of everything that was integrated out, given posterior draws.
+
+        Args:
+            rng_key: a JAX random key.
+            mcmc_or_samples: an ``MCMC`` that has run, or a dict of arrays of the kept sites with
+                any leading dimensions (draws, or chains and draws), which are kept.
+            args, kwargs: what the model was run with.
+            moments: return {site: {"mean": …, "var": …}} of the conditional distribution at each
+                draw instead of a draw; averaging them is the Rao-Blackwell estimate.
+            batch_size: draws worked on at once (bounds memory).
+            progress: show a progress bar; by default only when it takes long.
+            group_by_chain: with an ``MCMC``: leading dimensions (chain, draw) rather than (draw,).
+
+        Returns:
+            The samples given, the integrated sites, and all deterministic sites recomputed.
+
+        Raises:
+            RequestError: a kept site is missing, or has the wrong shape.
+        """
+        compiled, traced = self.compiled(*args, **kwargs)
+        if hasattr(mcmc_or_samples, "get_samples"):
+            samples = mcmc_or_samples.get_samples(group_by_chain=group_by_chain)
+        elif isinstance(mcmc_or_samples, Mapping):
+            samples = dict(mcmc_or_samples)
+        else:
+            raise RequestError(
+                "recover takes an MCMC object or a dict of draws by site name, found "
+                f"{type(mcmc_or_samples).__name__}"
+            )
+        if compiled.program.obstacles or not compiled.plan.groups:
+            return {} if moments else dict(samples)
+        return compiled.recovery.run(
+            rng_key, samples, traced, moments=moments, batch_size=batch_size, progress=progress
+        )
+
+    def _compile(self, program: Program) -> Compiled:
+        # Traced constants make no difference to the structure: it is hashed without their values.
+        key = program.fingerprint
+        if key not in self._compiled:
+            compiled = compile_program(program, self.request)
+            while len(self._compiled) >= _CACHED:
+                self._compiled.pop(next(iter(self._compiled)))
+            self._compiled[key] = compiled
+        return self._compiled[key]
+
+    def _check_handlers(self, plan: Plan) -> None:
+        """No handler outside may set a site that is integrated out: it would be ignored."""
+        given = _given_outside()
+        if ignored := [name for name in plan.integrated if name in given]:
+            raise RequestError(
+                f"values were given for {ignored}, which autmarg integrates out of "
+                f"'{self.__name__}': apply condition, do or substitute to the model before "
+                "transform, or pass keep=[…]"
+            )
+
+    def _check_predictive(self, program: Program) -> None:
+        """Without data, values for kept sites but not for the others are refused."""
+        given = _given_outside() & {n.name for n in program.latents}
+        if not given:
+            return
+        missing = self._would_integrate(program) - given
+        if missing:
+            raise RequestError(
+                f"'{self.__name__}' was called without data and with values of {sorted(given)} "
+                f"but not of {sorted(missing)}, which would be drawn from their prior: pass what "
+                "marg.recover returned (or use marg.source for a prior predictive)"
+            )
+
+    def _would_integrate(self, program: Program) -> set[str]:
+        """Sites integrated out in earlier calls, or by a plan that takes childless sites as data."""
+        names = {n.name for n in program.latents}
+        planned = [set(c.plan.integrated) for c in self._compiled.values()]
+        if planned:
+            return set().union(*planned) & names
+        leaves = {n for n in names if not program.children(n)}
+        facts = facts_of(normalise(program))
+        keep = tuple(leaves | set(self.request.keep) & names)
+        asked = self.request.marginalize
+        request = Request("all", keep) if isinstance(asked, str) else Request(asked, keep)
+        return set(make_plan(facts, request).integrated)
+
+
+def _given_outside() -> set[str]:
+    """Names for which a handler on NumPyro's stack holds a value."""
+    names: set[str] = set()
+    for handler in _PYRO_STACK:
+        if isinstance(handler, handlers.substitute | handlers.condition | handlers.do):
+            names |= set(handler.data or {})
+    return names
+
+
+def transform(
+    model: Model,
+    *,
+    marginalize: str | Sequence[str] = "auto",
+    keep: Sequence[str] = (),
+) -> MarginalizedModel:
+    """Integrate Gaussian latent sites out of a NumPyro model, exactly.
+
+    The result is a NumPyro model with the same signature in which the largest set of latents that
+    is jointly Gaussian with its children, given everything else, is gone:
+
+        p_marg(θ, y) = ∫ p(θ, u, y) du.
+
+    Args:
+        model: any NumPyro model callable.
+        marginalize: "auto" (the default; for now the same as "all"), "all", or names of the sites
+            to integrate out; a request that cannot be met is an error that says why.
+        keep: names of sites to leave sampled.
+
+    Returns:
+        A model with ``plan``, ``recover`` and ``source``.
+
+    Raises:
+        RequestError: an option is malformed. Everything that depends on the model's arguments is
+            checked when the model is called.
+    """
+    if not callable(model):
+        raise RequestError(f"transform takes a NumPyro model callable, found {type(model).__name__}")
+    return MarginalizedModel(model, Request.of(marginalize, keep))
+
+
+__all__ = ["Compiled", "MarginalizedModel", "compile_program", "transform"]

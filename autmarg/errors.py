@@ -1,0 +1,76 @@
+"""What can go wrong, in three families, and the two values every stage speaks of.
+
+* :class:`ModelError`: something in the user's model or data is wrong.
+* :class:`RequestError`: the model is fine, what was asked of it cannot be done.
+* :class:`InternalError`: autmarg itself is wrong; please report it.
+
+A :class:`Refusal` is not an error: it is the reason, as a value, why a rule did not apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the user's program."""
+
+    file: str
+    line: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a rule did not apply to a site.
+
+    Attributes:
+        site: the latent that stays (or the node the rule was tried on).
+        rule: short name of the condition that failed, e.g. ``"non-Gaussian child"``.
+        reason: one sentence in words.
+        place: the user's line that stands in the way, if there is one.
+        remedy: what the user could change, or ``""``.
+    """
+
+    site: str
+    rule: str
+    reason: str
+    place: Place | None = None
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.reason}{where}{remedy}"
+
+
+class AutmargError(Exception):
+    """Base class of everything autmarg raises on purpose."""
+
+
+class ModelError(AutmargError):
+    """The user's model or data is wrong: says what was expected, found, and where."""
+
+
+class RequestError(AutmargError):
+    """The request cannot be met; ``refusals`` says which precondition fails where."""
+
+    def __init__(self, message: str, refusals: tuple[Refusal, ...] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  {r.site}: {r}" for r in refusals)]))
+        self.refusals = refusals
+
+
+class InternalError(AutmargError):
+    """A bug of autmarg's own, with what is needed to report it."""
+
+
+class ExactnessError(InternalError):
+    """``verify`` found that the transformed model is not the user's; ``report`` has the numbers."""
+
+    def __init__(self, message: str, report: object) -> None:
+        super().__init__(message)
+        self.report = report

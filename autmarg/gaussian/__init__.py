@@ -1,0 +1,1 @@
+"""Gaussian numerics: affine forms, quadratic forms, elimination stages. Knows no IR."""

@@ -1,0 +1,75 @@
+"""A linear Gaussian system with its schedule: marginal density and conditional of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from autmarg.gaussian.affine import AffineForm, Point
+from autmarg.gaussian.schedule import Schedule
+
+
+class System(Protocol):
+    """What evaluates the opaque numbers of a form: ``inputs`` names the values it needs."""
+
+    form: AffineForm
+    inputs: tuple[str, ...]
+
+    def point(self, values: Mapping[str, Any]) -> Point: ...
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMarginal:
+    """log p(y | θ) and p(members | y, θ), as functions of the kept latents by name.
+
+    ``elements`` makes the schedule of ``form.with_elements()``, for variances.
+    """
+
+    system: System
+    schedule: Schedule
+    elements: Callable[[], Schedule]
+
+    @property
+    def columns(self) -> int:
+        """Number of elements integrated out."""
+        return self.schedule.form.columns
+
+    @property
+    def rows(self) -> int:
+        """Number of observed (and kept children's) elements."""
+        return self.schedule.assembly.stats.n
+
+    def log_density(self, values: Mapping[str, Any]) -> Any:
+        """log p(y | θ), a scalar."""
+        return self.schedule.log_density(self.system.point(values))
+
+    def draw(self, values: Mapping[str, Any], noise: Any) -> tuple[dict[str, Any], Any]:
+        """Members (flattened) from standard normal ``noise`` [columns], and their log-density."""
+        return self.schedule.draw(self.system.point(values), noise)
+
+    def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Conditional mean and variance of each member, flattened."""
+        point = self.system.point(values)
+        form = self.schedule.form
+        noise = jnp.zeros(form.columns, point.omega.dtype)
+        means, _ = self.schedule.draw(point, noise)
+        centre = -jnp.concatenate([noise[:0], *(means[m.name] for m in form.members)])
+
+        def log_density(precision: Any) -> Any:
+            omega = jnp.concatenate([point.omega, precision, centre])
+            return self.elements().log_density(Point(omega, point.priors, point.constant))
+
+        variances = -2.0 * jax.grad(log_density)(noise)
+        return {
+            m.name: (means[m.name], variances[m.offset : m.offset + m.blocks * m.size])
+            for m in form.members
+        }
+
+    def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
+        """log p(members | y, θ) at any values of the members."""
+        flat = {name: jnp.ravel(value) for name, value in members.items()}
+        return self.schedule.log_conditional(self.system.point(values), flat)

@@ -1,0 +1,256 @@
+"""The quadratic form of a linear Gaussian system in scaled coordinates.
+
+With δ = L z, z ~ N(0, I) a priori, and rows r = c - A δ of precision W,
+
+    log p(y, z) = const - ½ (rᵀW r + zᵀz) = const - ½ (cᵀW c - 2 hᵀz + zᵀ G z),
+    G = I + Lᵀ Aᵀ W A L,    h = Lᵀ Aᵀ W c,
+
+which stays finite as a prior scale tends to zero (Bates et al. 2015, Fitting Linear Mixed-Effects
+Models Using lme4, J. Stat. Softw. 67(1), section 3). G is kept as its non-zero entries, blocks of
+pairs of members side by side, component-major.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian.affine import AffineForm, Member
+from autmarg.gaussian.statistics import Statistics
+
+
+class QuadraticForm(NamedTuple):
+    """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`.
+
+    ``h`` [columns] is over all columns, eliminated ones included; ``log_norm`` is what the
+    columns eliminated so far contributed to log ∫ exp(-½(zᵀGz - 2hᵀz)) dz, without (2π)^½ factors.
+    """
+
+    values: Any
+    h: Any
+    log_norm: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Which entries of G may differ from zero.
+
+    ``first`` and ``second`` are the columns of each entry; an unordered pair may be listed twice
+    (the two triangles of a diagonal block), then both entries are equal.
+    """
+
+    columns: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+    def lookup(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Position of each unordered pair (i, j), or -1."""
+        order, keys = self._sorted
+        low, high = np.minimum(i, j), np.maximum(i, j)
+        wanted = low * self._stride + high
+        at = np.searchsorted(keys, wanted)
+        at = np.minimum(at, max(len(keys) - 1, 0))
+        if not len(keys):
+            return np.full(np.shape(wanted), -1)
+        return np.where(keys[at] == wanted, order[at], -1)
+
+    @property
+    def _stride(self) -> int:
+        return int(self.columns.max(initial=0)) + 1
+
+    @property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        cached = self.__dict__.get("_cache")
+        if cached is None:
+            low = np.minimum(self.first, self.second)
+            keys = low * self._stride + np.maximum(self.first, self.second)
+            order = np.argsort(keys, kind="stable")
+            cached = (order, keys[order])
+            self.__dict__["_cache"] = cached
+        return cached
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    """Entries of G between two members: ``blocks`` pairs (left[e], right[e]), [d, d', E]."""
+
+    left: int
+    right: int
+    left_block: np.ndarray
+    right_block: np.ndarray
+    offset: int
+    shape: tuple[int, int, int]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Products stat · ω[w] ω[p] ω[q] added up into ``size`` places."""
+
+    stat: np.ndarray
+    slots: tuple[np.ndarray, ...]
+    target: np.ndarray
+    size: int
+
+    def __call__(self, omega: Any) -> Any:
+        product = jnp.asarray(self.stat, omega.dtype)
+        for slot in self.slots:
+            if slot.size and (slot == slot[0]).all():
+                product = product if slot[0] == 0 else product * omega[slot[0]]
+            else:
+                product = product * omega[slot]
+        if len(self.target) == self.size and (self.target == np.arange(self.size)).all():
+            return product
+        return jax.ops.segment_sum(
+            product, self.target, num_segments=self.size, indices_are_sorted=True
+        )
+
+
+def _sums(stats: Statistics, used: np.ndarray, stat: np.ndarray, target: np.ndarray, size: int):
+    order = np.argsort(target, kind="stable")
+    used = used[order]
+    slots = (stats.weight[used], stats.first_slot[used], stats.second_slot[used])
+    return _Sums(stat[order], slots, target[order], size)
+
+
+class Assembly:
+    """How ω and the prior scales become G, h and the constant: planned once, evaluated per step."""
+
+    def __init__(self, form: AffineForm, stats: Statistics) -> None:
+        self.form, self.stats = form, stats
+        total = form.columns
+        both = np.flatnonzero((stats.second < total))
+        mixed = np.flatnonzero((stats.second == total) & (stats.first < total))
+        alone = np.flatnonzero(stats.first == total)
+        self.planes, quadratic, targets = self._layout(both)
+        stat = stats.total[quadratic] / np.where(
+            stats.first[quadratic] == stats.second[quadratic], 1.0, 2.0
+        )
+        self.nnz = sum(p.size for p in self.planes)
+        self._quadratic = _sums(stats, quadratic, stat, targets, self.nnz)
+        self._linear = _sums(stats, mixed, -stats.total[mixed] / 2, stats.first[mixed], total)
+        self._constant = _sums(stats, alone, stats.total[alone], np.zeros(len(alone), int), 1)
+        self.pattern = self._pattern()
+        self._identity = (self.pattern.first == self.pattern.second).astype(np.float64)
+
+    def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Member, block and component of each column."""
+        members = self.form.members
+        offsets = np.array([m.offset for m in members])
+        member = np.searchsorted(offsets, columns, side="right") - 1
+        size = np.array([m.size for m in members])[member] if len(members) else columns
+        local = columns - offsets[member]
+        return member, local // size, local % size
+
+    def _layout(self, both: np.ndarray) -> tuple[list[_Plane], np.ndarray, np.ndarray]:
+        """Planes, and for each product its statistic and its place."""
+        members = self.form.members
+        s, i, k = self._where(self.stats.first[both])
+        t, j, m = self._where(self.stats.second[both])
+        planes: list[_Plane] = []
+        used, targets, offset = [], [], 0
+        for a, left in enumerate(members):
+            for b, right in enumerate(members[a:], start=a):
+                here = np.flatnonzero((s == a) & (t == b))
+                if not len(here) and a != b:
+                    continue
+                code = i[here] * right.blocks + j[here]
+                own = np.arange(left.blocks) * (left.blocks + 1) if a == b else code[:0]
+                edges = np.unique(np.concatenate([code, own]))
+                shape = (left.size, right.size, len(edges))
+                plane = _Plane(a, b, edges // right.blocks, edges % right.blocks, offset, shape)
+                at = np.searchsorted(edges, code)
+                place = lambda x, y, at=at, p=plane: (  # noqa: E731
+                    p.offset + (x * p.shape[1] + y) * p.shape[2] + at
+                )
+                used.append(both[here])
+                targets.append(place(k[here], m[here]))
+                mirror = np.flatnonzero((a == b) & (i[here] == j[here]) & (k[here] != m[here]))
+                used.append(both[here][mirror])
+                targets.append(place(m[here], k[here])[mirror])
+                planes.append(plane)
+                offset += plane.size
+        none = [np.zeros(0, np.int64)]
+        return planes, np.concatenate(used or none), np.concatenate(targets or none)
+
+    def _pattern(self) -> Pattern:
+        first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for plane in self.planes:
+            left, right = self.form.members[plane.left], self.form.members[plane.right]
+            rows = left.columns[plane.left_block].T[:, None, :]
+            columns = right.columns[plane.right_block].T[None, :, :]
+            first.append(np.broadcast_to(rows, plane.shape).reshape(-1))
+            second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
+        return Pattern(
+            np.arange(self.form.columns), np.concatenate(first), np.concatenate(second)
+        )
+
+    def __call__(self, omega: Any, priors: tuple[Any, ...]) -> tuple[QuadraticForm, Any]:
+        """The quadratic form at a point, and -½(n log 2π - log|W| + cᵀW c)."""
+        raw = self._quadratic(omega)
+        scaled = []
+        for plane in self.planes:
+            block = raw[plane.offset : plane.offset + plane.size].reshape(plane.shape)
+            block = _scale_left(block, priors[plane.left], plane.left_block)
+            block = _scale_left(block.swapaxes(0, 1), priors[plane.right], plane.right_block)
+            scaled.append(block.swapaxes(0, 1).reshape(-1))
+        values = jnp.concatenate([jnp.zeros(0, omega.dtype), *scaled])
+        values = values + jnp.asarray(self._identity, omega.dtype)
+        linear = self._linear(omega)
+        h = [
+            _scale_left(
+                linear[m.offset : m.offset + m.blocks * m.size].reshape(m.blocks, m.size).T[:, None],
+                prior,
+                np.arange(m.blocks),
+            )[:, 0].T.reshape(-1)
+            for m, prior in zip(self.form.members, priors, strict=True)
+        ]
+        stats = self.stats
+        logs = jnp.log(omega[stats.strata])
+        precision = jnp.dot(jnp.asarray(stats.count, omega.dtype), logs)
+        squares = self._constant(omega)[0]
+        constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision + squares)
+        zero = jnp.zeros((), omega.dtype)
+        return QuadraticForm(values, jnp.concatenate([zero[None][:0], *h]), zero), constant
+
+
+def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:
+    """Lᵀ times ``block`` [d, d', E] with the L of each edge's left block."""
+    if prior.ndim == 1:
+        return block * (prior if prior.shape[0] == 1 else prior[index])
+    if prior.shape[0] == 1:
+        return jnp.einsum("ka,kbe->abe", prior[0], block, precision="highest")
+    return jnp.einsum("eka,kbe->abe", prior[index], block, precision="highest")
+
+
+def scale(member: Member, prior: Any, z: Any) -> Any:
+    """L z for one member: [blocks · size] from [blocks · size]."""
+    z = z.reshape(member.blocks, member.size)
+    if prior.ndim == 1:
+        return (prior[:, None] * z).reshape(-1)
+    return jnp.einsum(
+        "bij,bj->bi", jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:])), z,
+        precision="highest",
+    ).reshape(-1)
+
+
+def unscale(member: Member, prior: Any, delta: Any) -> Any:
+    """L⁻¹ δ for one member: [blocks · size] from [blocks · size]."""
+    delta = delta.reshape(member.blocks, member.size)
+    if prior.ndim == 1:
+        return (delta / prior[:, None]).reshape(-1)
+    matrices = jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:]))
+    return jnp.linalg.solve(matrices, delta[..., None])[..., 0].reshape(-1)
+
+
+def log_scale(member: Member, prior: Any) -> Any:
+    """log|L| over all blocks of one member."""
+    logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
+    return logs.sum() * (member.blocks if prior.shape[0] == 1 else 1)

@@ -1,0 +1,80 @@
+"""Cholesky factors and triangular solves of many small matrices, component-major.
+
+A batch of d × d matrices is an array [d, d, B]: every scalar operation of the factorisation is one
+elementwise operation over the batch, which XLA fuses, and no LAPACK call is made a block. Above
+``UNROLL`` the loop over components would be too long a program and the batched LAPACK call is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+UNROLL = 6
+
+
+def cholesky(a: Any) -> Any:
+    """Lower factors [d, d, B] of symmetric positive definite matrices [d, d, B]."""
+    d = a.shape[0]
+    if d > UNROLL:
+        return jnp.moveaxis(jnp.linalg.cholesky(jnp.moveaxis(a, -1, 0)), 0, -1)
+    zero = jnp.zeros_like(a[0, 0])
+    rows: list[list[Any]] = []
+    for i in range(d):
+        row: list[Any] = []
+        for j in range(i + 1):
+            s = a[i, j] - sum((row[k] * rows[j][k] for k in range(j)), start=zero) if j < i else (
+                a[i, i] - sum((x * x for x in row), start=zero)
+            )
+            row.append(jnp.sqrt(s) if j == i else s / rows[j][j])
+        rows.append(row)
+    return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
+
+
+def solve_lower(factor: Any, b: Any) -> Any:
+    """L⁻¹ b for factors [d, d, E] and right-hand sides [d, ..., E]."""
+    d = factor.shape[0]
+    if d > UNROLL:
+        return _lapack_solve(factor, b, transpose=False)
+    out: list[Any] = []
+    for i in range(d):
+        s = b[i]
+        for k in range(i):
+            s = s - factor[i, k] * out[k]
+        out.append(s / factor[i, i])
+    return jnp.stack(out)
+
+
+def solve_upper(factor: Any, b: Any) -> Any:
+    """L⁻ᵀ b for factors [d, d, E] and right-hand sides [d, ..., E]."""
+    d = factor.shape[0]
+    if d > UNROLL:
+        return _lapack_solve(factor, b, transpose=True)
+    out: list[Any] = [None] * d
+    for i in reversed(range(d)):
+        s = b[i]
+        for k in range(i + 1, d):
+            s = s - factor[k, i] * out[k]
+        out[i] = s / factor[i, i]
+    return jnp.stack(out)
+
+
+def multiply_upper(factor: Any, b: Any) -> Any:
+    """Lᵀ b for factors [d, d, B] and b [d, B]."""
+    return (factor * b[:, None, :]).sum(axis=0)
+
+
+def log_diagonal(factor: Any) -> Any:
+    """Σ log of all diagonals."""
+    d = factor.shape[0]
+    return sum(jnp.log(factor[i, i]).sum() for i in range(d))
+
+
+def _lapack_solve(factor: Any, b: Any, transpose: bool) -> Any:
+    matrices = jnp.moveaxis(factor, -1, 0)
+    flat = jnp.moveaxis(b, -1, 0)
+    columns = flat.reshape(*flat.shape[:2], -1)
+    solved = jax.scipy.linalg.solve_triangular(matrices, columns, lower=True, trans=int(transpose))
+    return jnp.moveaxis(solved.reshape(flat.shape), 0, -1)

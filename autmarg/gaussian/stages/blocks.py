@@ -1,0 +1,220 @@
+"""Batched blocks: many small sets of columns that do not meet each other, eliminated at once.
+
+The levels of the largest grouping factor (random intercepts and slopes), and in a nested design
+every level of nesting in turn. For each block b with its d columns and the later columns r it
+meets,
+
+    L_b L_bᵀ = G_bb,  W_b = L_b⁻¹ G_br,  g_b = L_b⁻¹ h_b,
+    G_rr ← G_rr - Σ_b W_bᵀ W_b,   h_r ← h_r - Σ_b W_bᵀ g_b.
+
+The sum over blocks is formed entry by entry where blocks meet few later columns each, and as one
+matrix product where they meet most of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian import small
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+
+# A scattered update costs about as much as this many multiply-adds of a matrix product.
+_SCATTER_COST = 40
+
+
+class Factor(NamedTuple):
+    """L_b [d, d, B]; W [d, E] over meetings (or [d, R, B] when dense); g [d, B]."""
+
+    lower: Any
+    w: Any
+    g: Any
+
+
+def _gather(values: Any, index: np.ndarray) -> Any:
+    """``values[index]`` with 0 where the index is -1."""
+    if (index >= 0).all():
+        return values[index]
+    return jnp.where(index >= 0, values[np.maximum(index, 0)], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchedBlocks:
+    """One stage of batched blocks, planned for one pattern.
+
+    Attributes:
+        columns: [B, d] column numbers, -1 where a block has fewer than d.
+        diagonal: [d, d, B] positions of G_bb (-1: padding or zero).
+        meeting_block, meeting_column: [E] block and later column of each meeting, sorted by block.
+        meeting: [d, E] positions of G_br.
+        carried: positions of the next form's values in this one's (-1: fill).
+        pairs, target: meetings e, e' of the same block, and where their product goes.
+        dense: [d, R, B] positions of G_br when the sum over blocks is a matrix product, else None;
+            then ``target`` [R, R] are positions in the matrix's place.
+    """
+
+    columns: np.ndarray
+    later: np.ndarray
+    diagonal: np.ndarray
+    meeting_block: np.ndarray
+    meeting_column: np.ndarray
+    meeting: np.ndarray
+    carried: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray]
+    target: np.ndarray
+    dense: np.ndarray | None
+    name: str = "blocks"
+
+    @property
+    def blocks(self) -> int:
+        return self.columns.shape[0]
+
+    @property
+    def width(self) -> int:
+        """d, the number of columns of a block."""
+        return self.columns.shape[1]
+
+    @property
+    def size(self) -> int:
+        return int((self.columns >= 0).sum())
+
+    @classmethod
+    def plan(cls, pattern: Pattern, columns: np.ndarray) -> tuple[BatchedBlocks, Pattern]:
+        """The stage that eliminates ``columns`` [B, d], and the pattern it leaves."""
+        block_of = np.full(int(pattern.columns.max()) + 1, -1)
+        b, k = np.nonzero(columns >= 0)
+        block_of[columns[b, k]] = b
+        later = np.setdiff1d(pattern.columns, columns[columns >= 0])
+        diagonal = _positions(pattern, columns.T[:, None, :], columns.T[None, :, :])
+        meeting_block, meeting_column = _meetings(pattern, block_of)
+        meeting = _positions(pattern, columns[meeting_block].T, meeting_column[None, :])
+        d, r = columns.shape[1], len(later)
+        counts = np.bincount(meeting_block, minlength=len(columns))
+        scattered = float((counts * (counts + 1) / 2).sum()) * _SCATTER_COST
+        left = right = np.zeros(0, np.int64)
+        if scattered > len(columns) * float(r) ** 2:
+            nxt = _complete(later)
+            dense = _positions(pattern, columns.T[:, None, :], later[None, :, None])
+            i, j = np.meshgrid(np.arange(r), np.arange(r), indexing="ij")
+            target = np.flatnonzero((i <= j).reshape(-1))
+        else:
+            left, right = _pairs(meeting_block, counts)
+            nxt, target = _filled(pattern, block_of, later, meeting_column, left, right)
+            order = np.argsort(target, kind="stable")
+            left, right, target, dense = left[order], right[order], target[order], None
+        carried = pattern.lookup(nxt.first, nxt.second)
+        stage = cls(
+            columns, later, diagonal, meeting_block, meeting_column, meeting, carried,
+            (left, right), target, dense,
+        )  # fmt: skip
+        return stage, nxt
+
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
+        """Integrate the blocks out: their factor, and the form over the later columns."""
+        values, h, log_norm = form
+        padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
+        lower = small.cholesky(_gather(values, self.diagonal) + jnp.asarray(padding, values.dtype))
+        g = small.solve_lower(lower, _gather(h, self.columns.T))
+        log_norm = log_norm - small.log_diagonal(lower) + 0.5 * jnp.vdot(g, g)
+        remaining = _gather(values, self.carried)
+        if self.dense is not None:
+            w = small.solve_lower(lower[:, :, None, :], _gather(values, self.dense))
+            flat = jnp.moveaxis(w, 1, 0).reshape(len(self.later), -1)
+            product = jnp.dot(flat, flat.T, precision="highest")
+            remaining = remaining - product.reshape(-1)[self.target]
+            h = h.at[self.later].add(-jnp.dot(flat, g.reshape(-1), precision="highest"))
+        else:
+            at = self.meeting_block
+            w = small.solve_lower(lower[:, :, at], _gather(values, self.meeting))
+            left, right = self.pairs
+            update = (w[:, left] * w[:, right]).sum(axis=0)
+            remaining = remaining - jax.ops.segment_sum(
+                update, self.target, num_segments=len(self.carried), indices_are_sorted=True
+            )
+            h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
+        return Factor(lower, w, g), QuadraticForm(remaining, h, log_norm)
+
+    def _shift(self, factor: Factor, z: Any) -> Any:
+        """Σ_r W_br z_r, [d, B]."""
+        if self.dense is not None:
+            return jnp.einsum("krb,r->kb", factor.w, z[self.later], precision="highest")
+        product = factor.w * z[self.meeting_column]
+        return jax.ops.segment_sum(
+            product.T, self.meeting_block, num_segments=self.blocks, indices_are_sorted=True
+        ).T
+
+    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
+        """z with this stage's columns drawn given the later ones: L⁻ᵀ(g - W z_r + ξ)."""
+        xi = _gather(noise, self.columns.T)
+        own = small.solve_upper(factor.lower, factor.g - self._shift(factor, z) + xi)
+        return self._put(z, own)
+
+    def noise(self, factor: Factor, z: Any) -> Any:
+        """ξ such that ``back`` gives z: [columns], zero outside this stage's columns."""
+        own = _gather(z, self.columns.T)
+        xi = small.multiply_upper(factor.lower, own) - factor.g + self._shift(factor, z)
+        return self._put(jnp.zeros_like(z), xi)
+
+    def _put(self, z: Any, own: Any) -> Any:
+        used = self.columns.T >= 0
+        return z.at[self.columns.T[used]].set(own[used])
+
+    def log_det(self, factor: Factor) -> Any:
+        """log |L| over all blocks."""
+        return small.log_diagonal(factor.lower)
+
+
+def _positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    i, j = np.broadcast_arrays(i, j)
+    found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
+    return np.where((i >= 0) & (j >= 0), found, -1)
+
+
+def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct (block, later column) pairs, sorted by block."""
+    first, second = block_of[pattern.first], block_of[pattern.second]
+    forward, backward = (first >= 0) & (second < 0), (first < 0) & (second >= 0)
+    block = np.concatenate([first[forward], second[backward]])
+    column = np.concatenate([pattern.second[forward], pattern.first[backward]])
+    stride = len(block_of)
+    code = np.unique(block * stride + column)
+    return code // stride, code % stride
+
+
+def _pairs(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All ordered pairs e ≤ e' of meetings of the same block."""
+    ends = np.cumsum(counts)[block]
+    length = ends - np.arange(len(block))
+    left = np.repeat(np.arange(len(block)), length)
+    starts = np.cumsum(length) - length
+    right = np.arange(len(left)) - np.repeat(starts, length) + left
+    return left, right
+
+
+def _complete(columns: np.ndarray) -> Pattern:
+    i, j = np.triu_indices(len(columns))
+    return Pattern(columns, columns[i], columns[j])
+
+
+def _filled(
+    pattern: Pattern,
+    block_of: np.ndarray,
+    later: np.ndarray,
+    column: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+) -> tuple[Pattern, np.ndarray]:
+    """The later columns' pattern with fill, and the place in it of each pair of meetings."""
+    stays = (block_of[pattern.first] < 0) & (block_of[pattern.second] < 0)
+    stride = len(block_of)
+
+    def code(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        return np.minimum(i, j) * stride + np.maximum(i, j)
+
+    fill = code(column[left], column[right])
+    keys = np.unique(np.concatenate([code(pattern.first[stays], pattern.second[stays]), fill]))
+    return Pattern(later, keys // stride, keys % stride), np.searchsorted(keys, fill)

@@ -1,0 +1,97 @@
+"""The dense root: what is left, as one symmetric matrix.
+
+Derivatives of the log-normaliser use the inverse instead of differentiating the factorisation,
+
+    d(½ hᵀG⁻¹h - ½ log|G|) = μᵀdh - ½ tr((G⁻¹ + μ μᵀ) dG),   μ = G⁻¹h,
+
+a rule that is linear in the tangents, so that it serves forward mode, reverse mode and, being
+itself differentiable, Hessians.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+
+
+class Factor(NamedTuple):
+    """Lower Cholesky factor [R, R] and h [R]."""
+
+    lower: Any
+    h: Any
+
+
+@jax.custom_jvp
+def log_normaliser(matrix: Any, h: Any) -> Any:
+    """½ hᵀG⁻¹h - ½ log|G|."""
+    lower = jnp.linalg.cholesky(matrix)
+    g = jax.scipy.linalg.solve_triangular(lower, h, lower=True)
+    return 0.5 * jnp.vdot(g, g) - jnp.log(jnp.diagonal(lower)).sum()
+
+
+@log_normaliser.defjvp
+def _log_normaliser_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    matrix, h = primals
+    d_matrix, d_h = tangents
+    lower = jnp.linalg.cholesky(matrix)
+    half = jax.scipy.linalg.solve_triangular(
+        lower, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
+    )
+    inverse = jnp.dot(half.T, half, precision="highest")
+    mean = jnp.dot(inverse, h, precision="highest")
+    weight = inverse + jnp.outer(mean, mean)
+    value = 0.5 * jnp.vdot(h, mean) - jnp.log(jnp.diagonal(lower)).sum()
+    return value, jnp.vdot(mean, d_h) - 0.5 * jnp.sum(weight * d_matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseRoot:
+    """The last stage: ``columns`` [R] and the position [R, R] of each entry in the values."""
+
+    columns: np.ndarray
+    position: np.ndarray
+    name: str = "dense root"
+
+    @property
+    def size(self) -> int:
+        return len(self.columns)
+
+    @classmethod
+    def plan(cls, pattern: Pattern) -> tuple[DenseRoot, Pattern]:
+        """The stage that eliminates all columns of a pattern."""
+        columns = pattern.columns
+        position = pattern.lookup(columns[:, None], columns[None, :])
+        none = np.zeros(0, np.int64)
+        return cls(columns, position), Pattern(none, none, none)
+
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
+        """Integrate everything that is left out."""
+        values, h, log_norm = form
+        matrix = jnp.where(self.position >= 0, values[np.maximum(self.position, 0)], 0)
+        own = h[self.columns]
+        factor = Factor(jnp.linalg.cholesky(matrix), own)
+        return factor, QuadraticForm(values[:0], h, log_norm + log_normaliser(matrix, own))
+
+    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
+        """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
+        g = jax.scipy.linalg.solve_triangular(factor.lower, factor.h, lower=True)
+        own = jax.scipy.linalg.solve_triangular(
+            factor.lower, g + noise[self.columns], lower=True, trans=1
+        )
+        return z.at[self.columns].set(own)
+
+    def noise(self, factor: Factor, z: Any) -> Any:
+        """ξ such that ``back`` gives z."""
+        g = jax.scipy.linalg.solve_triangular(factor.lower, factor.h, lower=True)
+        xi = jnp.dot(factor.lower.T, z[self.columns], precision="highest") - g
+        return jnp.zeros_like(z).at[self.columns].set(xi)
+
+    def log_det(self, factor: Factor) -> Any:
+        """log |L|."""
+        return jnp.log(jnp.diagonal(factor.lower)).sum()

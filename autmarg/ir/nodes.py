@@ -1,0 +1,167 @@
+"""The nodes of a program: one frozen record for each site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from autmarg.errors import Place
+from autmarg.ir.tape import Tape
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate: ``size`` conditionally independent entries along batch dimension ``dim`` (< 0)."""
+
+    name: str
+    size: int
+    dim: int
+    subsample_size: int
+
+    @property
+    def subsampled(self) -> bool:
+        return self.size != self.subsample_size
+
+
+@dataclass(frozen=True)
+class Static:
+    """A distribution parameter that is not an array."""
+
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class DistributionSpec:
+    """A NumPyro distribution with its whole wrapping, as pytree structure over tape values.
+
+    Attributes:
+        treedef: the structure (``Expanded``, ``Independent``, ``Masked``, … are nodes of it).
+        leaves: for every leaf its number on the tape, or a :class:`Static`.
+        kind: class name of the outermost distribution, for printing.
+        batch_shape, event_shape: as NumPyro has them.
+    """
+
+    treedef: Any
+    leaves: tuple[int | Static, ...]
+    kind: str
+    batch_shape: tuple[int, ...]
+    event_shape: tuple[int, ...]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Tape numbers of the array leaves."""
+        return tuple(leaf for leaf in self.leaves if not isinstance(leaf, Static))
+
+    def unflatten(self, arrays: Any) -> Any:
+        """The NumPyro distribution with ``arrays`` for its array leaves."""
+        arrays = iter(arrays)
+        leaves = [leaf.value if isinstance(leaf, Static) else next(arrays) for leaf in self.leaves]
+        return jax.tree.unflatten(self.treedef, leaves)
+
+    def build(self, tape: Tape, values: Mapping[str, Any]) -> Any:
+        """The NumPyro distribution at given values of the latents it depends on."""
+        return self.unflatten(tape.evaluate(self.values, values))
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """What every site has: its name, the latents it reads, and the user's line."""
+
+    name: str
+    parents: frozenset[str]
+    place: Place | None
+    plates: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample(Node):
+    """A latent site; ``shape`` is sample_shape + batch_shape + event_shape."""
+
+    distribution: DistributionSpec
+    shape: tuple[int, ...]
+    dtype: Any
+    sample_shape: tuple[int, ...] = ()
+    infer: Mapping[str, Any] = field(default_factory=dict)
+    scale: int | None = None
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Observe(Sample):
+    """An observed site; ``value`` is its value's number on the tape."""
+
+    value: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Deterministic(Node):
+    """A named function of latents; ``value`` is its number on the tape."""
+
+    value: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Factor(Node):
+    """A term added to the log-density (``numpyro.factor``); ``value`` is its number."""
+
+    value: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Param(Node):
+    """A ``numpyro.param`` site with its initial value (a concrete array)."""
+
+    initial: Any
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ancestral(Sample):
+    """A kept latent whose mean depends on integrated ones.
+
+    Sampled ancestrally (integrated latents drawn first, then it); its density is in ``marginal``.
+    """
+
+    marginal: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Marginal(Node):
+    """The joint density of observed sites and kept children, the members integrated out.
+
+    Attributes:
+        observed: the observed sites, which keep their names.
+        children: names of the kept latents whose density is here.
+        density: evaluates it (:class:`autmarg.gaussian.marginal.GaussianMarginal`).
+    """
+
+    observed: tuple[Observe, ...]
+    children: tuple[str, ...]
+    density: Any
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recover(Node):
+    """The exact conditional of ``members`` given kept latents and data, drawn after sampling."""
+
+    members: tuple[Sample, ...]
+    marginal: str
+    density: Any
+
+    @property
+    def integrated(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return tuple(m.name for m in self.members)

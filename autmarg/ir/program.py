@@ -1,0 +1,178 @@
+"""The program: sites in order over one tape of expressions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import networkx as nx
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from autmarg.errors import InternalError, Refusal
+from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample
+from autmarg.ir.tape import Tape
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of functions inside a jaxpr's parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A frozen graph of sites.
+
+    Attributes:
+        name: of the user's function.
+        nodes: in the order in which the program meets them.
+        plates: in the same order.
+        tape: the expressions of all nodes.
+        obstacles: what the IR cannot hold; where there is any, the model is left as it is.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    plates: tuple[Plate, ...]
+    tape: Tape
+    obstacles: tuple[Refusal, ...] = ()
+
+    def __getitem__(self, name: str) -> Node:
+        return self._index[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    @cached_property
+    def _index(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @property
+    def latents(self) -> tuple[Sample, ...]:
+        """Latent sites, in program order."""
+        return tuple(
+            n for n in self.nodes if isinstance(n, Sample) and not isinstance(n, Observe)
+        )
+
+    @property
+    def observed(self) -> tuple[Observe, ...]:
+        """Observed sites, in program order."""
+        return tuple(n for n in self.nodes if isinstance(n, Observe))
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """Sites as vertices, an edge from every latent to each site that reads it."""
+        graph = nx.DiGraph()
+        for node in self.nodes:
+            graph.add_node(node.name, node=node)
+            graph.add_edges_from((parent, node.name) for parent in node.parents)
+        return graph
+
+    def children(self, name: str) -> list[Node]:
+        """Sites whose density or value reads the latent ``name``, in program order."""
+        return [n for n in self.nodes if name in n.parents and not isinstance(n, Recover)]
+
+    def replace_nodes(self, nodes: Iterable[Node], tape: Tape | None = None) -> Program:
+        """The program with other nodes (and, if given, another tape)."""
+        return replace(self, nodes=tuple(nodes), tape=tape or self.tape)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that shapes a plan: structure, shapes, constants' contents."""
+        digest = hashlib.blake2b(digest_size=16)
+
+        def feed(*parts: object) -> None:
+            digest.update("\x1f".join(map(str, parts)).encode())
+
+        for node in self.nodes:
+            feed(type(node).__name__, node.name, sorted(node.parents), node.plates)
+            if isinstance(node, Sample):
+                spec = node.distribution
+                feed(spec.kind, spec.leaves, spec.batch_shape, spec.event_shape, node.shape)
+                feed(node.sample_shape, node.scale, _structure(spec.treedef))
+            feed(getattr(node, "value", ""))
+        for plate in self.plates:
+            feed(plate)
+        for eqn in self.tape.equations:
+            feed(eqn.primitive.name, eqn.inputs, eqn.outputs)
+            for key, value in sorted(eqn.params.items()):
+                feed(key)
+                _feed_param(digest, value)
+        for number, constant in sorted(self.tape.constants.items()):
+            feed(number)
+            _feed_array(digest, constant)
+        feed(sorted(self.tape.inputs.items()), [o.reason for o in self.obstacles])
+        return digest.hexdigest()
+
+    def __str__(self) -> str:
+        from autmarg.ir.printer import print_program
+
+        return print_program(self)
+
+
+def _structure(treedef: object) -> str:
+    """A treedef's text, arrays in full; one that does not say all it holds is never equal."""
+    with np.printoptions(threshold=sys.maxsize):
+        text = str(treedef)
+    return f"{text}{id(treedef)}" if "sparse" in text else text
+
+
+def _feed_array(digest: Any, value: Any) -> None:
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    array = np.ascontiguousarray(value)
+    digest.update(f"{array.dtype}{array.shape}".encode())
+    digest.update(array.tobytes())
+
+
+def _feed_param(digest: Any, value: Any) -> None:
+    """A primitive's parameter: nested jaxprs with their constants, arrays by content."""
+    if isinstance(value, ClosedJaxpr):
+        digest.update(_ADDRESS.sub("", str(value.jaxpr)).encode())
+        for constant in value.consts:
+            _feed_array(digest, constant)
+    elif isinstance(value, np.ndarray | jax.Array):
+        _feed_array(digest, value)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _feed_param(digest, item)
+    else:
+        digest.update(_ADDRESS.sub("", str(value)).encode())
+
+
+def check(program: Program) -> Program:
+    """Raise :class:`InternalError` unless the program is well formed; return it.
+
+    Names are unique, parents are latents (or marginals' members) that exist, every tape number
+    is defined, plates are declared, and the graph has no cycle.
+    """
+    names = [node.name for node in program.nodes]
+    if len(set(names)) != len(names):
+        raise InternalError(f"two nodes of one name in {program.name}: {names}")
+    recovered = {m for n in program.nodes if isinstance(n, Recover) for m in n.integrated}
+    known = {n.name for n in program.latents} | recovered
+    known |= {n.name for n in program.nodes if isinstance(n, Param)} | set(program.tape.inputs)
+    plates = {plate.name for plate in program.plates}
+    for node in program.nodes:
+        if extra := {p for p in node.parents if p not in known}:
+            raise InternalError(f"{node.name} reads {sorted(extra)}, which are no latent sites")
+        if extra := set(node.plates) - plates:
+            raise InternalError(f"{node.name} stands in undeclared plates {sorted(extra)}")
+        if isinstance(node, Recover):
+            if overlap := set(node.integrated) & {n.name for n in program.latents}:
+                raise InternalError(f"{node.name} draws {overlap}, which are still sampled")
+            if node.marginal not in names:
+                raise InternalError(f"{node.name} belongs to no marginal '{node.marginal}'")
+    graph = program.graph.copy()
+    graph.remove_edges_from(nx.selfloop_edges(program.graph))
+    if not nx.is_directed_acyclic_graph(graph):
+        raise InternalError(f"the graph of {program.name} has a cycle")
+    defined = {*program.tape.constants, *program.tape.inputs.values()}
+    for eqn in program.tape.equations:
+        if missing := set(eqn.inputs) - defined:
+            raise InternalError(f"{eqn.primitive.name} reads undefined values {sorted(missing)}")
+        defined.update(eqn.outputs)
+    return program

@@ -1,0 +1,226 @@
+"""The expressions of a program, flattened: jaxprs with calls inlined and variables numbered.
+
+Every site's distribution parameters, observed values and deterministic values are outputs of one
+:class:`Tape`; dependency questions are slices of it, and evaluating a site is evaluating a slice.
+Compared with a jaxpr, nested ``jit`` calls are inlined, variables are integers (so that a tape is
+frozen, extendable and independent of JAX's variable objects), and each equation keeps the line of
+the user's program that made it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+import numpyro
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
+
+from autmarg.errors import Place
+
+INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint"}
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """One primitive applied to numbered values."""
+
+    primitive: Primitive
+    params: dict[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    place: Place | None
+
+    def bind(self, *values: Any) -> list[Any]:
+        """Apply the primitive to concrete or traced arrays; always a list of outputs."""
+        out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params))
+        return list(out) if self.primitive.multiple_results else [out]
+
+
+@dataclass(frozen=True, eq=False)
+class Tape:
+    """Numbered equations over named inputs and known constants.
+
+    Attributes:
+        equations: in an order in which they can be evaluated.
+        inputs: name of a latent site (or of a traced constant) → value number.
+        constants: value number → known array.
+        avals: shape and dtype of every value, by number.
+    """
+
+    equations: tuple[Equation, ...]
+    inputs: Mapping[str, int]
+    constants: Mapping[int, Any]
+    avals: tuple[jax.ShapeDtypeStruct, ...]
+
+    @cached_property
+    def _producer(self) -> dict[int, int]:
+        return {v: i for i, eqn in enumerate(self.equations) for v in eqn.outputs}
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {v: name for name, v in self.inputs.items()}
+
+    def slice(self, outputs: Iterable[int]) -> list[Equation]:
+        """The equations that ``outputs`` need, in order."""
+        needed, stack = set(), [v for v in outputs]
+        while stack:
+            index = self._producer.get(stack.pop())
+            if index is not None and index not in needed:
+                needed.add(index)
+                stack.extend(self.equations[index].inputs)
+        return [self.equations[i] for i in sorted(needed)]
+
+    @cached_property
+    def _dependencies(self) -> dict[int, frozenset[str]]:
+        names = {v: frozenset({n}) for v, n in self._names.items()}
+        for eqn in self.equations:
+            union = frozenset().union(*(names.get(v, frozenset()) for v in eqn.inputs))
+            names.update(dict.fromkeys(eqn.outputs, union))
+        return names
+
+    def dependencies(self, outputs: Iterable[int]) -> frozenset[str]:
+        """Names of the inputs on which ``outputs`` depend."""
+        return frozenset().union(*(self._dependencies.get(v, frozenset()) for v in outputs))
+
+    def evaluate(self, outputs: Iterable[int], values: Mapping[str, Any]) -> list[Any]:
+        """Values of ``outputs`` given the named inputs they depend on."""
+        outputs = list(outputs)
+        env: dict[int, Any] = dict(self.constants)
+        for name in self.dependencies(outputs):
+            env[self.inputs[name]] = values[name]
+        for eqn in self.slice(outputs):
+            env.update(zip(eqn.outputs, eqn.bind(*(env[v] for v in eqn.inputs)), strict=True))
+        return [env[v] for v in outputs]
+
+    def extend(self, function: Callable[..., Any], inputs: Iterable[int]) -> tuple[Tape, list[int]]:
+        """The tape with ``function`` applied to numbered values, and the numbers of its outputs."""
+        inputs = tuple(inputs)
+        closed = jax.make_jaxpr(function)(*(self.avals[v] for v in inputs))
+        builder = Builder.of(self)
+        outputs = builder.inline(closed, inputs)
+        return builder.tape(self.inputs), outputs
+
+    def folded(self, roots: Iterable[int]) -> Tape:
+        """Evaluate, in one compiled call, everything that ``roots`` need and no input changes.
+
+        Afterwards ``equations`` hold only what depends on an input (or is not needed by
+        ``roots``), and ``constants`` hold NumPy arrays.
+        """
+        live = self.slice(roots)
+        known = [e for e in live if not any(self._dependencies.get(v) for v in e.outputs)]
+        inside = {v for e in known for v in e.outputs}
+        rest = [e for e in live if any(self._dependencies.get(v) for v in e.outputs)]
+        frontier = sorted(inside & {*(v for e in rest for v in e.inputs), *roots})
+        computed = self._compute(known, frontier)
+        used = {*(v for e in rest for v in e.inputs), *roots}
+        constants = {v: _as_known(c) for v, c in self.constants.items() if v in used}
+        return replace(self, equations=tuple(rest), constants={**constants, **computed})
+
+    def _compute(self, equations: list[Equation], outputs: list[int]) -> dict[int, np.ndarray]:
+        if not outputs:
+            return {}
+        given = {v for e in equations for v in e.inputs} & set(self.constants)
+
+        def run(constants: dict[int, Any]) -> list[Any]:
+            env = dict(constants)
+            for eqn in equations:
+                env.update(zip(eqn.outputs, eqn.bind(*(env[v] for v in eqn.inputs)), strict=True))
+            return [env[v] for v in outputs]
+
+        with jax.ensure_compile_time_eval():
+            results = jax.jit(run)({v: self.constants[v] for v in given})
+            return {v: _as_known(r) for v, r in zip(outputs, results, strict=True)}
+
+
+def _as_known(value: Any) -> Any:
+    """A constant as a NumPy array; typed PRNG keys stay JAX arrays."""
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    return np.asarray(value)
+
+
+class Builder:
+    """Writes jaxprs onto a growing tape."""
+
+    def __init__(self) -> None:
+        self.equations: list[Equation] = []
+        self.constants: dict[int, Any] = {}
+        self.avals: list[jax.ShapeDtypeStruct] = []
+
+    @classmethod
+    def of(cls, tape: Tape) -> Builder:
+        builder = cls()
+        builder.equations = list(tape.equations)
+        builder.constants = dict(tape.constants)
+        builder.avals = list(tape.avals)
+        return builder
+
+    def tape(self, inputs: Mapping[str, int]) -> Tape:
+        return Tape(tuple(self.equations), dict(inputs), dict(self.constants), tuple(self.avals))
+
+    def number(self, aval: Any) -> int:
+        self.avals.append(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+        return len(self.avals) - 1
+
+    def constant(self, value: Any, aval: Any) -> int:
+        number = self.number(aval)
+        self.constants[number] = value if isinstance(value, jax.core.Tracer) else _as_known(value)
+        return number
+
+    def inline(self, closed: ClosedJaxpr, inputs: Iterable[int]) -> list[int]:
+        """Append a jaxpr applied to ``inputs``; the numbers of its outputs."""
+        jaxpr = closed.jaxpr
+        env: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
+        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
+            env[var] = self.constant(value, var.aval)
+
+        def read(atom: Any) -> int:
+            if isinstance(atom, Literal):
+                return self.constant(np.asarray(atom.val, atom.aval.dtype), atom.aval)
+            return env[atom]
+
+        for eqn in jaxpr.eqns:
+            arguments = [read(a) for a in eqn.invars]
+            if eqn.primitive.name in INLINED:
+                inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+                inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+                outputs = self.inline(inner, arguments)
+            else:
+                outputs = [self.number(v.aval) for v in eqn.outvars]
+                self.equations.append(
+                    Equation(
+                        eqn.primitive,
+                        dict(eqn.params),
+                        tuple(arguments),
+                        tuple(outputs),
+                        place_of(eqn.source_info),
+                    )
+                )
+            env.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(a) for a in jaxpr.outvars]
+
+
+_PACKAGES = tuple(
+    os.path.dirname(os.path.abspath(file)) + os.sep
+    for file in (jax.__file__, numpyro.__file__, os.path.dirname(__file__))
+)
+
+
+def is_library(file: str) -> bool:
+    """Whether a frame belongs to JAX, NumPyro, autmarg or contextlib rather than to the user."""
+    return file.startswith((*_PACKAGES, "<frozen")) or file == contextlib.__file__
+
+
+def place_of(source_info: Any) -> Place | None:
+    """The nearest enclosing line outside JAX, NumPyro and autmarg, or None."""
+    traceback = getattr(source_info, "traceback", None)
+    for frame in traceback.frames if traceback is not None else ():
+        if not is_library(frame.file_name):
+            return Place(frame.file_name, frame.line_num, frame.function_name)
+    return None

@@ -1,0 +1,1 @@
+"""Passes: frozen dataclasses that turn a program into a program."""

@@ -1,0 +1,1 @@
+"""Which sites go, in which order, with which stage, at what cost."""

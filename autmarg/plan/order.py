@@ -1,0 +1,93 @@
+"""The elimination order: which columns go in which stage.
+
+Members are taken largest first; a member whose columns fall into many small sets that do not meet
+each other is a stage of batched blocks, together with any other member that adds to those sets
+without joining two of them (an intercept and a slope as two sites). What is left when no member
+does so is the dense root.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from autmarg.gaussian.affine import AffineForm, Member
+from autmarg.gaussian.quadratic import Assembly, Pattern
+from autmarg.gaussian.schedule import Schedule
+from autmarg.gaussian.stages import BatchedBlocks, DenseRoot
+from autmarg.gaussian.statistics import cross_products
+
+SMALL_ROOT = 24  # columns that are not worth a stage of their own
+MAX_BLOCK = 16  # columns of one block
+MAX_PADDING = 3.0  # stored columns per column, where blocks differ in size
+
+
+def schedule(form: AffineForm) -> Schedule:
+    """Cross-products, assembly and elimination order of an affine form."""
+    assembly = Assembly(form, cross_products(form))
+    pattern, stages = assembly.pattern, []
+    members = sorted(form.members, key=lambda m: -m.blocks * m.size)
+    while len(pattern.columns) > SMALL_ROOT:
+        found = _next_blocks(pattern, members)
+        if found is None:
+            break
+        columns, used = found
+        members = [m for m in members if m not in used]
+        stage, pattern = BatchedBlocks.plan(pattern, columns)
+        stages.append(stage)
+    if len(pattern.columns):
+        root, _ = DenseRoot.plan(pattern)
+        stages.append(root)
+    return Schedule(form, assembly, tuple(stages))
+
+
+def _next_blocks(
+    pattern: Pattern, members: list[Member]
+) -> tuple[np.ndarray, list[Member]] | None:
+    """Columns [B, d] of the next stage of blocks, and the members in it."""
+    best: tuple[np.ndarray, list[Member]] | None = None
+    for member in members:
+        labels = _components(pattern, member.columns.reshape(-1))
+        blocks = _blocks(member.columns.reshape(-1), labels)
+        if blocks is None or (best is not None and len(blocks) <= len(best[0])):
+            continue
+        best = blocks, [member]
+    if best is None:
+        return None
+    blocks, used = best
+    for member in members:
+        if member in used:
+            continue
+        together = np.concatenate([m.columns.reshape(-1) for m in (*used, member)])
+        grown = _blocks(together, _components(pattern, together))
+        if grown is not None and len(grown) == len(blocks):
+            blocks, used = grown, [*used, member]
+    return blocks, used
+
+
+def _components(pattern: Pattern, columns: np.ndarray) -> np.ndarray:
+    """Label of each column's connected set within ``columns``."""
+    local = np.full(int(pattern.columns.max()) + 1, -1)
+    local[columns] = np.arange(len(columns))
+    i, j = local[pattern.first], local[pattern.second]
+    inside = (i >= 0) & (j >= 0)
+    entries: Any = (np.ones(int(inside.sum()), bool), (i[inside], j[inside]))
+    graph = coo_array(entries, shape=(len(columns), len(columns)))
+    return connected_components(graph, directed=False)[1]
+
+
+def _blocks(columns: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    """Columns by connected set, [B, d] padded with -1, or None where that is no batch."""
+    counts = np.bincount(labels)
+    width = int(counts.max())
+    if len(counts) < 2 or width > MAX_BLOCK or len(counts) * width > MAX_PADDING * len(columns):
+        return None
+    order = np.argsort(labels, kind="stable")
+    starts = np.cumsum(counts) - counts
+    within = np.arange(len(columns)) - np.repeat(starts, counts)
+    blocks = np.full((len(counts), width), -1)
+    blocks[labels[order], within] = columns[order]
+    return blocks

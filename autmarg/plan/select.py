@@ -1,0 +1,137 @@
+"""Choose the set of latents to integrate out.
+
+Everything admissible goes. Of two latents that are multiplied together only one can: the sites to
+keep are a vertex cover of the clashes, of least size in elements, since that is what HMC then has
+to sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+
+from autmarg.analysis.admissible import Admissible
+from autmarg.errors import Refusal, RequestError
+from autmarg.ir.nodes import Observe, Sample
+from autmarg.ir.program import Program
+
+_EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover is least
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: ``marginalize`` is "auto", "all" or names; ``keep`` is names."""
+
+    marginalize: str | tuple[str, ...] = "auto"
+    keep: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, marginalize: str | Sequence[str], keep: Sequence[str] | str) -> Request:
+        """Check the two options of ``transform``.
+
+        Raises:
+            RequestError: an unknown word, or a name both to integrate out and to keep.
+        """
+        keep = (keep,) if isinstance(keep, str) else tuple(keep)
+        if isinstance(marginalize, str):
+            if marginalize not in ("auto", "all"):
+                raise RequestError(
+                    f"marginalize={marginalize!r}: expected 'auto', 'all' or a list of site names "
+                    f"(did you mean [{marginalize!r}]?)"
+                )
+            return cls(marginalize, keep)
+        names = tuple(marginalize)
+        if both := set(names) & set(keep):
+            raise RequestError(f"asked both to integrate out and to keep {sorted(both)}")
+        return cls(names, keep)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Members in program order, and why each of the other latents stays."""
+
+    members: tuple[Sample, ...]
+    refusals: dict[str, Refusal]
+
+
+def select(program: Program, judged: Admissible, request: Request) -> Selection:
+    """The members to integrate out.
+
+    Raises:
+        RequestError: a name is no latent site, or a request fails a precondition.
+    """
+    _check_names(program, request)
+    refusals = dict(judged.refusals)
+    for name in request.keep:
+        refusals[name] = Refusal(name, "kept on request", "kept on request")
+    names = [c.name for c in judged.candidates if c.name not in request.keep]
+    if isinstance(request.marginalize, tuple):
+        _check_request(judged, request.marginalize)
+        for name in set(names) - set(request.marginalize):
+            refusals[name] = Refusal(name, "not requested", "not among the sites requested")
+        names = [n for n in names if n in request.marginalize]
+    sizes = {c.name: c.size for c in judged.candidates}
+    for name in cover([p for p in judged.clashes if p <= set(names)], sizes):
+        clash = next(r for p, r in judged.clashes.items() if name in p and p <= set(names))
+        refusals[name] = replace(clash, site=name)
+        names.remove(name)
+    members = tuple(c for c in judged.candidates if c.name in names)
+    return Selection(members, refusals)
+
+
+def _check_names(program: Program, request: Request) -> None:
+    asked = (*request.keep, *(request.marginalize if request.marginalize != "auto" and
+                              request.marginalize != "all" else ()))
+    latents = [n.name for n in program.latents]
+    for name in asked:
+        if name in latents:
+            continue
+        observed = name in program and isinstance(program[name], Observe)
+        found = "is an observed site" if observed else "is no latent site"
+        raise RequestError(
+            f"'{name}' {found} of model '{program.name}'; expected one of {', '.join(latents)}"
+        )
+
+
+def _check_request(judged: Admissible, names: tuple[str, ...]) -> None:
+    failed = tuple(judged.refusals[n] for n in names if n in judged.refusals)
+    clashes = tuple(r for pair, r in judged.clashes.items() if pair <= set(names))
+    if failed or clashes:
+        raise RequestError(
+            f"cannot integrate out {list(names)} as requested:", (*failed, *clashes)
+        )
+
+
+def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]:
+    """A vertex cover of least weight (of the clashes), sorted by name.
+
+    Exact for connected sets of up to 24 sites; above, the 2-approximation of Bar-Yehuda and Even
+    (1981).
+    """
+    graph = nx.Graph(tuple(edge) for edge in edges)
+    chosen: set[str] = set()
+    for part in nx.connected_components(graph):
+        piece = graph.subgraph(part)
+        if len(part) > _EXACT_LIMIT:
+            nx.set_node_attributes(piece, {n: weights[n] for n in part}, "weight")
+            chosen |= nx.algorithms.approximation.min_weighted_vertex_cover(piece, "weight")
+        else:
+            chosen |= _least_cover(nx.Graph(piece), weights)
+    return sorted(chosen)
+
+
+def _least_cover(graph: nx.Graph, weights: dict[str, int]) -> set[str]:
+    """Branch on the vertex with most edges: either it is in the cover, or all its neighbours are."""
+    if graph.number_of_edges() == 0:
+        return set()
+    vertex = max(sorted(graph), key=graph.degree)
+    neighbours = set(graph[vertex])
+    without = graph.copy()
+    without.remove_node(vertex)
+    one = {vertex} | _least_cover(without, weights)
+    rest = graph.copy()
+    rest.remove_nodes_from({vertex} | neighbours)
+    other = neighbours | _least_cover(rest, weights)
+    return min(one, other, key=lambda s: (sum(weights[n] for n in s), sorted(s)))

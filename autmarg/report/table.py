@@ -1,0 +1,59 @@
+"""The plan as a text table."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+_WIDE = 46  # characters of a cell before it wraps
+
+
+def plan_table(plan: Any) -> str:
+    """Sites, their sizes, what happens to each, why, with which block structure, at what cost."""
+    header = ("site", "size", "what happens", "why", "block structure", "cost")
+    rows = [
+        (e.site, f"{e.size:,}" if e.size else "", e.action, e.why, e.structure, e.cost)
+        for e in plan.entries
+    ]
+    lines = [f"plan of '{plan.program.name}': {_summary(plan)}", ""]
+    lines += table(header, rows)
+    for group in plan.groups:
+        lines += ["", f"{group.name}: {_density_line(group)}"]
+        for k, cost in enumerate(group.costs, start=1):
+            lines.append(f"  {k}: {cost.structure}; multiply-adds {cost}")
+    return "\n".join(lines)
+
+
+def _summary(plan: Any) -> str:
+    gone = sum(m.size for g in plan.groups for m in g.members)
+    sizes = {n.name: n.size for n in plan.program.latents}
+    stay = sum(sizes[name] for name in plan.kept)
+    if not gone:
+        return f"nothing is integrated out; {stay:,} dimensions are sampled"
+    return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"
+
+
+def _density_line(group: Any) -> str:
+    assembly = group.schedule.assembly
+    return (
+        f"N = {assembly.stats.n:,} rows added up into {len(assembly.stats.total):,} statistics, "
+        f"G has {group.schedule.form.columns:,} columns and {assembly.nnz:,} entries"
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table with wrapped cells; columns that are empty throughout are left out."""
+    used = [j for j in range(len(header)) if any(row[j] for row in rows)]
+    cells = [[header[j] for j in used], *([row[j] for j in used] for row in rows)]
+    wrapped = [[textwrap.wrap(c, _WIDE) or [""] for c in row] for row in cells]
+    widths = [max(len(line) for row in wrapped for line in row[k]) for k in range(len(used))]
+    lines = []
+    for i, row in enumerate(wrapped):
+        for k in range(max(len(c) for c in row)):
+            parts = [c[k] if k < len(c) else "" for c in row]
+            text = "  ".join(p.ljust(w) for p, w in zip(parts, widths, strict=True))
+            lines.append(text.rstrip())
+        if i == 0:
+            lines.append("  ".join("─" * w for w in widths))
+    return lines

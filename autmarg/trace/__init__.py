@@ -1,0 +1,1 @@
+"""From a NumPyro model to a :class:`~autmarg.ir.program.Program`."""

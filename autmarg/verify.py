@@ -1,0 +1,171 @@
+"""The exactness oracle: log p(θ, u, y) = log p_marg(θ, y) + log p_recover(u | θ, y).
+
+Left is the user's own program evaluated by NumPyro, right is ours. No Monte Carlo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.infer import init_to_uniform
+from numpyro.infer.util import log_density
+
+from autmarg.driver import Compiled, MarginalizedModel, Model, transform
+from autmarg.errors import ExactnessError
+from autmarg.ir.nodes import Observe
+
+FAR = 30.0  # standard normals, in the noise of a draw, away from the posterior
+
+
+@dataclass(frozen=True)
+class Report:
+    """Errors of the exactness identity in nats.
+
+    Attributes:
+        errors: one at each recovery draw, then one at a point far from the posterior.
+        log_densities: log p(θ, u, y) of the source at the same points.
+        tolerance: what the largest may be.
+        rows, dimensions: observed elements, and elements integrated out or sampled.
+        integrated: the sites integrated out.
+    """
+
+    errors: tuple[float, ...]
+    log_densities: tuple[float, ...]
+    tolerance: float
+    rows: int
+    dimensions: int
+    integrated: tuple[str, ...]
+
+    @property
+    def worst(self) -> float:
+        """The largest absolute error (infinite where one is not a number)."""
+        return max((abs(e) if np.isfinite(e) else np.inf for e in self.errors), default=0.0)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every error is within the tolerance."""
+        return self.worst <= self.tolerance
+
+    def __str__(self) -> str:
+        gone = ", ".join(self.integrated) or "nothing"
+        verdict = "exact" if self.exact else "NOT EXACT"
+        return (
+            f"verify: {verdict}; integrated out: {gone}\n"
+            f"  largest error {self.worst:.2e} nats over {len(self.errors)} points, tolerance "
+            f"{self.tolerance:.2e} = rate · ({self.rows} rows + {self.dimensions} dimensions)"
+        )
+
+
+def verify(
+    model: Model | MarginalizedModel,
+    *args: Any,
+    points: int = 20,
+    seed: int = 0,
+    marginalize: str | Sequence[str] = "all",
+    keep: Sequence[str] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Check on a model and its data that nothing changed.
+
+    At ``points`` random values of the kept sites (uniform on (-2, 2) in unconstrained space) the
+    integrated sites are drawn by recovery, with the log-density that the sampler itself returns
+    from its noise; at one more point they are put far from the posterior and the conditional's
+    formula is checked.
+
+    Args:
+        model: the source, or a transformed model (then its own options hold).
+        args, kwargs: what the model is called with, data included.
+        points: number of random points.
+        seed: of the random points.
+        marginalize, keep: as for ``transform``.
+        quiet: do not print.
+
+    Returns:
+        The errors in nats. Tolerance: 1e-9 · (rows + dimensions) in float64, 1e-4 · in float32.
+
+    Raises:
+        ExactnessError: an error exceeds the tolerance; ``report`` has the numbers.
+    """
+    marg = model if isinstance(model, MarginalizedModel) else (
+        transform(model, marginalize=marginalize, keep=keep)
+    )
+    kwargs = dict(kwargs or {})
+    compiled, traced = marg.compiled(*args, **kwargs)
+    errors, values = _errors(marg, compiled, traced, args, kwargs, points, seed)
+    report = _report(compiled, errors, values)
+    if not quiet:
+        print(report)
+    if not report.exact:
+        raise ExactnessError(str(report), report)
+    return report
+
+
+def _errors(
+    marg: MarginalizedModel,
+    compiled: Compiled,
+    traced: Mapping[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    points: int,
+    seed: int,
+) -> tuple[list[float], list[float]]:
+    recovery = compiled.recovery
+
+    def kept(key: Any) -> dict[str, Any]:
+        model = handlers.substitute(
+            handlers.seed(marg, key), substitute_fn=init_to_uniform(radius=2.0)
+        )
+        with handlers.block():
+            sites = handlers.trace(model).get_trace(*args, **kwargs)
+        return {n: sites[n]["value"] for n in compiled.plan.kept}
+
+    def source(values: dict[str, Any]) -> Any:
+        return log_density(marg.source, args, kwargs, values)[0]
+
+    def marginal(values: dict[str, Any]) -> Any:
+        return log_density(marg, args, kwargs, values)[0]
+
+    @jax.jit
+    def at_draw(key: Any) -> tuple[Any, Any]:
+        first, second = jax.random.split(key)
+        theta = kept(first)
+        drawn, conditional = recovery.draw_with_density(second, theta, traced)
+        left = source({**theta, **drawn})
+        return left - (marginal(theta) + conditional), left
+
+    @jax.jit
+    def far_away(key: Any) -> tuple[Any, Any]:
+        first, second = jax.random.split(key)
+        theta = kept(first)
+        drawn, _ = recovery.draw_with_density(second, theta, traced)
+        spread = {
+            name: value + FAR * jnp.std(value) * jax.random.normal(
+                jax.random.fold_in(second, k), jnp.shape(value), dtype=float
+            )
+            for k, (name, value) in enumerate(drawn.items())
+        }
+        left = source({**theta, **spread})
+        conditional = recovery.log_conditional({**traced, **theta}, spread)
+        return left - (marginal(theta) + conditional), left
+
+    keys = jax.random.split(jax.random.key(seed), points + 1)
+    pairs = [at_draw(key) for key in keys[:-1]] + [far_away(keys[-1])]
+    return [float(e) for e, _ in pairs], [float(v) for _, v in pairs]
+
+
+def _report(compiled: Compiled, errors: list[float], values: list[float]) -> Report:
+    program = compiled.plan.program
+    rows = sum(n.size for n in program.nodes if isinstance(n, Observe))
+    dimensions = sum(n.size for n in program.latents)
+    rate = 1e-9 if jax.config.jax_enable_x64 else 1e-4  # pyright: ignore
+    return Report(
+        tuple(errors), tuple(values), rate * (rows + dimensions), rows, dimensions,
+        compiled.plan.integrated,
+    )  # fmt: skip

@@ -1,0 +1,56 @@
+"""Settings and fixtures of all tests: double precision, data sets, strict dtype promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from examples.data import MissingData, load
+from examples.models import Published, Reference
+
+jax.config.update("jax_enable_x64", True)
+
+_load = cache(load)
+
+
+@cache
+def _arguments(case: Reference | Published) -> tuple[Any, ...]:
+    return case.arguments()
+
+
+@pytest.fixture
+def data() -> Callable[[str], dict[str, np.ndarray]]:
+    """``data(name)`` gives a data set's columns; skips the test when the data set is absent."""
+
+    def columns(name: str) -> dict[str, np.ndarray]:
+        try:
+            return _load(name)
+        except MissingData as missing:
+            pytest.skip(str(missing))
+
+    return columns
+
+
+@pytest.fixture
+def arguments() -> Callable[[Reference | Published], tuple[Any, ...]]:
+    """``arguments(case)`` gives a model's arguments; skips the test when the data are absent."""
+
+    def of_case(case: Reference | Published) -> tuple[Any, ...]:
+        try:
+            return _arguments(case)
+        except MissingData as missing:
+            pytest.skip(str(missing))
+
+    return of_case
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """No implicit dtype promotion inside the test: for our own numerics, not for users' models."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
