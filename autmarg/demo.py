@@ -164,9 +164,9 @@ def sample(
     NumPyro's own bar, which moves at every step, the time would be mostly the bar's.
     """
     kernel = NUTS(model)
-    # Initialising compiles some hundred small programs before there is a first step to count.
     with tqdm(total=warmup + draws, desc=title, unit="step", postfix="compiling") as bar:
-        state = kernel.init(key, warmup, None, arguments, {})
+        # Compiled as one program: run eagerly, initialisation compiles some hundred small ones.
+        state = jax.jit(lambda key: kernel.init(key, warmup, None, arguments, {}))(key)
         size = gcd(warmup, draws, 50)
 
         def step(state: Any, _: None) -> tuple[Any, tuple[Any, Array]]:
@@ -230,7 +230,7 @@ def compare(example: Example, key: Array, warmup: int, draws: int) -> tuple[Row,
     """Print plan and proof of one example, sample both of its programs, and return their rows."""
     transformed = autmarg.transform(example.model)
     print(f"\n== {example.name}\n")
-    print(transformed.plan(*example.arguments), "\n", flush=True)
+    print(transformed.plan(*example.arguments), end="\n\n", flush=True)
     autmarg.verify(example.model, *example.arguments)
     print(flush=True)
 

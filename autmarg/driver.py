@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpyro import handlers
-from numpyro.primitives import _PYRO_STACK
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.analysis.admissible import facts_of
 from autmarg.analysis.sites import normalise
@@ -75,8 +75,7 @@ class MarginalizedModel:
         """
         program, traced = trace_program(self.source, args, kwargs)
         if not program.observed:
-            self._check_predictive(program)
-            return self.source(*args, **kwargs)
+            return self._without_data(program, args, kwargs)
         compiled = self._compile(program)
         self._check_handlers(compiled.plan)
         if program.obstacles:
@@ -163,18 +162,19 @@ class MarginalizedModel:
                 "transform, or pass keep=[…]"
             )
 
-    def _check_predictive(self, program: Program) -> None:
-        """Without data, values for kept sites but not for the others are refused."""
-        given = _given_outside() & {n.name for n in program.latents}
-        if not given:
-            return
-        missing = self._would_integrate(program) - given
+    def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The source program; values for kept sites but not for the others are refused."""
+        with _Given() as given:
+            result = self.source(*args, **kwargs)
+        names = given.names & {n.name for n in program.latents}
+        missing = self._would_integrate(program) & given.drawn if names else set()
         if missing:
             raise RequestError(
-                f"'{self.__name__}' was called without data and with values of {sorted(given)} "
+                f"'{self.__name__}' was called without data and with values of {sorted(names)} "
                 f"but not of {sorted(missing)}, which would be drawn from their prior: pass what "
                 "marg.recover returned (or use marg.source for a prior predictive)"
             )
+        return result
 
     def _would_integrate(self, program: Program) -> set[str]:
         """Sites integrated out in earlier calls, or by a plan that takes childless sites as data."""
@@ -188,6 +188,30 @@ class MarginalizedModel:
         asked = self.request.marginalize
         request = Request("all", keep) if isinstance(asked, str) else Request(asked, keep)
         return set(make_plan(facts, request).integrated)
+
+
+class _Given(Messenger):
+    """Outermost handler for a while: which latent sites other handlers gave a value, and which not.
+
+    It sees a message last, just before NumPyro would draw, so it knows every handler's doing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.names: set[str] = set()
+        self.drawn: set[str] = set()
+
+    def __enter__(self) -> _Given:
+        _PYRO_STACK.insert(0, self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self in _PYRO_STACK:
+            _PYRO_STACK.remove(self)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and not msg["is_observed"]:
+            (self.drawn if msg["value"] is None else self.names).add(msg["name"])
 
 
 def _given_outside() -> set[str]:

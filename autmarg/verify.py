@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.infer import init_to_uniform
+from numpyro.infer import init_to_sample
 from numpyro.infer.util import log_density
 
 from autmarg.driver import Compiled, MarginalizedModel, Model, transform
 from autmarg.errors import ExactnessError
 from autmarg.ir.nodes import Observe
 
-FAR = 30.0  # standard normals, in the noise of a draw, away from the posterior
+FAR = 30.0  # conditional standard deviations by which the far points are away
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Report:
     """Errors of the exactness identity in nats.
 
     Attributes:
-        errors: one at each recovery draw, then one at a point far from the posterior.
+        errors: one at each recovery draw, then one far from each.
         log_densities: log p(θ, u, y) of the source at the same points.
         tolerance: what the largest may be.
         rows, dimensions: observed elements, and elements integrated out or sampled.
@@ -74,10 +74,11 @@ def verify(
 ) -> Report:
     """Check on a model and its data that nothing changed.
 
-    At ``points`` random values of the kept sites (uniform on (-2, 2) in unconstrained space) the
+    At ``points`` draws of the kept sites from their prior (uniform on (-2, 2) in unconstrained space
+    where the prior is improper) the
     integrated sites are drawn by recovery, with the log-density that the sampler itself returns
-    from its noise; at one more point they are put far from the posterior and the conditional's
-    formula is checked.
+    from its noise, and then put far from the posterior, where the conditional's formula is
+    checked.
 
     Args:
         model: the source, or a transformed model (then its own options hold).
@@ -115,12 +116,13 @@ def _errors(
     kwargs: dict[str, Any],
     points: int,
     seed: int,
-) -> tuple[list[float], list[float]]:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors and log-densities of the source, [points, 2]: at draws, and far from them."""
     recovery = compiled.recovery
 
     def kept(key: Any) -> dict[str, Any]:
         model = handlers.substitute(
-            handlers.seed(marg, key), substitute_fn=init_to_uniform(radius=2.0)
+            handlers.seed(marg, key), substitute_fn=init_to_sample
         )
         with handlers.block():
             sites = handlers.trace(model).get_trace(*args, **kwargs)
@@ -133,39 +135,27 @@ def _errors(
         return log_density(marg, args, kwargs, values)[0]
 
     @jax.jit
-    def at_draw(key: Any) -> tuple[Any, Any]:
-        first, second = jax.random.split(key)
+    def at(key: Any) -> tuple[Any, Any]:
+        """Errors and log-densities at a recovery draw and far from it."""
+        first, second, third = jax.random.split(key, 3)
         theta = kept(first)
         drawn, conditional = recovery.draw_with_density(second, theta, traced)
-        left = source({**theta, **drawn})
-        return left - (marginal(theta) + conditional), left
+        far, _ = recovery.draw_with_density(third, theta, traced, spread=FAR)
+        away = recovery.log_conditional({**traced, **theta}, far)
+        left = jnp.stack([source({**theta, **drawn}), source({**theta, **far})])
+        return left - marginal(theta) - jnp.stack([conditional, away]), left
 
-    @jax.jit
-    def far_away(key: Any) -> tuple[Any, Any]:
-        first, second = jax.random.split(key)
-        theta = kept(first)
-        drawn, _ = recovery.draw_with_density(second, theta, traced)
-        spread = {
-            name: value + FAR * jnp.std(value) * jax.random.normal(
-                jax.random.fold_in(second, k), jnp.shape(value), dtype=float
-            )
-            for k, (name, value) in enumerate(drawn.items())
-        }
-        left = source({**theta, **spread})
-        conditional = recovery.log_conditional({**traced, **theta}, spread)
-        return left - (marginal(theta) + conditional), left
-
-    keys = jax.random.split(jax.random.key(seed), points + 1)
-    pairs = [at_draw(key) for key in keys[:-1]] + [far_away(keys[-1])]
-    return [float(e) for e, _ in pairs], [float(v) for _, v in pairs]
+    pairs = [at(key) for key in jax.random.split(jax.random.key(seed), points)]
+    errors, values = (np.array(x, np.float64) for x in zip(*pairs, strict=True))
+    return errors, values
 
 
-def _report(compiled: Compiled, errors: list[float], values: list[float]) -> Report:
+def _report(compiled: Compiled, errors: np.ndarray, values: np.ndarray) -> Report:
     program = compiled.plan.program
     rows = sum(n.size for n in program.nodes if isinstance(n, Observe))
     dimensions = sum(n.size for n in program.latents)
     rate = 1e-9 if jax.config.jax_enable_x64 else 1e-4  # pyright: ignore
     return Report(
-        tuple(errors), tuple(values), rate * (rows + dimensions), rows, dimensions,
+        tuple(errors.T.ravel().tolist()), tuple(values.T.ravel().tolist()), rate * (rows + dimensions), rows, dimensions,
         compiled.plan.integrated,
     )  # fmt: skip

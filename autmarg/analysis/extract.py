@@ -166,7 +166,7 @@ class _Writer:
         )
         if site.log_jacobian is not None:
             jacobian = _value(self._array(site.log_jacobian)).reshape(-1)
-            self.constant += jnp.sum(jacobian if keep is None else jacobian[keep])
+            self.constant -= jnp.sum(jacobian if keep is None else jacobian[keep])
         if site.scale is not None:
             noise = self._array(site.scale)
         else:

@@ -46,15 +46,22 @@ class Recovery:
         return drawn | self.deterministic({**traced, **values, **drawn})
 
     def draw_with_density(
-        self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
+        self,
+        key: Any,
+        values: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        spread: float = 1.0,
     ) -> tuple[dict[str, Any], Any]:
-        """One joint draw of the integrated sites and log p(draw | y, θ) from its own noise."""
+        """One joint draw of the integrated sites and log p(draw | y, θ) from its own noise.
+
+        ``spread`` multiplies the noise, to reach points far from the posterior.
+        """
         given, drawn, total = {**traced, **values}, {}, 0.0
         for k, node in enumerate(self.nodes):
             noise = jax.random.normal(
                 jax.random.fold_in(key, k), (node.density.columns,), dtype=float
             )
-            flat, log_density = node.density.draw(given, noise)
+            flat, log_density = node.density.draw(given, spread * noise)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
         return drawn, total

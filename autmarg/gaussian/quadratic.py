@@ -26,13 +26,13 @@ from autmarg.gaussian.statistics import Statistics
 class QuadraticForm(NamedTuple):
     """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`.
 
-    ``h`` [columns] is over all columns, eliminated ones included; ``log_norm`` is what the
-    columns eliminated so far contributed to log ∫ exp(-½(zᵀGz - 2hᵀz)) dz, without (2π)^½ factors.
+    ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
+    eliminated so far contributed to log|G|.
     """
 
     values: Any
     h: Any
-    log_norm: Any
+    log_det: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,6 @@ class Assembly:
         total = form.columns
         both = np.flatnonzero((stats.second < total))
         mixed = np.flatnonzero((stats.second == total) & (stats.first < total))
-        alone = np.flatnonzero(stats.first == total)
         self.planes, quadratic, targets = self._layout(both)
         stat = stats.total[quadratic] / np.where(
             stats.first[quadratic] == stats.second[quadratic], 1.0, 2.0
@@ -136,7 +135,6 @@ class Assembly:
         self.nnz = sum(p.size for p in self.planes)
         self._quadratic = _sums(stats, quadratic, stat, targets, self.nnz)
         self._linear = _sums(stats, mixed, -stats.total[mixed] / 2, stats.first[mixed], total)
-        self._constant = _sums(stats, alone, stats.total[alone], np.zeros(len(alone), int), 1)
         self.pattern = self._pattern()
         self._identity = (self.pattern.first == self.pattern.second).astype(np.float64)
 
@@ -193,7 +191,7 @@ class Assembly:
         )
 
     def __call__(self, omega: Any, priors: tuple[Any, ...]) -> tuple[QuadraticForm, Any]:
-        """The quadratic form at a point, and -½(n log 2π - log|W| + cᵀW c)."""
+        """The quadratic form at a point, and -½(n log 2π - log|W|)."""
         raw = self._quadratic(omega)
         scaled = []
         for plane in self.planes:
@@ -215,8 +213,7 @@ class Assembly:
         stats = self.stats
         logs = jnp.log(omega[stats.strata])
         precision = jnp.dot(jnp.asarray(stats.count, omega.dtype), logs)
-        squares = self._constant(omega)[0]
-        constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision + squares)
+        constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
         return QuadraticForm(values, jnp.concatenate([zero[None][:0], *h]), zero), constant
 

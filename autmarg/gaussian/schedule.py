@@ -1,6 +1,8 @@
 """A schedule of stages: log-density, conditional means, exact draws and their density.
 
-    log p(y | θ) = -½ [n log 2π - log|W| + log|G| + cᵀW c - hᵀG⁻¹h]
+    log p(y | θ) = -½ [n log 2π - log|W| + log|G| + min_z (rᵀW r + zᵀz)],   r = c - A L z,
+
+the minimum being where the conditional mean z* = G⁻¹h is.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Point
 from autmarg.gaussian.quadratic import Assembly, QuadraticForm, log_scale, scale, unscale
+from autmarg.gaussian.residual import Residual
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +24,7 @@ class Schedule:
 
     form: AffineForm
     assembly: Assembly
+    residual: Residual
     stages: tuple[Any, ...]
 
     def _eliminate(self, point: Point) -> tuple[list[Any], QuadraticForm, Any]:
@@ -33,8 +37,10 @@ class Schedule:
 
     def log_density(self, point: Point) -> Any:
         """log p(y | θ), a scalar."""
-        _, quadratic, constant = self._eliminate(point)
-        return constant + quadratic.log_norm
+        factors, quadratic, constant = self._eliminate(point)
+        z = self._back(factors, jnp.zeros_like(quadratic.h))
+        squares = self.residual(point.omega, self._centred(point, z)) + jnp.vdot(z, z)
+        return constant - 0.5 * (quadratic.log_det + squares)
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
@@ -42,9 +48,7 @@ class Schedule:
         With noise zero the values are the conditional means.
         """
         factors, _, _ = self._eliminate(point)
-        z = jnp.zeros_like(noise)
-        for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
-            z = stage.back(factor, z, noise)
+        z = self._back(factors, noise)
         return self._values(point, z), self._density(point, factors, noise)
 
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
@@ -56,24 +60,32 @@ class Schedule:
         )
         return self._density(point, factors, noise)
 
+    def _back(self, factors: list[Any], noise: Any) -> Any:
+        z = jnp.zeros_like(noise)
+        for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
+            z = stage.back(factor, z, noise)
+        return z
+
     def _density(self, point: Point, factors: list[Any], noise: Any) -> Any:
         log_det = sum(s.log_det(f) for s, f in zip(self.stages, factors, strict=True))
         for member, prior in zip(self.form.members, point.priors, strict=True):
             log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * jnp.vdot(noise, noise) - 0.5 * noise.size * np.log(2 * np.pi)
 
-    def _values(self, point: Point, z: Any) -> dict[str, Any]:
-        """x = m + L z, each member flattened."""
+    def _centred(self, point: Point, z: Any) -> Any:
+        """v = (δ, 1) with δ = L z."""
         parts = [
             scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
             for m, prior in zip(self.form.members, point.priors, strict=True)
         ]
-        delta = jnp.concatenate([jnp.zeros(0, z.dtype), *parts])
-        v = jnp.concatenate([delta, jnp.ones(1, z.dtype)])
-        means = (rows.evaluate(point.omega, v) for rows in self.form.means)
+        return jnp.concatenate([*parts, jnp.ones(1, z.dtype)])
+
+    def _values(self, point: Point, z: Any) -> dict[str, Any]:
+        """x = m + L z, each member flattened."""
+        v = self._centred(point, z)
         return {
-            m.name: part + mean
-            for m, part, mean in zip(self.form.members, parts, means, strict=True)
+            m.name: v[m.offset : m.offset + m.blocks * m.size] + rows.evaluate(point.omega, v)
+            for m, rows in zip(self.form.members, self.form.means, strict=True)
         }
 
     def _scaled(self, point: Point, values: dict[str, Any]) -> Any:

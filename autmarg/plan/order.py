@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.quadratic import Assembly, Pattern
+from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages import BatchedBlocks, DenseRoot
 from autmarg.gaussian.statistics import cross_products
@@ -27,7 +28,8 @@ MAX_PADDING = 3.0  # stored columns per column, where blocks differ in size
 
 def schedule(form: AffineForm) -> Schedule:
     """Cross-products, assembly and elimination order of an affine form."""
-    assembly = Assembly(form, cross_products(form))
+    statistics = cross_products(form)
+    assembly = Assembly(form, statistics)
     pattern, stages = assembly.pattern, []
     members = sorted(form.members, key=lambda m: -m.blocks * m.size)
     while len(pattern.columns) > SMALL_ROOT:
@@ -41,7 +43,7 @@ def schedule(form: AffineForm) -> Schedule:
     if len(pattern.columns):
         root, _ = DenseRoot.plan(pattern)
         stages.append(root)
-    return Schedule(form, assembly, tuple(stages))
+    return Schedule(form, assembly, residual(form, statistics), tuple(stages))
 
 
 def _next_blocks(

@@ -115,11 +115,11 @@ class BatchedBlocks:
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the blocks out: their factor, and the form over the later columns."""
-        values, h, log_norm = form
+        values, h, log_det = form
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
         lower = small.cholesky(_gather(values, self.diagonal) + jnp.asarray(padding, values.dtype))
         g = small.solve_lower(lower, _gather(h, self.columns.T))
-        log_norm = log_norm - small.log_diagonal(lower) + 0.5 * jnp.vdot(g, g)
+        log_det = log_det + 2.0 * small.log_diagonal(lower)
         remaining = _gather(values, self.carried)
         if self.dense is not None:
             w = small.solve_lower(lower[:, :, None, :], _gather(values, self.dense))
@@ -136,7 +136,7 @@ class BatchedBlocks:
                 update, self.target, num_segments=len(self.carried), indices_are_sorted=True
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
-        return Factor(lower, w, g), QuadraticForm(remaining, h, log_norm)
+        return Factor(lower, w, g), QuadraticForm(remaining, h, log_det)
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""

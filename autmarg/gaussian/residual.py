@@ -1,0 +1,138 @@
+"""The minimum of the quadratic form, evaluated without cancellation.
+
+cᵀWc - hᵀG⁻¹h is a small difference of large numbers when the data lie far from zero on the scale of
+the noise. At the minimiser z* it equals the sum of squares
+
+    Σ_i ω[w_i] (e_i + Σ_f a_if (φ_f - φ̂_f))² + z*ᵀz*,
+
+where the features φ_f = ω[p] v_c are the distinct products of a column with an opaque factor,
+φ̂ is any known vector and e = c + A φ̂ known residuals. With φ̂ the least-squares fit, computed once
+at plan time in float64, both e and φ - φ̂ are of the size of the noise, in float32 too; an error in
+z* enters only squared. (Residualised cross-products; the identity is exact for every φ̂.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import cg
+
+from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
+from autmarg.gaussian.statistics import Statistics, cross_products
+
+_ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """Σ_i ω[w_i] r_i² from features: keys (left, right, weight slot) with their sums.
+
+    ``column``, ``slot`` and ``shift`` [F] describe the features; feature values are
+    ω[slot] · v[column] - shift.
+    """
+
+    column: np.ndarray
+    slot: np.ndarray
+    shift: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    weight: np.ndarray
+    total: np.ndarray
+
+    def __call__(self, omega: Any, v: Any) -> Any:
+        """The weighted sum of squares at ω and v = (δ, 1)."""
+        feature = omega[self.slot] * v[self.column] - jnp.asarray(self.shift, omega.dtype)
+        product = feature[self.left] * feature[self.right]
+        product = product * jnp.asarray(self.total, omega.dtype)
+        slots = np.unique(self.weight)
+        if len(slots) == 1:
+            return product.sum() * omega[slots[0]]
+        return jnp.dot(product, omega[self.weight], precision=jax.lax.Precision.HIGHEST)
+
+
+def residual(form: AffineForm, raw: Statistics) -> Residual:
+    """Residualised cross-products of a form, given its raw ones."""
+    column, slot, left, right = _features(raw)
+    total = form.columns
+    data = (column == total) & (slot == 0)  # the known part of the rows stays as it is
+    shift = np.zeros(len(column))
+    shift[~data] = _fit(raw.total, left, right, data)
+    centred = replace(form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.rows))
+    stats = cross_products(centred)
+    keys = np.stack([column, slot], axis=1)
+    return Residual(
+        column, slot, shift,
+        _find(keys, stats.first, stats.first_slot), _find(keys, stats.second, stats.second_slot),
+        stats.weight, stats.total,
+    )  # fmt: skip
+
+
+def _features(stats: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct (column, slot) pairs in order, and the two features of every key."""
+    both = np.concatenate(
+        [np.stack([stats.first, stats.first_slot]), np.stack([stats.second, stats.second_slot])],
+        axis=1,
+    )
+    pairs, inverse = np.unique(both, axis=1, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    n = len(stats.first)
+    return pairs[0], pairs[1], inverse[:n], inverse[n:]
+
+
+def _find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    stride = int(max(keys[:, 1].max(initial=0), slot.max(initial=0))) + 1
+    return np.searchsorted(keys[:, 0] * stride + keys[:, 1], column * stride + slot)
+
+
+def _fit(total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """Least-squares φ̂ from the normal equations, all rows weighing the same."""
+    free = np.flatnonzero(~data)
+    if not len(free) or not data.any():
+        return np.zeros(len(free))
+    place = np.full(len(data), -1)
+    place[free] = np.arange(len(free))
+    a, b = place[left], place[right]
+    inside = (a >= 0) & (b >= 0)
+    half = np.where(left == right, total, total / 2)[inside]
+    i, j = a[inside], b[inside]
+    off = i != j
+    matrix = csr_array(
+        (np.concatenate([half, half[off]]), (np.concatenate([i, j[off]]),
+                                             np.concatenate([j, i[off]]))),
+        shape=(len(free), len(free)),
+    )
+    one = (a >= 0) ^ (b >= 0)
+    right_side = np.bincount(
+        np.maximum(a, b)[one], weights=-total[one] / 2, minlength=len(free)
+    )
+    scale = matrix.diagonal()
+    ridge = diags_array(1e-9 * scale + np.finfo(float).tiny)
+    inverse = diags_array(1.0 / np.where(scale > 0, scale, 1.0))
+    found, _ = cg(matrix + ridge, right_side, rtol=1e-10, maxiter=_ITERATIONS, M=inverse)
+    return np.where(np.isfinite(found), found, 0.0)
+
+
+def _centred(
+    rows: Rows, total: int, column: np.ndarray, slot: np.ndarray, shift: np.ndarray
+) -> Rows:
+    """Rows with their known part replaced by e = c + A φ̂."""
+    keys = np.stack([column, slot], axis=1)
+    known = np.zeros(rows.n)
+    terms = []
+    for term in rows.terms:
+        c, a, p = term.full(rows.n)
+        at = np.minimum(_find(keys, c, p), len(shift) - 1)
+        present = (column[at] == c) & (slot[at] == p)  # absent where all coefficients are zero
+        data = (c == total) & (p == 0)
+        known += np.where(data, a, a * shift[at] * present).sum(axis=1)
+        rest = np.where(data, 0.0, a)
+        if rest.any():
+            terms.append(RowTerm(term.column, rest, term.slot))
+    zero = np.zeros((1, 1), np.int64)
+    terms.append(RowTerm(np.full((1, 1), total), known[:, None], zero))
+    return replace(rows, terms=tuple(terms))
