@@ -135,11 +135,14 @@ class Recovery:
         flat = {}
         needed = {n.name: n.shape for n in self.kept}
         needed |= {n.name: jnp.shape(n.initial) for n in self.inputs if n.name in samples}
-        if not needed:
-            raise RequestError(
-                "every latent site was integrated out, so there are no draws to recover from; "
-                "pass a dict with the draws you want, e.g. {'draw': jnp.zeros(1000)}"
-            )
+        if not needed:  # every latent is integrated out: any array says how many draws
+            if not samples:
+                raise RequestError(
+                    "every latent site was integrated out, so there are no draws to recover from; "
+                    "expected a dict with any array of the wanted shape, e.g. "
+                    "{'draw': jnp.zeros(1000)}"
+                )
+            lead = jnp.shape(next(iter(samples.values())))
         for name, shape in needed.items():
             if name not in samples:
                 raise RequestError(
