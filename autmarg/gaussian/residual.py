@@ -61,7 +61,9 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
     total = form.columns
     data = (column == total) & (slot == 0)  # the known part of the rows stays as it is
     shift = np.zeros(len(column))
-    shift[~data] = _fit(raw.total, left, right, data)
+    member = np.searchsorted([m.offset for m in form.members], column, side="right")
+    group = np.where(column == total, 0, member)
+    shift[~data] = _fit(raw.total, left, right, data, group)
     centred = replace(form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.rows))
     stats = cross_products(centred)
     keys = np.stack([column, slot], axis=1)
@@ -89,11 +91,33 @@ def _find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
     return np.searchsorted(keys[:, 0] * stride + keys[:, 1], column * stride + slot)
 
 
-def _fit(total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """Least-squares φ̂ from the normal equations, all rows weighing the same."""
+def _fit(
+    total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarray, group: np.ndarray
+) -> np.ndarray:
+    """Least-squares φ̂ from the normal equations, all rows weighing the same.
+
+    Group means and group effects are often collinear. Fitting the groups of few features first,
+    and then all together from there, puts what they share where a hierarchical prior puts it.
+    """
     free = np.flatnonzero(~data)
     if not len(free) or not data.any():
         return np.zeros(len(free))
+    matrix, aim = _normal_equations(total, left, right, data, free)
+    # Where the matrix is singular, going on below this size would only amplify rounding.
+    enough = 1e-10 * float(np.linalg.norm(aim))
+    found = np.zeros(len(free))
+    own, sizes = group[free], np.bincount(group[free])
+    for each in sorted(np.flatnonzero(sizes), key=lambda g: sizes[g]):
+        some = np.flatnonzero(own == each)
+        rest = (aim - matrix @ found)[some]
+        found[some] += _conjugate_gradients(matrix[some][:, some], rest, enough)
+    found += _conjugate_gradients(matrix, aim - matrix @ found, enough)
+    return found
+
+
+def _normal_equations(
+    total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarray, free: np.ndarray
+) -> tuple[csr_array, np.ndarray]:
     place = np.full(len(data), -1)
     place[free] = np.arange(len(free))
     a, b = place[left], place[right]
@@ -101,19 +125,17 @@ def _fit(total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarra
     half = np.where(left == right, total, total / 2)[inside]
     i, j = a[inside], b[inside]
     off = i != j
-    matrix = csr_array(
-        (np.concatenate([half, half[off]]), (np.concatenate([i, j[off]]),
-                                             np.concatenate([j, i[off]]))),
-        shape=(len(free), len(free)),
-    )
+    rows, columns = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
+    entries = (np.concatenate([half, half[off]]), (rows, columns))
     one = (a >= 0) ^ (b >= 0)
-    right_side = np.bincount(
-        np.maximum(a, b)[one], weights=-total[one] / 2, minlength=len(free)
-    )
+    aim = np.bincount(np.maximum(a, b)[one], weights=-total[one] / 2, minlength=len(free))
+    return csr_array(entries, shape=(len(free), len(free))), aim
+
+
+def _conjugate_gradients(matrix: csr_array, aim: np.ndarray, enough: float) -> np.ndarray:
     scale = matrix.diagonal()
-    ridge = diags_array(1e-9 * scale + np.finfo(float).tiny)
     inverse = diags_array(1.0 / np.where(scale > 0, scale, 1.0))
-    found, _ = cg(matrix + ridge, right_side, rtol=1e-10, maxiter=_ITERATIONS, M=inverse)
+    found, _ = cg(matrix, aim, rtol=0.0, atol=enough, maxiter=_ITERATIONS, M=inverse)
     return np.where(np.isfinite(found), found, 0.0)
 
 

@@ -1,0 +1,67 @@
+"""The exactness identity on small programs, with every stage and in both float types."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+import autmarg
+from autmarg.plan import order
+from tests.programs import CASES, Y
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exact_and_complete(name):
+    case = CASES[name]
+    marg = autmarg.transform(case.model)
+    assert set(marg.plan(Y).integrated) == case.integrated
+    report = autmarg.verify(marg, Y, points=5, quiet=True)
+    assert len(report.errors) == 10 and np.isfinite(report.errors).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["radon", "three_levels", "noncentred_slopes", "crossed_plates", "measurement_error"]
+)
+def test_exact_with_stages_of_blocks(name, monkeypatch):
+    """Small roots normally swallow small models: force the batched stages."""
+    monkeypatch.setattr(order, "SMALL_ROOT", 0)
+    case = CASES[name]
+    marg = autmarg.transform(case.model)
+    assert "blocks of" in str(marg.plan(Y))
+    autmarg.verify(marg, Y, points=5, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["radon", "heteroscedastic_groups", "kept_child", "two_observed_sites", "random_walk"]
+)
+def test_exact_in_single_precision(name):
+    with jax.enable_x64(False):
+        report = autmarg.verify(CASES[name].model, Y.astype(np.float32), points=5, quiet=True)
+    assert report.tolerance > 1e-3  # the single-precision rate was used
+
+
+def test_far_from_zero_nothing_cancels():
+    """Data at 10⁴ noise scales from zero: the residual form keeps the digits."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    def model(y):
+        a = numpyro.sample("a", dist.Normal(0, 1e6))
+        u = numpyro.sample("u", dist.Normal(0, numpyro.sample("t", dist.HalfNormal(10.0))).expand([5]))
+        s = numpyro.sample("s", dist.Uniform(0.5, 2.0))
+        numpyro.sample("y", dist.Normal(a + u[np.arange(40) % 5], s), obs=y)
+
+    report = autmarg.verify(model, Y + 1e4, points=5, quiet=True)
+    assert report.exact
+
+
+def test_an_inexact_model_is_reported(monkeypatch):
+    """Sabotage the noise: the oracle must notice."""
+    from autmarg.gaussian.schedule import Schedule
+
+    density = Schedule._density
+    monkeypatch.setattr(Schedule, "_density", lambda *a: density(*a) + 1e-6)
+    with pytest.raises(autmarg.ExactnessError, match="NOT EXACT") as caught:
+        autmarg.verify(CASES["radon"].model, Y, points=2, quiet=True)
+    assert abs(caught.value.report.worst - 1e-6) < 1e-7
