@@ -1,0 +1,176 @@
+"""Each reason for leaving a latent sampled, read by its words; and plans in which nothing goes."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.infer.util import log_density
+
+import autmarg
+from tests.programs import CASES, GROUP, X, Y, scale
+
+
+def refused(model, site="u", **kwargs):
+    """The refusal of one site, as text."""
+    plan = autmarg.transform(model, **kwargs).plan(Y)
+    assert site in plan.kept
+    (refusal,) = [r for r in plan.refusals if r.site == site]
+    assert refusal.place is None or refusal.place.file == __file__
+    return str(refusal)
+
+
+def effects(prior=None):
+    return numpyro.sample("u", prior or dist.Normal(0, 1).expand([5]))
+
+
+def through(function):
+    def model(y):
+        numpyro.sample("y", dist.Normal(function(effects()[GROUP]), 1.0), obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("function", "primitive"),
+    [
+        (jnp.exp, "exp"),
+        (jnp.tanh, "tanh"),
+        (lambda u: u**2, "square|integer_pow|mul"),
+        (lambda u: 1.0 / u, "div"),
+        (jnp.sort, "sort"),
+        (lambda u: jnp.maximum(u, 0.0), "max"),
+    ],
+)
+def test_nonlinear_mean(function, primitive):
+    import re
+
+    words = refused(through(function))
+    assert re.search(rf"'({primitive})' makes the mean of 'y' nonlinear in 'u'", words), words
+    assert "test_refusals.py:" in words
+
+
+def test_discrete_child():
+    def model(y):
+        numpyro.sample("y", dist.Poisson(jnp.exp(effects()[GROUP])), obs=np.ones(len(y), int))
+
+    assert "'y', which depends on 'u', is a Poisson, not Gaussian" in refused(model)
+
+
+def test_heavy_tailed_child():
+    def model(y):
+        numpyro.sample("y", dist.StudentT(4.0, effects()[GROUP], 1.0), obs=y)
+
+    assert "is a StudentT, not Gaussian" in refused(model)
+
+
+def test_latent_in_a_scale():
+    def model(y):
+        numpyro.sample("y", dist.Normal(0.0, jnp.exp(effects()[GROUP])), obs=y)
+
+    assert "the scale of 'y' depends on 'u'" in refused(model)
+
+
+def test_non_gaussian_prior():
+    def model(y):
+        u = effects(dist.Laplace(0, 1).expand([5]))
+        numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    assert "the prior of 'u' is a Laplace, not Gaussian" in refused(model)
+
+
+def test_factor():
+    def model(y):
+        u = effects()
+        numpyro.factor("penalty", -(u**2).sum())
+        numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    assert "numpyro.factor 'penalty' depends on 'u'" in refused(model)
+
+
+def test_scale_handler():
+    def model(y):
+        u = effects()
+        with handlers.scale(scale=0.5):
+            numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    assert "handlers.scale is over 'y', which depends on 'u'" in refused(model)
+
+
+def test_masked_latent():
+    def model(y):
+        with handlers.mask(mask=np.arange(5) > 1):
+            u = effects()
+        numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    assert "a mask is over the latent 'u'" in refused(model)
+
+
+def test_observed_value_that_depends_on_a_latent():
+    def model(y):
+        u = effects()
+        numpyro.sample("y", dist.Normal(0.0, 1.0), obs=y - u[GROUP])
+
+    assert "the observed value of 'y' depends on 'u'" in refused(model)
+
+
+def test_subsampled_plate():
+    def model(y):
+        u = effects()
+        with numpyro.plate("rows", len(y), subsample_size=10) as rows:
+            numpyro.sample("y", dist.Normal(u[GROUP[np.arange(10)]], 1.0), obs=jnp.asarray(y)[rows])
+
+    assert "plate 'rows' is subsampled" in refused(model)
+
+
+def test_product_keeps_the_smaller_site():
+    case = CASES["product_of_latents"]
+    words = refused(case.model, "a")
+    assert "'a' and 'u' are multiplied in the mean of 'y'" in words
+
+
+def test_requests_that_cannot_be_met():
+    with pytest.raises(autmarg.RequestError, match="'a' and 'u' are multiplied"):
+        autmarg.transform(CASES["product_of_latents"].model, marginalize=["a", "u"]).plan(Y)
+    with pytest.raises(autmarg.RequestError, match="the prior of 's' is a HalfNormal"):
+        autmarg.transform(CASES["radon"].model, marginalize=["s", "b"]).plan(Y)
+    with pytest.raises(autmarg.RequestError, match=r"did you mean \['u'\]"):
+        autmarg.transform(CASES["radon"].model, marginalize="u")
+    with pytest.raises(autmarg.RequestError, match="both to integrate out and to keep"):
+        autmarg.transform(CASES["radon"].model, marginalize=["a"], keep=["a"])
+
+
+def test_requests_are_satisfied():
+    marg = autmarg.transform(CASES["radon"].model, marginalize=["a"])
+    assert marg.plan(Y).integrated == ("a",)
+    autmarg.verify(marg, Y, points=2, quiet=True)
+    kept = autmarg.transform(CASES["radon"].model, keep=["a"])
+    assert set(kept.plan(Y).integrated) == {"gamma", "mu", "b"}
+    autmarg.verify(kept, Y, points=2, quiet=True)
+    assert "kept on request" in str(kept.plan(Y))
+
+
+def test_a_generalised_linear_model_comes_back_equivalent():
+    def model(y):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Bernoulli(logits=b * X), obs=np.arange(len(y)) % 2)
+
+    marg = autmarg.transform(model)
+    plan = marg.plan(Y)
+    assert plan.integrated == () and "nothing is integrated out" in str(plan)
+    found = log_density(marg, (Y,), {}, {"b": 0.3})[0]
+    np.testing.assert_allclose(found, log_density(model, (Y,), {}, {"b": 0.3})[0], rtol=1e-14)
+
+
+def test_uncovered_clashes_are_solved_by_least_size():
+    def model(y):
+        a = numpyro.sample("a", dist.Normal(0, 1).expand([3]))
+        b = numpyro.sample("b", dist.Normal(0, 1).expand([2]))
+        c = numpyro.sample("c", dist.Normal(0, 1).expand([3]))
+        mean = (a * b[0]).sum() + (b[1] * c).sum()
+        numpyro.sample("y", dist.Normal(mean, scale()), obs=y)
+
+    assert autmarg.transform(model).plan(Y).integrated == ("a", "c")
