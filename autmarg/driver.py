@@ -164,7 +164,8 @@ class MarginalizedModel:
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""
-        with _Given() as given:
+        given = _Given()
+        with given:
             result = self.source(*args, **kwargs)
         names = given.names & {n.name for n in program.latents}
         missing = self._would_integrate(program) & given.drawn if names else set()
@@ -177,7 +178,7 @@ class MarginalizedModel:
         return result
 
     def _would_integrate(self, program: Program) -> set[str]:
-        """Sites integrated out in earlier calls, or by a plan that takes childless sites as data."""
+        """Sites integrated out in earlier calls, or by a plan with childless sites as data."""
         names = {n.name for n in program.latents}
         planned = [set(c.plan.integrated) for c in self._compiled.values()]
         if planned:
@@ -201,11 +202,10 @@ class _Given(Messenger):
         self.names: set[str] = set()
         self.drawn: set[str] = set()
 
-    def __enter__(self) -> _Given:
+    def __enter__(self) -> None:
         _PYRO_STACK.insert(0, self)
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self in _PYRO_STACK:
             _PYRO_STACK.remove(self)
 
@@ -250,7 +250,9 @@ def transform(
             checked when the model is called.
     """
     if not callable(model):
-        raise RequestError(f"transform takes a NumPyro model callable, found {type(model).__name__}")
+        raise RequestError(
+            f"transform takes a NumPyro model callable, found {type(model).__name__}"
+        )
     return MarginalizedModel(model, Request.of(marginalize, keep))
 
 

@@ -60,7 +60,7 @@ class Report:
         return (
             f"verify: {verdict}; integrated out: {gone}\n"
             f"  largest error {self.worst:.2e} nats over {len(self.errors)} points, tolerance "
-            f"{self.tolerance:.2e} = rate · ({self.rows} rows + {self.dimensions} dimensions)"
+            f"{self.tolerance:.2e} ({self.rows} rows, {self.dimensions} dimensions)"
         )
 
 
@@ -76,11 +76,10 @@ def verify(
 ) -> Report:
     """Check on a model and its data that nothing changed.
 
-    At ``points`` draws of the kept sites from their prior (uniform on (-2, 2) in unconstrained space
-    where the prior is improper) the
-    integrated sites are drawn by recovery, with the log-density that the sampler itself returns
-    from its noise, and then put far from the posterior, where the conditional's formula is
-    checked.
+    At ``points`` draws of the kept sites from their prior (uniform on (-2, 2) in unconstrained
+    space where it is improper) the integrated sites are drawn by recovery, with the log-density
+    that the sampler itself returns from its noise, and then put far from the posterior, where the
+    conditional's formula is checked.
 
     Args:
         model: the source, or a transformed model (then its own options hold).
@@ -96,8 +95,10 @@ def verify(
     Raises:
         ExactnessError: an error exceeds the tolerance; ``report`` has the numbers.
     """
-    marg = model if isinstance(model, MarginalizedModel) else (
-        transform(model, marginalize=marginalize, keep=keep)
+    marg = (
+        model
+        if isinstance(model, MarginalizedModel)
+        else (transform(model, marginalize=marginalize, keep=keep))
     )
     kwargs = dict(kwargs or {})
     compiled, traced = marg.compiled(*args, **kwargs)
@@ -124,9 +125,7 @@ def _errors(
     far_by = FAR64 if jax.config.jax_enable_x64 else FAR32  # pyright: ignore
 
     def kept(key: Any) -> dict[str, Any]:
-        model = handlers.substitute(
-            handlers.seed(marg, key), substitute_fn=init_to_sample
-        )
+        model = handlers.substitute(handlers.seed(marg, key), substitute_fn=init_to_sample)
         with handlers.block():
             sites = handlers.trace(model).get_trace(*args, **kwargs)
         return {n: sites[n]["value"] for n in compiled.plan.kept}
@@ -159,6 +158,10 @@ def _report(compiled: Compiled, errors: np.ndarray, values: np.ndarray) -> Repor
     dimensions = sum(n.size for n in program.latents)
     rate = 1e-9 if jax.config.jax_enable_x64 else 1e-4  # pyright: ignore
     return Report(
-        tuple(errors.T.ravel().tolist()), tuple(values.T.ravel().tolist()), rate * (rows + dimensions), rows, dimensions,
+        tuple(errors.T.ravel().tolist()),
+        tuple(values.T.ravel().tolist()),
+        rate * (rows + dimensions),
+        rows,
+        dimensions,
         compiled.plan.integrated,
-    )  # fmt: skip
+    )

@@ -44,7 +44,9 @@ def test_mismatched_lengths():
 
 
 def test_no_site_of_that_name():
-    with pytest.raises(autmarg.RequestError, match="'w' is no latent site.*expected one of tau, u"):
+    with pytest.raises(
+        autmarg.RequestError, match=r"'w' is no latent site.*expected one of tau, u"
+    ):
         autmarg.transform(intercepts, marginalize=["w"]).plan(GROUP, Y)
     with pytest.raises(autmarg.RequestError, match="'y' is an observed site"):
         autmarg.transform(intercepts, keep=["y"]).plan(GROUP, Y)
@@ -56,7 +58,7 @@ def test_two_sites_of_one_name():
         numpyro.sample("u", dist.Normal(0, 1))
         numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
-    with pytest.raises(autmarg.ModelError, match="two sites are named 'u': one at .*, one at"):
+    with pytest.raises(autmarg.ModelError, match=r"two sites are named 'u': one at .*, one at"):
         autmarg.transform(model).plan(Y)
 
 
@@ -75,7 +77,9 @@ def test_structure_that_depends_on_a_latent():
         u = numpyro.sample("u", dist.Normal(0, 1))
         numpyro.sample("y", dist.Normal(1.0 if u > 0 else 0.0, 1.0), obs=y)
 
-    with pytest.raises(autmarg.ModelError, match=r"depends on the value of a latent.*test_bad_input"):
+    with pytest.raises(
+        autmarg.ModelError, match=r"depends on the value of a latent.*test_bad_input"
+    ):
         autmarg.transform(model).plan(Y)
 
 
@@ -85,7 +89,7 @@ def test_traced_index_arrays():
     def density(group):
         return log_density(marg, (group, Y), {}, {"tau": 1.0})[0]
 
-    with pytest.raises(autmarg.RequestError, match="traced.*close over"):
+    with pytest.raises(autmarg.RequestError, match=r"traced.*close over"):
         jax.jit(density)(jnp.asarray(GROUP))
 
 

@@ -48,7 +48,9 @@ def test_far_from_zero_nothing_cancels():
 
     def model(y):
         a = numpyro.sample("a", dist.Normal(0, 1e6))
-        u = numpyro.sample("u", dist.Normal(0, numpyro.sample("t", dist.HalfNormal(10.0))).expand([5]))
+        u = numpyro.sample(
+            "u", dist.Normal(0, numpyro.sample("t", dist.HalfNormal(10.0))).expand([5])
+        )
         s = numpyro.sample("s", dist.Uniform(0.5, 2.0))
         numpyro.sample("y", dist.Normal(a + u[np.arange(40) % 5], s), obs=y)
 

@@ -30,8 +30,10 @@ def imports(path: Path) -> set[str]:
     """Stages of autmarg that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [node.module] if isinstance(node, ast.ImportFrom) else (
-            [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names = (
+            [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else ([a.name for a in node.names] if isinstance(node, ast.Import) else [])
         )
         for name in names:
             if name and name.startswith("autmarg."):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -19,7 +22,7 @@ def refused(model, site="u", **kwargs):
     plan = autmarg.transform(model, **kwargs).plan(Y)
     assert site in plan.kept
     (refusal,) = [r for r in plan.refusals if r.site == site]
-    assert refusal.place is None or refusal.place.file == __file__
+    assert refusal.place is None or Path(refusal.place.file).parent == Path(__file__).parent
     return str(refusal)
 
 
@@ -46,8 +49,6 @@ def through(function):
     ],
 )
 def test_nonlinear_mean(function, primitive):
-    import re
-
     words = refused(through(function))
     assert re.search(rf"'({primitive})' makes the mean of 'y' nonlinear in 'u'", words), words
     assert "test_refusals.py:" in words

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autmarg.analysis.degrees import Degree, degrees
+from autmarg.analysis.rules import rule_for
 from autmarg.analysis.sites import GaussianSite, Normalised
-from autmarg.errors import Place, Refusal
+from autmarg.errors import Place, Refusal, RequestError
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
 from autmarg.ir.tape import Equation
 
@@ -91,7 +92,9 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
     if site is None or site.transformed:
         what = "a bijection of a Gaussian" if site else _a(facts.normalised.otherwise[name])
         yield Refusal(
-            name, "non-Gaussian prior", f"the prior of '{name}' is {what}, not Gaussian",
+            name,
+            "non-Gaussian prior",
+            f"the prior of '{name}' is {what}, not Gaussian",
             latent.place,
         )
         return
@@ -118,39 +121,64 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
     if site is None:
         kind = facts.normalised.otherwise[child.name]
         yield Refusal(
-            name, "non-Gaussian child",
-            f"'{child.name}', which depends on '{name}', is {_a(kind)}, not Gaussian", child.place,
+            name,
+            "non-Gaussian child",
+            f"'{child.name}', which depends on '{name}', is {_a(kind)}, not Gaussian",
+            child.place,
         )
         return
     if child.scale is not None:
         yield Refusal(
-            name, "scale handler", f"handlers.scale is over '{child.name}', which depends on "
-            f"'{name}'", child.place,
+            name,
+            "scale handler",
+            f"handlers.scale is over '{child.name}', which depends on '{name}'",
+            child.place,
         )
     yield from _loc_objections(facts, name, child, site)
     tape = facts.normalised.program.tape
-    for part, words in (("scale", "scale"), ("scale_tril", "covariance"), ("mask", "mask"),
-                        ("log_jacobian", "transform"), ("value", "observed value")):
+    for part, words in (
+        ("scale", "scale"),
+        ("scale_tril", "covariance"),
+        ("mask", "mask"),
+        ("log_jacobian", "transform"),
+        ("value", "observed value"),
+    ):
         number = getattr(site, part)
         if number is None or (part == "value" and not isinstance(child, Observe)):
             continue
         if name in tape.dependencies([number]):
             yield Refusal(
-                name, f"latent in a {words}",
-                f"the {words} of '{child.name}' depends on '{name}'", child.place,
+                name,
+                f"latent in a {words}",
+                f"the {words} of '{child.name}' depends on '{name}'",
+                child.place,
             )
 
 
-def _loc_objections(
-    facts: Facts, name: str, child: Node, site: GaussianSite
-) -> Iterator[Refusal]:
+def _loc_objections(facts: Facts, name: str, child: Node, site: GaussianSite) -> Iterator[Refusal]:
     equation = facts.degree(site.loc).nonlinear.get(name)
     if equation is not None:
+        _check_known_index(facts, name, equation)
         place: Place | None = equation.place or child.place
         yield Refusal(
-            name, "nonlinear mean",
+            name,
+            "nonlinear mean",
             f"'{equation.primitive.name}' makes the mean of '{child.name}' nonlinear in '{name}'",
             place,
+        )
+
+
+def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:
+    """An index array that an outer jit or vmap traces hides the structure: say so."""
+    tape, rule = facts.normalised.program.tape, rule_for(equation.primitive.name)
+    others = [v for v in equation.inputs if name not in tape.dependencies([v])]
+    traced = any(n.startswith("@") for n in tape.dependencies(others))
+    if rule is not None and rule.lazy and traced:
+        where = f" at {equation.place}" if equation.place else ""
+        raise RequestError(
+            f"an index array or predicate that picks elements of '{name}'{where} is traced by an "
+            "outer jit or vmap: expected a known array, since it shapes the structure; close over "
+            "it instead of passing it as an argument (observed values and covariates may be traced)"
         )
 
 

@@ -71,9 +71,7 @@ class Lookup:
         if count(self.base.shape) == 1:
             return Lookup(self.base * other.base, other.index)
         left, right = np.broadcast_arrays(self.index, other.index)
-        pairs, inverse = np.unique(
-            left.astype(np.int64) * size + right, return_inverse=True
-        )
+        pairs, inverse = np.unique(left.astype(np.int64) * size + right, return_inverse=True)
         base = self.base[pairs // size] * other.base[pairs % size]
         return Lookup(base, inverse.reshape(left.shape))
 
@@ -99,9 +97,7 @@ class Term:
     def arrays(self, n: int) -> Term:
         """The term with every array broadcast to [n, K]."""
         shape = (n, self.width)
-        lookup = self.lookup and Lookup(
-            self.lookup.base, np.broadcast_to(self.lookup.index, shape)
-        )
+        lookup = self.lookup and Lookup(self.lookup.base, np.broadcast_to(self.lookup.index, shape))
         return Term(
             self.site,
             np.broadcast_to(self.column, shape),
@@ -158,9 +154,7 @@ class Affine:
         if isinstance(factor, Opaque):
             index = factor.rows()[:, None]
             lookup = Lookup(jnp.ravel(factor.base), index)
-            return Affine(
-                self.shape, self.dtype, tuple(t.times(None, lookup) for t in self.terms)
-            )
+            return Affine(self.shape, self.dtype, tuple(t.times(None, lookup) for t in self.terms))
         known = _compact(np.asarray(factor, np.float64).reshape(-1, 1))
         return Affine(self.shape, self.dtype, tuple(t.times(known) for t in self.terms))
 

@@ -54,7 +54,9 @@ def extract(
     """
     tape = facts.normalised.program.tape
     sites = facts.normalised.gaussian
-    needed = tape.dependencies(n for node in (*members, *children) for n in sites[node.name].numbers)
+    needed = tape.dependencies(
+        n for node in (*members, *children) for n in sites[node.name].numbers
+    )
     needed |= {c.name for c in children if not isinstance(c, Observe)}
     names = tuple(sorted(needed - {m.name for m in members}))
     written: list[AffineForm] = []
@@ -120,7 +122,7 @@ class _Writer:
                 prior = jnp.reshape(_value(scale), -1)
             return Member(node.name, node.size, 1, offset), prior
         d = node.shape[-1]
-        tril = _value(self._array(site.scale_tril))
+        tril = _value(self._array(site.noise))
         if tril.size == d * d:
             prior = tril.reshape(1, d, d)
         else:
@@ -175,9 +177,7 @@ class _Writer:
             residual = residual.take(keep, (len(keep),))
         return self._noisy_rows(node.name, residual, noise, keep)
 
-    def _noisy_rows(
-        self, name: str, residual: Affine, noise: Any, keep: np.ndarray | None
-    ) -> Rows:
+    def _noisy_rows(self, name: str, residual: Affine, noise: Any, keep: np.ndarray | None) -> Rows:
         n = residual.size
         if isinstance(noise, Opaque):
             index = noise.rows() if keep is None else noise.rows()[keep]
@@ -193,7 +193,7 @@ class _Writer:
 
     def _whiten(self, site: GaussianSite, residual: Affine) -> tuple[Affine, Any]:
         """Rows multiplied by the inverse noise factor; noise of unit scale is left."""
-        tril = self._array(site.scale_tril)
+        tril = self._array(site.noise)
         factor, d = _value(tril), tril.shape[-1]
         eye = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
         if isinstance(tril, np.ndarray):

@@ -18,11 +18,12 @@ from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import InternalError
 from autmarg.ir.tape import Equation, Tape
 
-ELEMENTWISE = frozenset(
-    "abs add add_any cbrt ceil clamp convert_element_type cos cosh digamma div eq erf erfc exp "
-    "exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne "
-    "neg pow rsqrt select_n sign sin sinh sqrt square sub tan tanh".split()
-)
+_NAMES = """
+    abs add add_any cbrt ceil clamp convert_element_type cos cosh digamma div eq erf erfc
+    exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min
+    mul ne neg pow rsqrt select_n sign sin sinh sqrt square sub tan tanh
+"""
+ELEMENTWISE = frozenset(_NAMES.split())
 
 
 class Interpreter:

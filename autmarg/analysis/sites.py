@@ -37,6 +37,13 @@ class GaussianSite:
     transformed: bool
 
     @property
+    def noise(self) -> int:
+        """The scale, or else the covariance's factor."""
+        number = self.scale if self.scale is not None else self.scale_tril
+        assert number is not None
+        return number
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         parts = (self.loc, self.scale, self.scale_tril, self.value, self.log_jacobian, self.mask)
         return tuple(p for p in parts if p is not None)

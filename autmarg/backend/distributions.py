@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpyro.distributions import Distribution, constraints
 
 from autmarg.errors import RequestError
@@ -23,12 +24,16 @@ class MarginalDistribution(Distribution):
             same marginal carries it).
     """
 
-    support = constraints.real
     pytree_aux_fields = ("name", "observed", "_log_density")
 
     def __init__(self, name: str, observed: Any, log_density: Callable[[], Any]) -> None:
         self.name, self.observed, self._log_density = name, observed, log_density
         super().__init__((), jnp.shape(observed), validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """The real line; the observed value is fixed anyway."""
+        return constraints.real
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         """The marginal log-density, a scalar.
@@ -45,8 +50,8 @@ class MarginalDistribution(Distribution):
         return self._log_density()
 
     def _same(self, value: Any) -> bool:
-        concrete = not isinstance(value, jax.core.Tracer | jax.core.ShapeDtypeStruct)
-        concrete = concrete and not isinstance(self.observed, jax.core.Tracer)
+        concrete = not isinstance(value, Tracer)
+        concrete = concrete and not isinstance(self.observed, Tracer)
         return concrete and np.array_equal(np.asarray(value), np.asarray(self.observed))
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:

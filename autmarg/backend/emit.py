@@ -120,8 +120,10 @@ class Emission:
             key, own = jax.random.split(key)
             # One ghost of the members serves all kept children of a run: joint draws are joint.
             shared = joint and self._ghost_key is not None
-            drawn = self._draw_members(self._ghost_key, self._ghosts) if shared else (
-                self._draw_members(key, {})
+            drawn = (
+                self._draw_members(self._ghost_key, self._ghosts)
+                if shared
+                else (self._draw_members(key, {}))
             )
             fn = node.distribution.build(tape, {**self.values, **drawn})
             return fn.sample(own, node.sample_shape)

@@ -117,8 +117,10 @@ class Recovery:
             for start in range(0, draws, batch):
                 some = slice(start, start + batch)
                 point = {name: value[some] for name, value in flat.items()}
-                out = self._moments(point, traced) if moments else (
-                    self._draw(keys[some], point, traced)
+                out = (
+                    self._moments(point, traced)
+                    if moments
+                    else (self._draw(keys[some], point, traced))
                 )
                 parts.append(jax.tree.map(np.asarray, out))
                 bar.update(min(batch, draws - start))
@@ -153,9 +155,7 @@ class Recovery:
             own = value.shape[: value.ndim - len(shape)]
             if value.shape != (*own, *shape) or (lead is not None and own != lead):
                 wanted = (*(lead or ("draws",)), *shape)
-                raise RequestError(
-                    f"draws of '{name}' have shape {value.shape}; expected {wanted}"
-                )
+                raise RequestError(f"draws of '{name}' have shape {value.shape}; expected {wanted}")
             lead = own
             flat[name] = value.reshape(-1, *shape)
         assert lead is not None

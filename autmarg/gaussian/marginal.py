@@ -16,8 +16,11 @@ from autmarg.gaussian.schedule import Schedule
 class System(Protocol):
     """What evaluates the opaque numbers of a form: ``inputs`` names the values it needs."""
 
-    form: AffineForm
-    inputs: tuple[str, ...]
+    @property
+    def form(self) -> AffineForm: ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
 
     def point(self, values: Mapping[str, Any]) -> Point: ...
 

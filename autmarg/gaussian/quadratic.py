@@ -126,7 +126,7 @@ class Assembly:
     def __init__(self, form: AffineForm, stats: Statistics) -> None:
         self.form, self.stats = form, stats
         total = form.columns
-        both = np.flatnonzero((stats.second < total))
+        both = np.flatnonzero(stats.second < total)
         mixed = np.flatnonzero((stats.second == total) & (stats.first < total))
         self.planes, quadratic, targets = self._layout(both)
         stat = stats.total[quadratic] / np.where(
@@ -186,9 +186,7 @@ class Assembly:
             columns = right.columns[plane.right_block].T[None, :, :]
             first.append(np.broadcast_to(rows, plane.shape).reshape(-1))
             second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
-        return Pattern(
-            np.arange(self.form.columns), np.concatenate(first), np.concatenate(second)
-        )
+        return Pattern(np.arange(self.form.columns), np.concatenate(first), np.concatenate(second))
 
     def __call__(self, omega: Any, priors: tuple[Any, ...]) -> tuple[QuadraticForm, Any]:
         """The quadratic form at a point, and -½(n log 2π - log|W|)."""
@@ -204,7 +202,9 @@ class Assembly:
         linear = self._linear(omega)
         h = [
             _scale_left(
-                linear[m.offset : m.offset + m.blocks * m.size].reshape(m.blocks, m.size).T[:, None],
+                linear[m.offset : m.offset + m.blocks * m.size]
+                .reshape(m.blocks, m.size)
+                .T[:, None],
                 prior,
                 np.arange(m.blocks),
             )[:, 0].T.reshape(-1)
@@ -233,7 +233,9 @@ def scale(member: Member, prior: Any, z: Any) -> Any:
     if prior.ndim == 1:
         return (prior[:, None] * z).reshape(-1)
     return jnp.einsum(
-        "bij,bj->bi", jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:])), z,
+        "bij,bj->bi",
+        jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:])),
+        z,
         precision="highest",
     ).reshape(-1)
 

@@ -25,8 +25,10 @@ def cholesky(a: Any) -> Any:
     for i in range(d):
         row: list[Any] = []
         for j in range(i + 1):
-            s = a[i, j] - sum((row[k] * rows[j][k] for k in range(j)), start=zero) if j < i else (
-                a[i, i] - sum((x * x for x in row), start=zero)
+            s = (
+                a[i, j] - sum((row[k] * rows[j][k] for k in range(j)), start=zero)
+                if j < i
+                else (a[i, i] - sum((x * x for x in row), start=zero))
             )
             row.append(jnp.sqrt(s) if j == i else s / rows[j][j])
         rows.append(row)

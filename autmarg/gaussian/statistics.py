@@ -46,7 +46,18 @@ def cross_products(form: AffineForm) -> Statistics:
     strata = [_strata(rows) for rows in counted]
     slots = np.concatenate([s for s, _ in strata]) if strata else np.zeros(0, np.int64)
     counts = np.concatenate([c for _, c in strata]) if strata else np.zeros(0)
-    return Statistics(*keys, totals, slots, counts, sum(rows.n for rows in counted))
+    first, second, first_slot, second_slot, weight = keys
+    return Statistics(
+        first,
+        second,
+        first_slot,
+        second_slot,
+        weight,
+        totals,
+        slots,
+        counts,
+        sum(rows.n for rows in counted),
+    )
 
 
 def _strata(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -85,10 +96,14 @@ def _pair(
     """Keys and sums of the products of two terms over some rows."""
     assert rows.precision is not None
     shape = (len(chunk), left.width, right.width)
-    a = [np.broadcast_to(_at(x, chunk), shape[:2])[:, :, None] for x in
-         (left.column, left.slot, left.known)]
-    b = [np.broadcast_to(_at(x, chunk), (shape[0], shape[2]))[:, None, :] for x in
-         (right.column, right.slot, right.known)]
+    a = [
+        np.broadcast_to(_at(x, chunk), shape[:2])[:, :, None]
+        for x in (left.column, left.slot, left.known)
+    ]
+    b = [
+        np.broadcast_to(_at(x, chunk), (shape[0], shape[2]))[:, None, :]
+        for x in (right.column, right.slot, right.known)
+    ]
     weight = np.broadcast_to(_at(rows.precision, chunk), shape[:1])[:, None, None]
     product = np.broadcast_to(a[2] * b[2], shape).reshape(-1)
     ids = [np.broadcast_to(x, shape).reshape(-1) for x in (a[0], b[0], a[1], b[1], weight)]
@@ -99,9 +114,7 @@ def _pair(
     return _merge([_ordered(ids)], [product if same else 2 * product])
 
 
-def _dense_pair(
-    left: RowTerm, right: RowTerm, rows: Rows, same: bool
-) -> tuple[_Keys, np.ndarray]:
+def _dense_pair(left: RowTerm, right: RowTerm, rows: Rows, same: bool) -> tuple[_Keys, np.ndarray]:
     """The same for two dense terms: a matrix product for each noise stratum."""
     assert rows.precision is not None
     weights = np.broadcast_to(rows.precision, rows.n)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 from jax.extend.core import ClosedJaxpr
@@ -53,9 +54,7 @@ class Program:
     @property
     def latents(self) -> tuple[Sample, ...]:
         """Latent sites, in program order."""
-        return tuple(
-            n for n in self.nodes if isinstance(n, Sample) and not isinstance(n, Observe)
-        )
+        return tuple(n for n in self.nodes if isinstance(n, Sample) and not isinstance(n, Observe))
 
     @property
     def observed(self) -> tuple[Observe, ...]:
@@ -121,7 +120,7 @@ def _structure(treedef: object) -> str:
 
 
 def _feed_array(digest: Any, value: Any) -> None:
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.ascontiguousarray(value)
     digest.update(f"{array.dtype}{array.shape}".encode())

@@ -17,8 +17,10 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
 from autmarg.errors import Place
@@ -68,7 +70,7 @@ class Tape:
 
     def slice(self, outputs: Iterable[int]) -> list[Equation]:
         """The equations that ``outputs`` need, in order."""
-        needed, stack = set(), [v for v in outputs]
+        needed, stack = set(), list(outputs)
         while stack:
             index = self._producer.get(stack.pop())
             if index is not None and index not in needed:
@@ -140,7 +142,7 @@ class Tape:
 
 def _as_known(value: Any) -> Any:
     """A constant as a NumPy array; typed PRNG keys stay JAX arrays."""
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value
     return np.asarray(value)
 
@@ -170,7 +172,7 @@ class Builder:
 
     def constant(self, value: Any, aval: Any) -> int:
         number = self.number(aval)
-        self.constants[number] = value if isinstance(value, jax.core.Tracer) else _as_known(value)
+        self.constants[number] = value if isinstance(value, Tracer) else _as_known(value)
         return number
 
     def inline(self, closed: ClosedJaxpr, inputs: Iterable[int]) -> list[int]:
@@ -182,7 +184,8 @@ class Builder:
 
         def read(atom: Any) -> int:
             if isinstance(atom, Literal):
-                return self.constant(np.asarray(atom.val, atom.aval.dtype), atom.aval)
+                aval: Any = atom.aval
+                return self.constant(np.asarray(atom.val, aval.dtype), atom.aval)
             return env[atom]
 
         for eqn in jaxpr.eqns:
@@ -206,9 +209,10 @@ class Builder:
         return [read(a) for a in jaxpr.outvars]
 
 
-_PACKAGES = tuple(
-    os.path.dirname(os.path.abspath(file)) + os.sep
-    for file in (jax.__file__, numpyro.__file__, os.path.dirname(__file__))
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGES = (
+    *(os.path.dirname(os.path.abspath(m.__file__ or "")) + os.sep for m in (jax, numpyro)),
+    *(_HERE + part for part in ("trace", "ir", "analysis", "backend", "driver.py", "verify.py")),
 )
 
 

@@ -28,9 +28,7 @@ class Marginalise:
         density = GaussianMarginal(group.system, group.schedule, lambda: group.elements)
         gone = {m.name for m in group.members} | {n.name for n in group.observed}
         children = {n.name for n in group.children}
-        last = max(
-            i for i, n in enumerate(program.nodes) if n.name in gone | children
-        )
+        last = max(i for i, n in enumerate(program.nodes) if n.name in gone | children)
         sites = {n.name for n in program.latents}
         parents = frozenset(group.system.inputs) & sites
         marginal = Marginal(

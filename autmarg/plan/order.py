@@ -46,9 +46,7 @@ def schedule(form: AffineForm) -> Schedule:
     return Schedule(form, assembly, residual(form, statistics), tuple(stages))
 
 
-def _next_blocks(
-    pattern: Pattern, members: list[Member]
-) -> tuple[np.ndarray, list[Member]] | None:
+def _next_blocks(pattern: Pattern, members: list[Member]) -> tuple[np.ndarray, list[Member]] | None:
     """Columns [B, d] of the next stage of blocks, and the members in it."""
     best: tuple[np.ndarray, list[Member]] | None = None
     for member in members:

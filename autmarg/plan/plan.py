@@ -113,9 +113,7 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     """
     program = facts.normalised.program
     selection = select(program, admissible(facts), request)
-    groups = tuple(
-        _group(facts, part) for part in _connected(program, selection.members)
-    )
+    groups = tuple(_group(facts, part) for part in _connected(program, selection.members))
     refusals = tuple(
         selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
     )
@@ -187,7 +185,8 @@ def _member_entry(node: Node, group: Group) -> Entry:
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
-            why = "Gaussian prior; mean of " + _names_of_readers(group, node) + " affine in it"
+            readers = _names_of_readers(group, node)
+            why = f"mean of {readers} affine in it" if readers else "no other density reads it"
             cost = stage_cost(stage)
             return Entry(
                 node.name, node.size, "integrated out", why, f"{k}: {cost.structure}", str(cost)
@@ -199,7 +198,7 @@ def _names_of_readers(group: Group, node: Node) -> str:
     readers = [
         n.name for n in (*group.members, *group.children, *group.observed) if node.name in n.parents
     ]
-    return ", ".join(readers) or "nothing"
+    return ", ".join(readers)
 
 
 __all__ = ["Entry", "Group", "Plan", "make_plan"]

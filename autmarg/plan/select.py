@@ -82,8 +82,14 @@ def select(program: Program, judged: Admissible, request: Request) -> Selection:
 
 
 def _check_names(program: Program, request: Request) -> None:
-    asked = (*request.keep, *(request.marginalize if request.marginalize != "auto" and
-                              request.marginalize != "all" else ()))
+    asked = (
+        *request.keep,
+        *(
+            request.marginalize
+            if request.marginalize != "auto" and request.marginalize != "all"
+            else ()
+        ),
+    )
     latents = [n.name for n in program.latents]
     for name in asked:
         if name in latents:
@@ -99,9 +105,7 @@ def _check_request(judged: Admissible, names: tuple[str, ...]) -> None:
     failed = tuple(judged.refusals[n] for n in names if n in judged.refusals)
     clashes = tuple(r for pair, r in judged.clashes.items() if pair <= set(names))
     if failed or clashes:
-        raise RequestError(
-            f"cannot integrate out {list(names)} as requested:", (*failed, *clashes)
-        )
+        raise RequestError(f"cannot integrate out {list(names)} as requested:", (*failed, *clashes))
 
 
 def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]:
@@ -110,7 +114,9 @@ def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]
     Exact for connected sets of up to 24 sites; above, the 2-approximation of Bar-Yehuda and Even
     (1981).
     """
-    graph = nx.Graph(tuple(edge) for edge in edges)
+    graph = nx.Graph()
+    for a, b in edges:
+        graph.add_edge(a, b)
     chosen: set[str] = set()
     for part in nx.connected_components(graph):
         piece = graph.subgraph(part)
@@ -123,7 +129,7 @@ def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]
 
 
 def _least_cover(graph: nx.Graph, weights: dict[str, int]) -> set[str]:
-    """Branch on the vertex with most edges: either it is in the cover, or all its neighbours are."""
+    """Branch on the vertex with most edges: it is in the cover, or all its neighbours are."""
     if graph.number_of_edges() == 0:
         return set()
     vertex = max(sorted(graph), key=graph.degree)

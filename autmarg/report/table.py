@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-_WIDE = 46  # characters of a cell before it wraps
+_WIDE = 34  # characters of a cell before it wraps
 
 
 def plan_table(plan: Any) -> str:

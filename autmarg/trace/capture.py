@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
 from numpyro.primitives import Messenger
@@ -84,9 +85,9 @@ def _run(
 ) -> list[tuple[dict[str, Any], Place | None]]:
     """Messages of one run of the model, hidden from handlers outside it."""
     recorder = _Recorder()
-    with handlers.block(), handlers.seed(rng_seed=0), recorder:
-        with handlers.substitute(data=dict(values)):
-            model(*args, **kwargs)
+    given = handlers.substitute(data=dict(values))
+    with handlers.block(), handlers.seed(rng_seed=0), recorder, given:
+        model(*args, **kwargs)
     return recorder.messages
 
 
@@ -101,9 +102,7 @@ def _shapes(
 
     def run() -> dict[str, Any]:
         messages = _run(model, args, kwargs, {})
-        return {
-            m["name"]: m["value"] for m, _ in messages if _is_latent(m) or m["type"] == "param"
-        }
+        return {m["name"]: m["value"] for m, _ in messages if _is_latent(m) or m["type"] == "param"}
 
     try:
         shapes = jax.eval_shape(run)
@@ -134,7 +133,7 @@ def _error_place(error: Exception) -> str:
 def name_of(model: Model) -> str:
     """The name to call the user's model by."""
     while not hasattr(model, "__name__") and hasattr(model, "func"):
-        model = model.func
+        model = getattr(model, "func")  # noqa: B009 - of a functools.partial
     return getattr(model, "__name__", type(model).__name__)
 
 
@@ -163,7 +162,7 @@ def trace_program(
     numbers = builder.inline(closed, [inputs[name] for name in names])
     traced = {}
     for number, value in list(builder.constants.items()):
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             inputs[f"@{len(traced)}"] = number
             traced[f"@{len(traced)}"] = builder.constants.pop(number)
     tape = builder.tape(inputs)
@@ -247,9 +246,7 @@ class _NodeReader:
         for frame in frames:
             for i, plate in enumerate(self.plates):
                 if plate.name == frame.name:
-                    self.plates[i] = Plate(
-                        plate.name, plate.size, frame.dim, plate.subsample_size
-                    )
+                    self.plates[i] = Plate(plate.name, plate.size, frame.dim, plate.subsample_size)
         return tuple(frame.name for frame in frames)
 
     def _sample(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node:
@@ -266,34 +263,47 @@ class _NodeReader:
             tuple(fn.batch_shape),
             tuple(fn.event_shape),
         )
-        common = dict(
-            distribution=spec,
-            sample_shape=tuple(msg["kwargs"].get("sample_shape", ())),
-            infer=dict(msg.get("infer") or {}),
-            scale=out.get("scale"),
-        )
+        common: dict[str, Any] = {
+            "distribution": spec,
+            "sample_shape": tuple(msg["kwargs"].get("sample_shape", ())),
+            "infer": dict(msg.get("infer") or {}),
+            "scale": out.get("scale"),
+        }
         if msg["is_observed"]:
             reads = [*spec.values, out["value"]]
             aval = self.tape.avals[out["value"]]
             return Observe(
-                name, self.tape.dependencies(reads), place, plates,
+                name,
+                self.tape.dependencies(reads),
+                place,
+                plates,
                 shape=_joint_shape(name, aval.shape, common, spec, place),
-                dtype=aval.dtype, value=out["value"], **common,
+                dtype=aval.dtype,
+                value=out["value"],
+                **common,
             )
         if msg.get("_control_flow_done"):
             self._obstacle(name, f"the model is left as it is: {_OBSTACLES['control_flow']}", place)
         aval = self.tape.avals[self.tape.inputs[name]]
         return Sample(
-            name, self.tape.dependencies(spec.values), place, plates,
-            shape=aval.shape, dtype=aval.dtype, **common,
+            name,
+            self.tape.dependencies(spec.values),
+            place,
+            plates,
+            shape=aval.shape,
+            dtype=aval.dtype,
+            **common,
         )
 
     def _deterministic(
         self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]
     ) -> Node | None:
         if not isinstance(out["value"], int):
-            self._obstacle(msg["name"], "the model is left as it is: a deterministic site is a "
-                           "pytree rather than an array", place)
+            self._obstacle(
+                msg["name"],
+                "the model is left as it is: a deterministic site is a pytree rather than an array",
+                place,
+            )
             return None
         value = out["value"]
         return Deterministic(

@@ -69,8 +69,7 @@ def marg(request, monkeypatch):
 
 
 def prior_terms(theta):
-    half = [np.log(2) + dist.Normal(0, 1).log_prob(v).sum() for v in
-            (theta["w_scale"], theta["s"])]
+    half = [np.log(2) + dist.Normal(0, 1).log_prob(v).sum() for v in (theta["w_scale"], theta["s"])]
     tau = 2 * np.log(2) + dist.Normal(0, 1).log_prob(theta["tau"]).sum()
     return float(sum(half) + tau - np.log(2.0))
 
@@ -92,7 +91,9 @@ def test_conditional_moments(marg):
     samples = {k: np.asarray(v)[None] for k, v in THETA.items()}
     moments = marg.recover(jax.random.key(0), samples, Y, moments=True)
     mean, covariance = conditional(THETA)
-    np.testing.assert_allclose(flat({k: v["mean"][0] for k, v in moments.items()}), mean, rtol=1e-10)
+    np.testing.assert_allclose(
+        flat({k: v["mean"][0] for k, v in moments.items()}), mean, rtol=1e-10
+    )
     np.testing.assert_allclose(
         flat({k: v["var"][0] for k, v in moments.items()}), np.diag(covariance), rtol=1e-10
     )
@@ -103,9 +104,7 @@ def test_draws_have_the_conditional_distribution(marg):
     n = 20_000
     samples = {k: np.broadcast_to(v, (n, *np.shape(v))) for k, v in THETA.items()}
     drawn = marg.recover(jax.random.key(3), samples, Y)
-    draws = np.concatenate(
-        [np.asarray(drawn[k]).reshape(n, -1) for k in ("a", "u", "w")], axis=1
-    )
+    draws = np.concatenate([np.asarray(drawn[k]).reshape(n, -1) for k in ("a", "u", "w")], axis=1)
     mean, covariance = conditional(THETA)
     sd = np.sqrt(np.diag(covariance))
     assert np.abs((draws.mean(0) - mean) / (sd / np.sqrt(n))).max() < 5

@@ -92,7 +92,7 @@ class BatchedBlocks:
         diagonal = _positions(pattern, columns.T[:, None, :], columns.T[None, :, :])
         meeting_block, meeting_column = _meetings(pattern, block_of)
         meeting = _positions(pattern, columns[meeting_block].T, meeting_column[None, :])
-        d, r = columns.shape[1], len(later)
+        r = len(later)
         counts = np.bincount(meeting_block, minlength=len(columns))
         scattered = float((counts * (counts + 1) / 2).sum()) * _SCATTER_COST
         left = right = np.zeros(0, np.int64)
