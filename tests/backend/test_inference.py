@@ -1,0 +1,153 @@
+"""The emitted model under NumPyro's inference, handlers and utilities."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pytest
+from numpyro import handlers
+from numpyro.infer import (
+    HMC,
+    MCMC,
+    NUTS,
+    SVI,
+    Predictive,
+    Trace_ELBO,
+    init_to_median,
+    init_to_sample,
+    init_to_uniform,
+)
+from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoNormal
+from numpyro.infer.util import initialize_model, log_density
+
+import autmarg
+from tests.programs import CASES, Y
+
+MODEL = CASES["three_levels"].model
+KEPT = {"t1", "t2", "s"}
+SAMPLES = {name: np.linspace(0.5, 1.5, 6) for name in KEPT}
+
+
+@pytest.fixture
+def marg():
+    return autmarg.transform(MODEL)
+
+
+def test_sites_plates_and_deterministics():
+    marg = autmarg.transform(CASES["crossed_plates"].model)
+    trace = handlers.trace(handlers.seed(marg, 0)).get_trace(Y)
+    assert set(trace) == {"s1", "s2", "s", "rows", "columns", "y"}
+    assert trace["rows"]["type"] == "plate" and trace["rows"]["args"][0] == 10
+    assert trace["y"]["is_observed"]
+    trace = handlers.trace(handlers.seed(autmarg.transform(MODEL), 0)).get_trace(Y)
+    assert "ratio" in trace and "effect" not in trace
+
+
+def test_kept_sites_stay_in_their_plates():
+    marg = autmarg.transform(CASES["heteroscedastic_groups"].model)
+    trace = handlers.trace(handlers.seed(marg, 0)).get_trace(Y)
+    assert [frame.name for frame in trace["s"]["cond_indep_stack"]] == ["groups"]
+    assert trace["s"]["value"].shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "method"), [(NUTS, "sequential"), (NUTS, "vectorized"), (HMC, "parallel")]
+)
+def test_chains(marg, kernel, method):
+    mcmc = MCMC(
+        kernel(marg),
+        num_warmup=10,
+        num_samples=10,
+        num_chains=2 if method == "vectorized" else 1,
+        chain_method=method,
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(0), Y)
+    assert set(mcmc.get_samples()) >= KEPT
+    recovered = marg.recover(jax.random.key(1), mcmc, Y, group_by_chain=True)
+    assert recovered["pupil"].shape == (mcmc.num_chains, 10, 5)
+    assert np.isfinite(recovered["effect"]).all()
+
+
+@pytest.mark.parametrize("strategy", [init_to_median, init_to_sample, init_to_uniform])
+@pytest.mark.parametrize("name", ["three_levels", "kept_child"])
+def test_initialisation(strategy, name):
+    marg = autmarg.transform(CASES[name].model)
+    info = initialize_model(
+        jax.random.key(0), marg, init_strategy=strategy(), model_args=(Y,), dynamic_args=False
+    )
+    assert np.isfinite(info.potential_fn(info.param_info.z))
+
+
+@pytest.mark.parametrize("guide", [AutoNormal, AutoLaplaceApproximation])
+def test_variational_inference(marg, guide):
+    svi = SVI(marg, guide(marg), numpyro.optim.Adam(0.05), Trace_ELBO())
+    result = svi.run(jax.random.key(0), 60, Y, progress_bar=False)
+    assert result.losses[-10:].mean() < result.losses[:10].mean()
+
+
+def test_without_data_it_is_the_source(marg):
+    prior = Predictive(marg, num_samples=3)(jax.random.key(0), None)
+    assert set(prior) == {"mu", "school", "pupil", "effect", "ratio", "y", *KEPT}
+    same = Predictive(MODEL, num_samples=3)(jax.random.key(0), None)
+    np.testing.assert_array_equal(prior["y"], same["y"])
+
+
+def test_no_silent_prior_draws(marg):
+    for transformed in (marg, autmarg.transform(MODEL)):
+        with pytest.raises(autmarg.RequestError, match=r"marg\.recover"):
+            Predictive(transformed, SAMPLES)(jax.random.key(0), None)
+        transformed.plan(Y)
+    recovered = marg.recover(jax.random.key(0), SAMPLES, Y)
+    assert Predictive(marg, recovered)(jax.random.key(0), None)["y"].shape == (6, 40)
+
+
+def test_values_for_integrated_sites_are_refused(marg):
+    for handler in (handlers.condition, handlers.substitute, handlers.do):
+        with pytest.raises(autmarg.RequestError, match="apply condition, do or substitute"):
+            handlers.seed(handler(marg, data={"mu": jnp.array(0.1)}), 0)(Y)
+
+
+def test_replaced_data_are_refused(marg):
+    with pytest.raises(autmarg.RequestError, match="data of 'y' were replaced"):
+        log_density(handlers.substitute(marg, data={"y": Y + 1}), (Y,), {}, SAMPLES_AT_ONE)
+
+
+SAMPLES_AT_ONE = dict.fromkeys(KEPT, 1.0)
+
+
+def test_handlers_around_the_model():
+    conditioned = handlers.condition(MODEL, data={"mu": jnp.array(0.1)})
+    marg = autmarg.transform(conditioned)
+    assert set(marg.plan(Y).integrated) == {"school", "pupil"}
+    autmarg.verify(marg, Y, points=2, quiet=True)
+
+
+def test_recovery_keeps_leading_dimensions_and_batches(marg):
+    key = jax.random.key(2)
+    whole = marg.recover(key, SAMPLES, Y)
+    parts = marg.recover(key, SAMPLES, Y, batch_size=4, progress=False)
+    np.testing.assert_allclose(whole["pupil"], parts["pupil"], rtol=1e-12)
+    chains = marg.recover(key, {k: v.reshape(2, 3) for k, v in SAMPLES.items()}, Y)
+    np.testing.assert_allclose(chains["pupil"], whole["pupil"].reshape(2, 3, 5), rtol=1e-12)
+    np.testing.assert_allclose(whole["effect"], whole["pupil"] - whole["mu"][:, None])
+    np.testing.assert_allclose(whole["ratio"], SAMPLES["t1"] / SAMPLES["t2"])
+
+
+def test_kept_children_are_drawn_jointly_from_the_prior():
+    """Correlation of two kept children that share an integrated parent: 4/5 = 0.8."""
+    import numpyro.distributions as dist
+
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 2))
+        a, b = (numpyro.sample(n, dist.Normal(mu, 1)) for n in "ab")
+        numpyro.sample("y", dist.Normal(0, jnp.exp(a + b)), obs=y)
+
+    marg = autmarg.transform(model)
+    assert marg.plan(Y).integrated == ("mu",)
+    draws = Predictive(marg, num_samples=4000)(jax.random.key(0), Y)
+    correlation = np.corrcoef(draws["a"], draws["b"])[0, 1]
+    assert abs(correlation - 0.8) < 5 * (1 - 0.8**2) / np.sqrt(4000)
+    assert abs(draws["a"].var() - 5.0) < 5 * 5.0 * np.sqrt(2 / 4000)
