@@ -66,9 +66,20 @@ class _Recorder(Messenger):
                 "Expected unique names; rename one of them."
             )
         self._places[name] = place
+        if msg["type"] == "sample" and msg["value"] is None:
+            _stand_in(msg)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         self.messages.append((dict(msg), self._places.get(msg.get("name", ""))))
+
+
+def _stand_in(msg: dict[str, Any]) -> None:
+    """Give a site that cannot be drawn (an improper prior) a value, for its shape only."""
+    fn, shape = msg["fn"], tuple(msg["kwargs"].get("sample_shape", ()))
+    try:
+        jax.eval_shape(lambda: fn.sample(jax.random.key(0), shape))
+    except NotImplementedError:
+        msg["value"] = jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
 
 
 def _users_place() -> Place | None:
