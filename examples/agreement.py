@@ -29,62 +29,46 @@ from numpyro.infer import MCMC, NUTS
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import autmarg
-from examples.data import load
 from examples.models import REFERENCE
-from examples.models.reference import Model
+from examples.models.published import columns
+from examples.models.reference import Model, Reference, sites
 
 Draws = Mapping[str, np.ndarray]
-CHAINS, WARMUP, MIN_ESS, LIMIT = 2, 1000, 1000, 4.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """A centred model, its non-centred spelling, and the way from the latter's draws to the former.
-
-    ``latents`` maps draws, with any leading dimensions, to all latent sites of ``centred``.
-    """
-
-    arguments: Callable[[], tuple[Any, ...]]
-    centred: Model
-    noncentred: Model
-    latents: Callable[[Draws], Draws]
+CHAINS, WARMUP, MIN_ESS = 2, 1000, 1000
 
 
 @dataclass(frozen=True)
 class Run:
-    """One program's draws of all centred latents, (chain, draw, …), and what they took."""
+    """One program's draws (chain, draw) of each scalar latent, and what they took."""
 
     draws: Draws
+    min_ess: float
     divergences: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The two runs, their sizes, and the differences of all scalar latents in MCSE."""
+    """The two runs, and each scalar latent's difference in mean and in sd, in MCSE."""
 
     name: str
-    source: Run
-    transformed: Run
-    min_ess: tuple[float, float]
-    means: dict[str, float]
-    sds: dict[str, float]
+    runs: dict[str, Run]
+    differences: dict[str, dict[str, float]]
+
+    def worst(self, statistic: str) -> tuple[float, str]:
+        """The largest absolute difference of the "mean" or the "sd", and where it is."""
+        return max((abs(z), latent) for latent, z in self.differences[statistic].items())
 
     def __str__(self) -> str:
-        lines = [f"{self.name}, {len(self.means)} scalar latents", ""]
-        lines += [f"{'':12}  {'worst |difference|':>18}  {'at':12}  beyond 2 MCSE"]
-        for title, differences in (("means", self.means), ("sds", self.sds)):
-            at = max(differences, key=lambda latent: abs(differences[latent]))
-            beyond = np.mean(np.abs(list(differences.values())) > 2)
-            worst = f"{abs(differences[at]):.2f} MCSE"
-            lines.append(f"{title:12}  {worst:>18}  {at:12}  {beyond:13.1%}")
-        lines += ["", f"{'program':12}  {'draws':>8}  {'min ESS':>8}  divergences  seconds"]
-        runs = {"source": self.source, "autmarg": self.transformed}
-        for (title, run), ess in zip(runs.items(), self.min_ess, strict=True):
-            chains, draws = next(iter(run.draws.values())).shape[:2]
-            size = f"{chains}x{draws}"
-            numbers = f"{ess:8.0f}  {run.divergences:11d}  {run.seconds:7.0f}"
-            lines.append(f"{title:12}  {size:>8}  {numbers}")
+        lines = [f"{self.name:11}  worst |difference|  at            beyond 2 MCSE"]
+        for statistic, scores in self.differences.items():
+            (worst, at), far = self.worst(statistic), np.abs([*scores.values()]) > 2
+            lines.append(f"{statistic:11}  {worst:13.2f} MCSE  {at:12}  {far.sum()} of {far.size}")
+        lines.append(f"{'':11}     draws  min ESS  divergences  seconds")
+        for program, run in self.runs.items():
+            size = "x".join(map(str, next(iter(run.draws.values())).shape))
+            cells = f"{run.min_ess:7.0f}  {run.divergences:11d}  {run.seconds:7.0f}"
+            lines.append(f"{program:11}  {size:>8}  {cells}")
         return "\n".join(lines)
 
 
@@ -105,11 +89,6 @@ def sleepstudy(subject, days, reaction=None, *, centred: bool = True):
         numpyro.sample("reaction", dist.Normal(mean, sigma), obs=reaction)
 
 
-def sleepstudy_arguments() -> tuple[np.ndarray, ...]:
-    data = load("sleepstudy")
-    return data["subject"], data["days"], data["reaction"]
-
-
 def correlated(draws: Draws, effects: str) -> Draws:
     """Each effect u as z_u (diag(tau_u) L_u)', in place of z_u."""
     out = dict(draws)
@@ -128,99 +107,85 @@ def with_group_means(draws: Draws) -> Draws:
     return out
 
 
-def _reference(name: str, latents: Callable[[Draws], Draws]) -> Case:
-    model = REFERENCE[name]
-    return Case(model.arguments, model.first, model.spellings["noncentred"], latents)
-
-
-CASES: dict[str, Case] = {
-    "sleepstudy": Case(
-        sleepstudy_arguments,
-        sleepstudy,
-        partial(sleepstudy, centred=False),
-        partial(correlated, effects="u"),
-    ),
-    "dutch": _reference("dutch", partial(correlated, effects="u v")),
-    "grouseticks": _reference("grouseticks", with_group_means),
+SLEEPSTUDY = Reference(
+    "sleepstudy",
+    columns("sleepstudy", "subject", "days", "reaction"),
+    {"centred": sleepstudy, "noncentred": partial(sleepstudy, centred=False)},
+    {"centred": sites("u alpha beta"), "noncentred": sites("z_u alpha beta")},
+)
+# A model, and what takes draws of its non-centred spelling to all latents of its first one.
+CASES: dict[str, tuple[Reference, Callable[[Draws], Draws]]] = {
+    "sleepstudy": (SLEEPSTUDY, partial(correlated, effects="u")),
+    "dutch": (REFERENCE["dutch"], partial(correlated, effects="u v")),
+    "grouseticks": (REFERENCE["grouseticks"], with_group_means),
 }
 
 
 def scalars(draws: Draws) -> dict[str, np.ndarray]:
     """Each scalar latent's draws (chain, draw); of a correlation's factor L, what is free in it."""
     return {
-        f"{site}{list(at) if at else ''}": values[:, :, *at]
+        f"{site}{list(at) if at else ''}": np.asarray(values)[:, :, *at]
         for site, values in sorted(draws.items())
         for at in np.ndindex(values.shape[2:])
         if not site.startswith("L_") or at[0] > at[1]
     }
 
 
-def ess(x: np.ndarray) -> float:
-    """Effective sample size from split chains (chain, draw), as in Vehtari et al. (2021)."""
-    half = x.shape[1] // 2
-    return float(effective_sample_size(np.concatenate([x[:, :half], x[:, half : 2 * half]])))
+def summary(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """(Mean, sd), the MCSE of each, and the smaller of the two effective sample sizes (ESS).
 
-
-def summary(x: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Mean, sd, the MCSE of each, and the smaller of the two effective sample sizes.
-
-    As ``mcse_mean`` and ``mcse_sd`` of the R package posterior 1.4 (Vehtari et al. 2021,
-    Rank-normalization, folding, and localization): sd / sqrt(ESS), and by the delta method from
-    the variance v = mean of d², d = x - mean: sqrt((mean of d⁴ - v²) / ESS(d²) / (4 v)).
+    ESS is of split chains; MCSE as in the R package posterior (after Vehtari et al. 2021,
+    Rank-normalization, folding, and localization): sd / sqrt(ESS), and by the delta method, with
+    d = x - mean and v = mean of d², sqrt((mean of d⁴ - v²) / ESS(d²) / (4 v)).
     """
-    squares = (x - x.mean()) ** 2
-    size, size_squares, variance = ess(x), ess(squares), squares.mean()
-    of_sd = np.sqrt((np.mean(squares**2) - variance**2) / size_squares / (4 * variance))
-    return x.mean(), np.sqrt(variance), np.sqrt(variance / size), of_sd, min(size, size_squares)
+    half = x.shape[1] // 2
+    split = np.concatenate([x[:, :half], x[:, half : 2 * half]])
+    squares = (split - split.mean()) ** 2
+    variance = squares.mean()
+    spread = np.array([variance, (np.mean(squares**2) - variance**2) / (4 * variance)])
+    sizes = np.array([effective_sample_size(split), effective_sample_size(squares)])
+    return np.array([split.mean(), np.sqrt(variance)]), np.sqrt(spread / sizes), float(sizes.min())
 
 
 def sample(model: Model, args: tuple[Any, ...], latents, key: Any, draws: int, **settings) -> Run:
     """NUTS, ``draws`` a chain at a time until every latent's ESS is at least `MIN_ESS`."""
-    started = time.perf_counter()
-    mcmc = MCMC(NUTS(model, **settings), num_warmup=WARMUP, num_samples=draws, num_chains=CHAINS,
-                chain_method="vectorized", progress_bar=False)  # fmt: skip
-    parts, divergences, enough = [], 0, False
-    while not enough:
+    started, how = time.perf_counter(), {"chain_method": "vectorized", "num_chains": CHAINS}
+    nuts = NUTS(model, **settings)
+    mcmc = MCMC(nuts, num_warmup=WARMUP, num_samples=draws, progress_bar=False, **how)
+    parts, divergences, least = [], 0, 0.0
+    while least < MIN_ESS:
         key, sampling_key, latents_key = jax.random.split(key, 3)
         mcmc.run(sampling_key, *args)
         mcmc.post_warmup_state = mcmc.last_state
         divergences += int(mcmc.get_extra_fields()["diverging"].sum())
-        parts.append(jax.device_get(latents(latents_key, mcmc.get_samples(group_by_chain=True))))
-        joined = {site: np.concatenate([p[site] for p in parts], axis=1) for site in parts[0]}
-        enough = min(summary(x)[-1] for x in scalars(joined).values()) >= MIN_ESS
-    return Run(joined, divergences, time.perf_counter() - started)
+        sampled = jax.device_get(mcmc.get_samples(group_by_chain=True))
+        parts.append(scalars(latents(latents_key, sampled)))
+        joined = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
+        least = float(np.min([summary(x)[-1] for x in joined.values()]))  # nan if any is
+    return Run(joined, least, divergences, time.perf_counter() - started)
 
 
 def agreement(name: str, draws: int = 10_000, seed: int = 0) -> Agreement:
-    """Both runs of one data set, and the differences of their posteriors."""
-    case, keys = CASES[name], jax.random.split(jax.random.key(seed), 2)
-    args, marg = case.arguments(), autmarg.transform(case.centred)
-
-    def centre(_: Any, noncentred: Draws) -> Draws:
-        return case.latents(jax.device_get(noncentred))
-
-    def recover(key: Any, kept: Draws) -> Draws:
-        return marg.recover(key, kept, *args)
-
-    source = sample(case.noncentred, args, centre, keys[0], draws, target_accept_prob=0.99)
-    transformed = sample(marg, args, recover, keys[1], draws)
-    before, after = (scalars(run.draws) for run in (source, transformed))
-    if set(before) != set(after):
-        raise ValueError(f"{name}: the programs differ in {set(before) ^ set(after)}")
-    means, sds, sizes = {}, {}, []
-    for latent in before:
-        a, b = summary(before[latent]), summary(after[latent])
-        means[latent] = (a[0] - b[0]) / np.hypot(a[2], b[2])
-        sds[latent] = (a[1] - b[1]) / np.hypot(a[3], b[3])
-        sizes.append((a[4], b[4]))
-    least = np.min(sizes, axis=0)
-    return Agreement(name, source, transformed, (least[0], least[1]), means, sds)
+    """Sample both programs of one data set, and compare their posteriors."""
+    (reference, latents), keys = CASES[name], jax.random.split(jax.random.key(seed), 2)
+    args, marg = reference.arguments(), autmarg.transform(reference.first)
+    noncentred = (reference.spellings["noncentred"], args, lambda _, draws: latents(draws))
+    source = sample(*noncentred, keys[0], draws, target_accept_prob=0.99)
+    recovered = (marg, args, lambda key, kept: marg.recover(key, kept, *args))
+    transformed = sample(*recovered, keys[1], draws)
+    if set(source.draws) != set(transformed.draws):
+        raise ValueError(f"{name}: the programs have different latents")
+    differences: dict[str, dict[str, float]] = {"mean": {}, "sd": {}}
+    for latent, x in source.draws.items():
+        (a, a_error, _), (b, b_error, _) = summary(x), summary(transformed.draws[latent])
+        z = (a - b) / np.hypot(a_error, b_error)
+        differences["mean"][latent], differences["sd"][latent] = map(float, z)
+    return Agreement(name, {"source": source, "autmarg": transformed}, differences)
 
 
 def main() -> None:
-    """Print the table of each data set that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(CASES)}; all")
+    parser.add_argument("names", nargs="*", help=f"data sets of {', '.join(CASES)}; or all")
     parser.add_argument("--draws", type=int, default=10_000, help="a chain, at least (10,000)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
