@@ -122,6 +122,7 @@ def _errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Errors and log-densities of the source, [points, 2]: at draws, and far from them."""
     recovery = compiled.recovery
+    names = [*compiled.plan.kept, *(n.name for n in recovery.inputs)]
     far_by = FAR64 if jax.config.jax_enable_x64 else FAR32  # pyright: ignore
 
     def kept(key: Any) -> dict[str, Any]:
@@ -130,13 +131,14 @@ def _errors(
         )
         with handlers.block():
             sites = handlers.trace(model).get_trace(*args, **kwargs)
-        return {n: sites[n]["value"] for n in compiled.plan.kept}
+        return {n: sites[n]["value"] for n in names}
 
+    # Seeded, for models that draw keys of their own; then both sides draw the same.
     def source(values: dict[str, Any]) -> Any:
-        return log_density(marg.source, args, kwargs, values)[0]
+        return log_density(handlers.seed(marg.source, 0), args, kwargs, values)[0]
 
     def marginal(values: dict[str, Any]) -> Any:
-        return log_density(marg, args, kwargs, values)[0]
+        return log_density(handlers.seed(marg, 0), args, kwargs, values)[0]
 
     @jax.jit
     def at(key: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from autmarg.analysis.families import NotGaussian, as_gaussian
-from autmarg.ir.nodes import Observe, Sample
+from autmarg.ir.nodes import Observe, Param, Sample
 from autmarg.ir.program import Program
 
 
@@ -91,7 +91,9 @@ def normalise(program: Program) -> Normalised:
 
 def _values(node: Any) -> list[int]:
     values = list(node.distribution.values) if isinstance(node, Sample) else []
-    values += [v for v in (getattr(node, "value", None), getattr(node, "scale", None)) if v]
+    if isinstance(node, Param):
+        values += [*node.options.values, node.initial]
+    values += [getattr(node, "value", None), getattr(node, "scale", None)]
     return [v for v in values if isinstance(v, int)]
 
 

@@ -46,9 +46,7 @@ class Emission:
 
     def run(self) -> None:
         """Meet every site, in order."""
-        self.plates = {
-            p.name: numpyro.plate(p.name, p.size, dim=p.dim or None) for p in self.program.plates
-        }
+        self.plates = {p: numpyro.plate(p.name, p.size, dim=p.dim) for p in self.program.plates}
         if any(isinstance(n, Ancestral) for n in self.program.nodes):
             self._ghost_key = numpyro.prng_key()
         for node in self.program.nodes:
@@ -60,14 +58,12 @@ class Emission:
         elif isinstance(node, Sample):
             self._sample(node)
         elif isinstance(node, Param):
-            with self._inside(node):
-                self.values[node.name] = numpyro.param(node.name, node.initial, **node.kwargs)
+            self._param(node)
         elif isinstance(node, Deterministic):
             if not node.parents & set(self.members):
                 numpyro.deterministic(node.name, self._value(node.value))
         elif isinstance(node, Factor):
-            with self._inside(node):
-                numpyro.factor(node.name, self._value(node.value))
+            numpyro.factor(node.name, self._value(node.value))
         elif not isinstance(node, Recover):
             raise InternalError(f"no emission for a {type(node).__name__} node")
 
@@ -79,9 +75,15 @@ class Emission:
         stack = contextlib.ExitStack()
         if isinstance(node, Sample) and node.scale is not None:
             stack.enter_context(handlers.scale(scale=self._value(node.scale)))
-        for name in node.plates:
-            stack.enter_context(self.plates[name])
+        for plate in node.plates:
+            stack.enter_context(self.plates[plate])
         return stack
+
+    def _param(self, node: Param) -> None:
+        initial = self._value(node.initial) if isinstance(node.initial, int) else node.initial
+        options = node.options.build(self.program.tape, self.values)
+        with self._inside(node):
+            self.values[node.name] = numpyro.param(node.name, initial, **options)
 
     def _sample(self, node: Sample) -> None:
         infer = dict(node.infer)

@@ -107,6 +107,7 @@ class Recovery:
             RequestError: a kept site is missing or has another shape than in the model.
         """
         lead, flat = self._flatten(samples)
+        flat |= self._params(samples, traced, lead)
         draws = int(np.prod(lead, dtype=np.int64))
         elements = sum(m.size for m in self.members.values()) + 1
         batch = batch_size or max(1, min(draws, int(_MEMORY / elements)))
@@ -136,7 +137,6 @@ class Recovery:
         lead: tuple[int, ...] | None = None
         flat = {}
         needed = {n.name: n.shape for n in self.kept}
-        needed |= {n.name: jnp.shape(n.initial) for n in self.inputs if n.name in samples}
         if not needed:  # every latent is integrated out: any array says how many draws
             if not samples:
                 raise RequestError(
@@ -160,3 +160,26 @@ class Recovery:
             flat[name] = value.reshape(-1, *shape)
         assert lead is not None
         return lead, flat
+
+    def _params(
+        self, samples: Mapping[str, Any], traced: Mapping[str, Any], lead: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Params as given with the draws (one value, or one a draw), else their initial values."""
+        flat = {}
+        for node in self.inputs:
+            if node.name in samples:
+                value = jnp.asarray(samples[node.name])
+            elif isinstance(node.initial, int):
+                (value,) = self.program.tape.evaluate([node.initial], traced)
+            else:
+                raise RequestError(
+                    f"the param '{node.name}' has a random initial value, so recover cannot know "
+                    f"it: expected its value among the draws, found only {sorted(samples)}"
+                )
+            if jnp.shape(value) not in (node.shape, (*lead, *node.shape)):
+                raise RequestError(
+                    f"param '{node.name}' has shape {jnp.shape(value)}; expected {node.shape}"
+                )
+            value = jnp.broadcast_to(value, (*lead, *node.shape))
+            flat[node.name] = value.reshape(-1, *node.shape)
+        return flat

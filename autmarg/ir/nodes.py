@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +14,14 @@ from autmarg.ir.tape import Tape
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate: ``size`` conditionally independent entries along batch dimension ``dim`` (< 0)."""
+    """A plate: ``size`` conditionally independent entries along batch dimension ``dim`` (< 0).
+
+    One name may stand for several plates, on different dimensions.
+    """
 
     name: str
     size: int
     dim: int
-    subsample_size: int
-
-    @property
-    def subsampled(self) -> bool:
-        return self.size != self.subsample_size
 
 
 @dataclass(frozen=True)
@@ -34,21 +32,16 @@ class Static:
 
 
 @dataclass(frozen=True, eq=False)
-class DistributionSpec:
-    """A NumPyro distribution with its whole wrapping, as pytree structure over tape values.
+class Structure:
+    """A pytree over tape values.
 
     Attributes:
-        treedef: the structure (``Expanded``, ``Independent``, ``Masked``, … are nodes of it).
+        treedef: the structure.
         leaves: for every leaf its number on the tape, or a :class:`Static`.
-        kind: class name of the outermost distribution, for printing.
-        batch_shape, event_shape: as NumPyro has them.
     """
 
     treedef: Any
     leaves: tuple[int | Static, ...]
-    kind: str
-    batch_shape: tuple[int, ...]
-    event_shape: tuple[int, ...]
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -56,14 +49,28 @@ class DistributionSpec:
         return tuple(leaf for leaf in self.leaves if not isinstance(leaf, Static))
 
     def unflatten(self, arrays: Any) -> Any:
-        """The NumPyro distribution with ``arrays`` for its array leaves."""
+        """The object with ``arrays`` for its array leaves."""
         arrays = iter(arrays)
         leaves = [leaf.value if isinstance(leaf, Static) else next(arrays) for leaf in self.leaves]
         return jax.tree.unflatten(self.treedef, leaves)
 
     def build(self, tape: Tape, values: Mapping[str, Any]) -> Any:
-        """The NumPyro distribution at given values of the latents it depends on."""
+        """The object at given values of the latents it depends on."""
         return self.unflatten(tape.evaluate(self.values, values))
+
+
+@dataclass(frozen=True, eq=False)
+class DistributionSpec(Structure):
+    """A NumPyro distribution with its whole wrapping (``Expanded``, ``Masked``, … are nodes of it).
+
+    Attributes:
+        kind: class name of the outermost distribution, for printing.
+        batch_shape, event_shape: as NumPyro has them.
+    """
+
+    kind: str
+    batch_shape: tuple[int, ...]
+    event_shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +80,7 @@ class Node:
     name: str
     parents: frozenset[str]
     place: Place | None
-    plates: tuple[str, ...] = ()
+    plates: tuple[Plate, ...] = ()
 
     @property
     def size(self) -> int:
@@ -115,17 +122,27 @@ class Deterministic(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Factor(Node):
-    """A term added to the log-density (``numpyro.factor``); ``value`` is its number."""
+    """A term added to the log-density (``numpyro.factor``), after masks and scales.
+
+    ``value`` is its number.
+    """
 
     value: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Param(Node):
-    """A ``numpyro.param`` site with its initial value (a concrete array)."""
+    """A ``numpyro.param`` site: an input with an initial value.
 
-    initial: Any
-    kwargs: Mapping[str, Any]
+    Attributes:
+        shape: of its value.
+        initial: number of the initial value, or a function of a random key.
+        options: the call's other arguments (its constraint, …).
+    """
+
+    shape: tuple[int, ...]
+    initial: int | Callable[[Any], Any]
+    options: Structure
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -38,6 +38,7 @@ def describe(program: Any) -> Text:
 
 def _line(node: Node) -> Line:
     reads = tuple(sorted(node.parents))
+    plates = tuple(p.name for p in node.plates)
     if isinstance(node, Marginal):
         of = (*(site.name for site in node.observed), *node.children)
         return Line("marginal", node.name, of=of, reads=reads)
@@ -46,10 +47,10 @@ def _line(node: Node) -> Line:
     if isinstance(node, Sample):
         keyword = {Observe: "observe", Ancestral: "ancestral"}.get(type(node), "sample")
         return Line(
-            keyword, node.name, node.distribution.kind, _type(node), reads=reads, plates=node.plates
+            keyword, node.name, node.distribution.kind, _type(node), reads=reads, plates=plates
         )
     keyword = {Deterministic: "deterministic", Factor: "factor", Param: "param"}[type(node)]
-    return Line(keyword, node.name, reads=reads, plates=node.plates)
+    return Line(keyword, node.name, reads=reads, plates=plates)
 
 
 def _type(node: Sample) -> str:

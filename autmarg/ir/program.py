@@ -92,6 +92,9 @@ class Program:
                 spec = node.distribution
                 feed(spec.kind, spec.leaves, spec.batch_shape, spec.event_shape, node.shape)
                 feed(node.sample_shape, node.scale, _structure(spec.treedef))
+            if isinstance(node, Param):
+                initial = node.initial if isinstance(node.initial, int) else "a function of a key"
+                feed(initial, node.options.leaves, _structure(node.options.treedef))
             feed(getattr(node, "value", ""))
         for plate in self.plates:
             feed(plate)
@@ -154,11 +157,10 @@ def check(program: Program) -> Program:
     recovered = {m for n in program.nodes if isinstance(n, Recover) for m in n.integrated}
     known = {n.name for n in program.latents} | recovered
     known |= {n.name for n in program.nodes if isinstance(n, Param)} | set(program.tape.inputs)
-    plates = {plate.name for plate in program.plates}
     for node in program.nodes:
         if extra := {p for p in node.parents if p not in known}:
             raise InternalError(f"{node.name} reads {sorted(extra)}, which are no latent sites")
-        if extra := set(node.plates) - plates:
+        if extra := set(node.plates) - set(program.plates):
             raise InternalError(f"{node.name} stands in undeclared plates {sorted(extra)}")
         if isinstance(node, Recover):
             if overlap := set(node.integrated) & {n.name for n in program.latents}:

@@ -8,6 +8,7 @@ Nothing is drawn and nothing of the data is computed; data the model closes over
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
+import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
@@ -32,31 +33,45 @@ from autmarg.ir.nodes import (
     Plate,
     Sample,
     Static,
+    Structure,
 )
 from autmarg.ir.program import Program, check
 from autmarg.ir.tape import Builder, is_library, place_of
 
 Model = Callable[..., Any]
+_UNKNOWN = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
     "control_flow": "it uses numpyro.contrib.control_flow, which cannot be rewritten yet",
     "mutable": "it has a mutable site",
-    "prng_key": "it draws random keys of its own with numpyro.prng_key",
-    "subsample": "it subsamples data",
 }
+_KEY = "@key"  # the input from which keys that the model draws for itself are derived
 
 
 class _Recorder(Messenger):
-    """Keeps every message in order, with the user's line, and rejects two sites of one name."""
+    """Keeps every message in order, with the user's line, and rejects two sites of one name.
 
-    def __init__(self) -> None:
+    Keys that the model draws for itself come from ``key``, so that one can see what reads them.
+    """
+
+    def __init__(self, key: Any) -> None:
         super().__init__(None)
         self.messages: list[tuple[dict[str, Any], Place | None]] = []
+        self._key = key
+        self._keys = 0
         self._places: dict[str, Place | None] = {}
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "prng_key" and msg["kwargs"]["rng_key"] is None:
+            msg["value"] = jax.random.fold_in(self._key, self._keys)
+            self._keys += 1
         if msg["type"] not in ("sample", "deterministic"):
             return
         place, name = _users_place(), msg["name"]
@@ -70,7 +85,8 @@ class _Recorder(Messenger):
             _stand_in(msg)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        self.messages.append((dict(msg), self._places.get(msg.get("name", ""))))
+        place = self._places.get(msg.get("name", "")) or _users_place()
+        self.messages.append((dict(msg), place))
 
 
 def _stand_in(msg: dict[str, Any]) -> None:
@@ -92,10 +108,14 @@ def _users_place() -> Place | None:
 
 
 def _run(
-    model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any], values: Mapping[str, Any]
+    model: Model,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    values: Mapping[str, Any],
+    key: Any,
 ) -> list[tuple[dict[str, Any], Place | None]]:
     """Messages of one run of the model, hidden from handlers outside it."""
-    recorder = _Recorder()
+    recorder = _Recorder(key)
     given = handlers.substitute(data=dict(values))
     with handlers.block(), handlers.seed(rng_seed=0), recorder, given:
         model(*args, **kwargs)
@@ -106,29 +126,34 @@ def _is_latent(msg: dict[str, Any]) -> bool:
     return msg["type"] == "sample" and not msg["is_observed"]
 
 
+def _is_input(msg: dict[str, Any]) -> bool:
+    """A latent or param site; a param of another type than an array is an obstacle."""
+    return _is_latent(msg) or (msg["type"] == "param" and _is_array(msg["value"]))
+
+
 def _shapes(
     model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the latent and param sites, from one abstract run."""
+    """Shapes of the latent and param sites and of a random key, from one abstract run."""
 
     def run() -> dict[str, Any]:
-        messages = _run(model, args, kwargs, {})
-        return {m["name"]: m["value"] for m, _ in messages if _is_latent(m) or m["type"] == "param"}
+        key = jax.random.key(0)
+        messages = _run(model, args, kwargs, {}, key)
+        return {_KEY: key} | {
+            m["name"]: jnp.asarray(m["value"]) for m, _ in messages if _is_input(m)
+        }
 
     try:
-        shapes = jax.eval_shape(run)
-    except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
+        return jax.eval_shape(run)
+    except _UNKNOWN as error:
         raise ModelError(
-            f"the structure of model '{name_of(model)}' depends on the value of a latent site or "
-            f"of a traced argument{_error_place(error)}. Expected control flow that only known "
-            "data decide; use jnp.where or lax.cond, or close over the argument. "
+            f"the structure of model '{name_of(model)}' depends on an array that is unknown while "
+            f"the model is traced{_error_place(error)}: a latent value, a traced argument, or "
+            "something computed with jax.numpy inside the model. Expected control flow, shapes and "
+            "NumPy calls that only known data decide (NumPyro's samplers trace the model, too): "
+            "use jnp.where, lax.cond or jnp indexing, or compute it with NumPy, outside the model. "
             f"JAX says: {str(error).splitlines()[0]}"
         ) from error
-    return {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for name, value in shapes.items()
-        for leaf in [value]
-    }
 
 
 def _error_place(error: Exception) -> str:
@@ -163,7 +188,8 @@ def trace_program(
     messages: list[tuple[dict[str, Any], Place | None]] = []
 
     def distributions(values: dict[str, Any]) -> list[Any]:
-        messages[:] = _run(model, args, kwargs, values)
+        sites = {name: value for name, value in values.items() if name != _KEY}
+        messages[:] = _run(model, args, kwargs, sites, values[_KEY])
         return [_arrays(msg) for msg, _ in messages]
 
     closed, out_shape = jax.make_jaxpr(distributions, return_shape=True)(shapes)
@@ -184,28 +210,68 @@ def trace_program(
         for (msg, place), out in zip(messages, outputs, strict=True)
         if (node := reader.read(msg, place, out)) is not None
     ]
+    reader.own_randomness(nodes, messages)
     obstacles = tuple(reader.obstacles.values())
-    return check(
-        Program(name_of(model), tuple(nodes), tuple(reader.plates), tape, obstacles)
-    ), traced
+    plates = tuple(dict.fromkeys(p for node in nodes for p in node.plates))
+    return check(Program(name_of(model), tuple(nodes), plates, tape, obstacles)), traced
 
 
 def _arrays(msg: dict[str, Any]) -> dict[str, Any]:
     """The array-valued parts of a message, as outputs of the traced function."""
     out: dict[str, Any] = {}
-    if msg["type"] == "sample":
-        out["leaves"] = [leaf for leaf in jax.tree.leaves(msg["fn"]) if _is_array(leaf)]
+    if msg["type"] == "sample" and _is_factor(msg["fn"]):
+        scale = 1.0 if msg["scale"] is None else msg["scale"]
+        out["value"] = scale * msg["fn"].log_prob(msg["value"])
+    elif msg["type"] == "sample":
+        out["leaves"] = _array_leaves(msg["fn"])
         if msg["scale"] is not None:
             out["scale"] = msg["scale"]
         if msg["is_observed"]:
             out["value"] = jnp.asarray(msg["value"])
     elif msg["type"] == "deterministic":
         out["value"] = jax.tree.map(jnp.asarray, msg["value"])
+    elif msg["type"] == "param" and _is_input(msg):
+        out["leaves"] = _array_leaves(_options(msg))
+        if msg["args"]:
+            out["value"] = jnp.asarray(msg["args"][0])
     return out
+
+
+def _array_leaves(tree: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(tree) if _is_array(leaf)]
+
+
+def _structure(tree: Any, numbers: list[int]) -> tuple[Any, tuple[int | Static, ...]]:
+    """The treedef and leaves of ``tree``, its array leaves replaced by their numbers."""
+    leaves, treedef = jax.tree.flatten(tree)
+    each = iter(numbers)
+    return treedef, tuple(next(each) if _is_array(leaf) else Static(leaf) for leaf in leaves)
+
+
+def _options(msg: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a param site other than its name and initial value."""
+    return {k: v for k, v in msg["kwargs"].items() if k != "rng_key"}
+
+
+def _initial(msg: dict[str, Any]) -> Callable[[Any], Any]:
+    """The user's initialiser of a param site, which NumPyro keeps as a default argument."""
+    return inspect.signature(msg["fn"]).parameters["init_value"].default
 
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float)
+
+
+def _base(fn: Any) -> Any:
+    """A distribution without expansion, independence and masks."""
+    wrappers = (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)
+    while isinstance(fn, wrappers):
+        fn = fn.base_dist
+    return fn
+
+
+def _is_factor(fn: Any) -> bool:
+    return isinstance(_base(fn), Unit)
 
 
 class _NodeReader:
@@ -213,7 +279,6 @@ class _NodeReader:
 
     def __init__(self, tape: Any) -> None:
         self.tape = tape
-        self.plates: list[Plate] = []
         self.obstacles: dict[str, Refusal] = {}
         self._defined: set[str] = set()
 
@@ -221,58 +286,71 @@ class _NodeReader:
         kind = msg["type"]
         if kind in _OBSTACLES or (kind not in _HELD and "name" in msg):
             why = _OBSTACLES.get(kind, f"it has a site of type '{kind}'")
-            self._obstacle(msg.get("name") or kind, f"the model is left as it is: {why}", place)
+            self._obstacle(msg.get("name") or kind, why, place)
             return None
         if kind == "plate":
-            self._plate(msg)
+            self._plate(msg, place)
         elif kind == "sample":
             return self._sample(msg, place, out)
         elif kind == "deterministic":
             return self._deterministic(msg, place, out)
         elif kind == "param" and msg["name"] not in self._defined:
             self._defined.add(msg["name"])
-            kwargs = {k: v for k, v in msg["kwargs"].items() if k != "rng_key"}
-            initial = msg["args"][0] if msg["args"] else None
-            return Param(
-                msg["name"], frozenset(), place, self._frames(msg), initial=initial, kwargs=kwargs
-            )
+            return self._param(msg, place, out)
         return None
 
-    def _obstacle(self, name: str, reason: str, place: Place | None) -> None:
+    def own_randomness(
+        self, nodes: list[Node], messages: list[tuple[dict[str, Any], Place | None]]
+    ) -> None:
+        """A site that reads a key which the model drew for itself is an obstacle."""
+        reads = next((node.name for node in nodes if _KEY in node.parents), None)
+        if reads is not None:
+            place = next(p for msg, p in messages if msg["type"] == "prng_key")
+            why = (
+                f"'{reads}' depends on random numbers that the model draws outside its sites "
+                "(with numpyro.prng_key, or at a site that handlers.block hides)"
+            )
+            self._obstacle(reads, why, place)
+
+    def _obstacle(self, name: str, why: str, place: Place | None) -> None:
+        reason = f"the model is left as it is: {why}"
         self.obstacles.setdefault(reason, Refusal(name, "outside the IR", reason, place))
 
-    def _plate(self, msg: dict[str, Any]) -> None:
+    def _plate(self, msg: dict[str, Any], place: Place | None) -> None:
         size, subsample = msg["args"]
-        # The dim is only known once a site is met inside the plate; 0 says "not yet".
-        self.plates.append(Plate(msg["name"], size, 0, subsample or size))
         if subsample is not None and subsample != size:
-            self._obstacle(
-                msg["name"],
-                f"the model is left as it is: plate '{msg['name']}' is subsampled",
-                None,
+            why = (
+                f"plate '{msg['name']}' is subsampled, so that every evaluation draws other rows "
+                "and scales their density"
             )
+            self._obstacle(msg["name"], why, place)
 
-    def _frames(self, msg: dict[str, Any]) -> tuple[str, ...]:
+    def _plates(self, msg: dict[str, Any]) -> tuple[Plate, ...]:
         frames = msg.get("cond_indep_stack") or []
-        for frame in frames:
-            for i, plate in enumerate(self.plates):
-                if plate.name == frame.name:
-                    self.plates[i] = Plate(plate.name, plate.size, frame.dim, plate.subsample_size)
-        return tuple(frame.name for frame in frames)
+        return tuple(Plate(frame.name, frame.size, frame.dim) for frame in frames)
+
+    def _param(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node | None:
+        name = msg["name"]
+        if not _is_input(msg):
+            self._obstacle(name, f"the param '{name}' is a pytree rather than an array", place)
+            return None
+        return Param(
+            name,
+            frozenset(),
+            place,
+            self._plates(msg),
+            shape=self.tape.avals[self.tape.inputs[name]].shape,
+            initial=out["value"] if msg["args"] else _initial(msg),
+            options=Structure(*_structure(_options(msg), out["leaves"])),
+        )
 
     def _sample(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node:
-        name, fn, plates = msg["name"], msg["fn"], self._frames(msg)
-        if isinstance(fn, Unit):
-            (number,) = out["leaves"]
-            return Factor(name, self.tape.dependencies([number]), place, plates, value=number)
-        leaves, treedef = jax.tree.flatten(fn)
-        numbers = iter(out["leaves"])
+        name, fn, plates = msg["name"], msg["fn"], self._plates(msg)
+        if _is_factor(fn):
+            value = out["value"]
+            return Factor(name, self.tape.dependencies([value]), place, plates, value=value)
         spec = DistributionSpec(
-            treedef,
-            tuple(next(numbers) if _is_array(leaf) else Static(leaf) for leaf in leaves),
-            _kind(fn),
-            tuple(fn.batch_shape),
-            tuple(fn.event_shape),
+            *_structure(fn, out["leaves"]), _kind(fn), tuple(fn.batch_shape), tuple(fn.event_shape)
         )
         common: dict[str, Any] = {
             "distribution": spec,
@@ -294,7 +372,7 @@ class _NodeReader:
                 **common,
             )
         if msg.get("_control_flow_done"):
-            self._obstacle(name, f"the model is left as it is: {_OBSTACLES['control_flow']}", place)
+            self._obstacle(name, _OBSTACLES["control_flow"], place)
         aval = self.tape.avals[self.tape.inputs[name]]
         return Sample(
             name,
@@ -312,13 +390,13 @@ class _NodeReader:
         if not isinstance(out["value"], int):
             self._obstacle(
                 msg["name"],
-                "the model is left as it is: a deterministic site is a pytree rather than an array",
+                f"the deterministic site '{msg['name']}' is a pytree rather than an array",
                 place,
             )
             return None
         value = out["value"]
         return Deterministic(
-            msg["name"], self.tape.dependencies([value]), place, self._frames(msg), value=value
+            msg["name"], self.tape.dependencies([value]), place, self._plates(msg), value=value
         )
 
 
@@ -342,11 +420,8 @@ def _joint_shape(
 
 
 def _kind(fn: Any) -> str:
-    """Class name of a distribution, seen through expansion and independence."""
-    wrappers = (numpyro.distributions.ExpandedDistribution, numpyro.distributions.Independent)
-    while isinstance(fn, wrappers):
-        fn = fn.base_dist
-    return type(fn).__name__
+    """Class name of a distribution, seen through expansion, independence and masks."""
+    return type(_base(fn)).__name__
 
 
 __all__ = ["name_of", "place_of", "trace_program"]
