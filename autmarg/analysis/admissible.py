@@ -102,6 +102,8 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
         yield Refusal(name, "scale handler", f"handlers.scale is over '{name}'", latent.place)
     if site.mask is not None:
         yield Refusal(name, "masked latent", f"a mask is over the latent '{name}'", latent.place)
+    if depends := _basis_depends(facts, site):
+        yield Refusal(name, "unknown basis", depends, latent.place)
     if latent.distribution.event_shape and 0 in latent.shape:
         yield Refusal(name, "empty site", f"'{name}' has no elements", latent.place)
     for child in program.children(name):
@@ -134,6 +136,11 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
             f"handlers.scale is over '{child.name}', which depends on '{name}'",
             child.place,
         )
+    if site.singular:
+        words = f"the covariance of '{child.name}', which depends on '{name}', is singular"
+        yield Refusal(name, "singular child", words, child.place)
+    if depends := _basis_depends(facts, site):
+        yield Refusal(name, "unknown basis", depends, child.place)
     yield from _loc_objections(facts, name, child, site)
     tape = facts.normalised.program.tape
     for part, words in (
@@ -153,6 +160,13 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
                 f"the {words} of '{child.name}' depends on '{name}'",
                 child.place,
             )
+
+
+def _basis_depends(facts: Facts, site: GaussianSite) -> str:
+    """In words, what the basis of a site's covariance depends on; empty where it is known."""
+    reads = facts.normalised.program.tape.dependencies([site.basis] if site.basis else [])
+    names = ", ".join("a traced argument" if n.startswith("@") else f"'{n}'" for n in sorted(reads))
+    return f"the structure of the covariance of '{site.name}' depends on {names}" if names else ""
 
 
 def _loc_objections(facts: Facts, name: str, child: Node, site: GaussianSite) -> Iterator[Refusal]:

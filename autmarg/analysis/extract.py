@@ -7,7 +7,7 @@ The result is static structure (:class:`~autmarg.gaussian.affine.AffineForm`) pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -16,8 +16,9 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
-from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, count
+from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
 from autmarg.analysis.interpret import Interpreter
+from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, multiply
 from autmarg.analysis.rules.contraction import linear_map
 from autmarg.analysis.sites import GaussianSite
 from autmarg.errors import ModelError
@@ -39,8 +40,9 @@ class LinearSystem:
     def point(self, values: Mapping[str, Any]) -> Point:
         """Evaluate the opaque numbers at given kept latents."""
         out = jaxpr_as_fun(self.closed)(*(jnp.asarray(values[n]) for n in self.inputs))
-        omega, constant, *priors = out
-        return Point(omega, tuple(priors), constant)
+        omega, constant, *rest = out
+        members = len(self.form.members)
+        return Point(omega, tuple(rest[:members]), constant, tuple(rest[members:]))
 
 
 def extract(
@@ -65,7 +67,7 @@ def extract(
         writer = _Writer(facts, members, dict(zip(names, arrays, strict=True)))
         form, point = writer.write(children)
         written.append(form)
-        return [point.omega, point.constant, *point.priors]
+        return [point.omega, point.constant, *point.priors, *point.factors]
 
     avals = [tape.avals[tape.inputs[n]] for n in names]
     closed = jax.make_jaxpr(opaque_numbers)(*avals)
@@ -90,17 +92,17 @@ class _Writer:
         self.bases: list[Any] = [jnp.ones(1, float)]
         self.starts: dict[int, int] = {}
         self.slots = 1
-        self.offsets: dict[str, int] = {}
+        self.members: dict[str, Member] = {}
+        self.factors: list[Any] = []
 
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, Point]:
         """The form of all members and children, and the traced point."""
-        members, priors, offset = [], [], 0
+        priors, offset = [], 0
         for node in self.nodes:
             member, prior = self._member(node, offset)
-            members.append(member)
+            self.members[node.name] = member
             priors.append(prior)
-            self.offsets[node.name] = offset
-            offset += node.size
+            offset += member.blocks * member.size
         # Members' own means in terms of centred columns δ, parents before children.
         means: dict[str, Affine] = {}
         for node in self.nodes:
@@ -109,25 +111,36 @@ class _Writer:
         rows = [row for child in children if (row := self._child(child, means)) is not None]
         mean_rows = tuple(self._rows(n.name, means[n.name]) for n in self.nodes)
         omega = jnp.concatenate([b.astype(float) for b in self.bases])
-        form = AffineForm(tuple(members), mean_rows, tuple(rows), self.slots)
-        return form, Point(omega, tuple(priors), self.constant)
+        form = AffineForm(tuple(self.members.values()), mean_rows, tuple(rows), self.slots)
+        return form, Point(omega, tuple(priors), self.constant, tuple(self.factors))
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
         site = self.sites[node.name]
+        if site.basis is not None:
+            return self._in_basis(node, site, offset)
         if site.scale is not None:
-            scale = self._array(site.scale)
-            if isinstance(scale, Opaque) and scale.entries == 1:
-                prior = jnp.reshape(scale.base, (1,))
-            else:
-                prior = jnp.reshape(_value(scale), -1)
+            prior = _scales(self._array(site.scale))
             return Member(node.name, node.size, 1, offset), prior
-        d = node.shape[-1]
-        tril = _value(self._array(site.noise))
-        if tril.size == d * d:
-            prior = tril.reshape(1, d, d)
-        else:
-            prior = jnp.broadcast_to(tril, (*node.shape, d)).reshape(-1, d, d)
+        prior = _value(self._array(site.scale_tril))
+        d = prior.shape[-1]
         return Member(node.name, node.size // d, d, offset), prior
+
+    def _in_basis(self, node: Sample, site: GaussianSite, offset: int) -> tuple[Member, Any]:
+        """A member with a known basis: multiplied out where it is square, else columns of its own.
+
+        A square one is kept as blocks of the site's own elements since a row then reads one column
+        of it, and not all.
+        """
+        basis, scale = self._array(site.basis), self._array(site.scale)
+        d, k = basis.shape[-2:]
+        groups = node.size // d
+        if not site.singular:
+            prior = jnp.asarray(basis) * _value(scale)[:, None, :]
+            return Member(node.name, groups, d, offset), prior
+        prior = _scales(scale)
+        if prior.shape[0] not in (1, groups * k):
+            prior = jnp.tile(prior, groups)
+        return Member(node.name, groups * k, 1, offset, basis[0]), prior
 
     def _array(self, number: int) -> Any:
         return self.plain.read(number)
@@ -145,7 +158,7 @@ class _Writer:
         terms: list[Term] = []
         for term in form.terms:
             if term.site in self.names:
-                terms.append(term)
+                terms.extend(self._deviation(term))
                 terms.extend(_compose(term, means[term.site].terms))
             elif term.site is not None:
                 base = self.flat[term.site]
@@ -155,6 +168,14 @@ class _Writer:
             else:
                 terms.append(term)
         return Affine(form.shape, form.dtype, tuple(terms))
+
+    def _deviation(self, term: Term) -> list[Term]:
+        """A term over a member's x - m, over its columns."""
+        member = self.members[term.site or ""]
+        if member.basis is None:
+            return [term]
+        columns, known = member.of_columns()
+        return _compose(term, (Term(term.site, columns - member.offset, known),))
 
     def _child(self, node: Sample, means: Mapping[str, Affine]) -> Rows | None:
         """value - mean of a child, with its noise."""
@@ -167,45 +188,65 @@ class _Writer:
             mean.shape, mean.dtype, (*as_affine(value).terms, *mean.times(np.full((), -1.0)).terms)
         )
         if site.log_jacobian is not None:
-            jacobian = _value(self._array(site.log_jacobian)).reshape(-1)
-            self.constant -= jnp.sum(jacobian if keep is None else jacobian[keep])
-        if site.scale is not None:
-            noise = self._array(site.scale)
-        else:
-            residual, noise = self._whiten(site, residual)
+            self.constant -= _value(self._array(site.log_jacobian))
         if keep is not None:
             residual = residual.take(keep, (len(keep),))
-        return self._noisy_rows(node.name, residual, noise, keep)
+        if site.scale_tril is not None:
+            return self._correlated_rows(node.name, residual, self._array(site.scale_tril), keep)
+        assert site.scale is not None
+        noise = self._array(site.scale)
+        if site.basis is not None:
+            return self._basis_rows(node.name, residual, self._array(site.basis), noise, keep)
+        return self._noisy_rows(node.name, residual, _picked(noise, keep))
 
-    def _noisy_rows(self, name: str, residual: Affine, noise: Any, keep: np.ndarray | None) -> Rows:
+    def _noisy_rows(self, name: str, residual: Affine, noise: Any) -> Rows:
         n = residual.size
         if isinstance(noise, Opaque):
-            index = noise.rows() if keep is None else noise.rows()[keep]
-            slot = self._slot(jnp.ravel(noise.base) ** -2.0) + index
+            slot = self._slot(jnp.ravel(noise.base) ** -2.0) + noise.rows()
             slot = slot[:1] if n and (slot == slot[0]).all() else slot
         else:
             scale = np.asarray(noise, np.float64).reshape(-1)
-            scale = scale if keep is None else scale[keep]
             self.constant -= float(np.log(scale).sum())
             residual = residual.times(1.0 / scale)
             slot = np.zeros(1, np.int64)
         return self._rows(name, residual, slot)
 
-    def _whiten(self, site: GaussianSite, residual: Affine) -> tuple[Affine, Any]:
-        """Rows multiplied by the inverse noise factor; noise of unit scale is left."""
-        tril = self._array(site.noise)
-        factor, d = _value(tril), tril.shape[-1]
-        eye = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
+    def _correlated_rows(
+        self, name: str, residual: Affine, tril: Any, keep: np.ndarray | None
+    ) -> Rows:
+        """Rows with a triangular noise factor [G|1, d, d]."""
+        d = tril.shape[-1]
+        groups, keep = residual.size // d, None if keep is None else keep[::d] // d
         if isinstance(tril, np.ndarray):
-            inverse: Any = np.linalg.inv(tril)
-            logs = float(np.linalg.slogdet(tril)[1].sum())
+            tril = tril if keep is None or len(tril) == 1 else tril[keep]
+            logs = np.log(np.abs(np.diagonal(tril, axis1=-2, axis2=-1))).sum()
+            self.constant -= float(logs) * (groups // max(len(tril), 1))
+            residual = multiply(np.linalg.inv(tril), residual)
+            return self._rows(name, residual, np.zeros(1, np.int64))
+        lower, which = factors(tril, keep)
+        self.constant -= log_diagonals(lower, which, groups)
+        if d <= SMALL:
+            shaped = replace(residual, shape=(groups, d))
+            white = linear_map(inverses(lower, which), shaped)
+            return self._rows(name, white, np.zeros(1, np.int64))
+        self.factors.append(lower if len(lower) == 1 else lower[which])
+        factor = len(self.factors) - 1
+        return replace(self._rows(name, residual), factor=factor, block=d)
+
+    def _basis_rows(
+        self, name: str, residual: Affine, basis: np.ndarray, scale: Any, keep: np.ndarray | None
+    ) -> Rows:
+        """Rows with noise basis · diag(scale): independent, seen in the basis [G|1, d, d]."""
+        d = basis.shape[-1]
+        groups = residual.size // d
+        if keep is not None and len(basis) > 1:
+            basis = basis[keep[::d] // d]
+        self.constant -= float(np.linalg.slogdet(basis)[1].sum()) * (groups // max(len(basis), 1))
+        if scale.shape[0] == 1:
+            scale = _picked(scale, np.tile(np.arange(d), groups))
         else:
-            solved = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
-            inverse = Opaque(solved, solved.shape)
-            logs = jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor, axis1=-2, axis2=-1))))
-        copies = residual.size // d // count(tril.shape[:-2])
-        self.constant -= copies * logs
-        return linear_map(inverse, residual), np.ones(residual.size)
+            scale = _picked(scale, keep)
+        return self._noisy_rows(name, multiply(np.linalg.inv(basis), residual), scale)
 
     def _unmasked(self, node: Sample, site: GaussianSite) -> np.ndarray | None:
         """Rows that a known mask leaves in, or None for all."""
@@ -243,13 +284,29 @@ class _Writer:
             slot = np.zeros((1, 1), np.int64)
             if term.lookup is not None:
                 slot = self._slot(term.lookup.base) + term.lookup.index
-            start = self.total if term.site is None else self.offsets[term.site]
+            start = self.total if term.site is None else self.members[term.site].offset
             terms.append(RowTerm(start + term.column.astype(np.int64), term.known, slot))
         return Rows(name, form.size, tuple(terms), precision)
 
 
 def _value(value: Any) -> Any:
     return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
+
+
+def _scales(value: Any) -> Any:
+    """Prior standard deviations, flattened; a single one where all are the same."""
+    if isinstance(value, Opaque) and value.entries == 1:
+        return jnp.reshape(value.base, (1,))
+    return jnp.reshape(_value(value), -1)
+
+
+def _picked(value: Any, keep: np.ndarray | None) -> Any:
+    """Elements ``keep`` of a Known or Opaque value, flattened; all of them for None."""
+    if keep is None:
+        return value
+    if isinstance(value, Opaque):
+        return Opaque(value.base, keep.shape, value.rows()[keep])
+    return value.reshape(-1)[keep]
 
 
 def _compose(outer: Term, inner: tuple[Term, ...]) -> list[Term]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
+from numpyro.distributions.util import sum_rightmost
 
-from autmarg.analysis.families import NotGaussian, as_gaussian
+from autmarg.analysis.families import Gaussian, NotGaussian, as_gaussian
 from autmarg.ir.nodes import Observe, Param, Sample
 from autmarg.ir.program import Program
 
@@ -16,36 +18,40 @@ from autmarg.ir.program import Program
 class GaussianSite:
     """Tape numbers of a Gaussian site's parts.
 
+    Elements are those of the Gaussian, before the site's bijection, if it has one; a site with
+    ``scale_tril`` or ``basis`` has groups of d of them (see
+    :class:`~autmarg.analysis.families.Gaussian`), G in number.
+
     Attributes:
-        loc: mean, of the site's shape.
-        scale: standard deviation, of the site's shape, or None.
-        scale_tril: [..., d, d], or None.
+        loc: mean, of the elements' shape.
+        scale: standard deviations, of the elements' shape, [G|1, k] with a basis, or None.
+        scale_tril: [G|1, d, d], or None.
+        basis: [G|1, d, k], or None.
         value: the value seen through the inverse of the site's bijection.
-        log_jacobian: log |d value / d Gaussian|, of the site's shape, or None where there is no
-            bijection.
-        mask: boolean, of the site's shape, or None.
+        log_jacobian: log |d value / d Gaussian|, a scalar, or None where there is no bijection.
+        mask: boolean, of the elements' shape, or None.
         transformed: whether there is a bijection.
+        singular: whether k < d.
     """
 
     name: str
     loc: int
     scale: int | None
     scale_tril: int | None
+    basis: int | None
     value: int
     log_jacobian: int | None
     mask: int | None
     transformed: bool
-
-    @property
-    def noise(self) -> int:
-        """The scale, or else the covariance's factor."""
-        number = self.scale if self.scale is not None else self.scale_tril
-        assert number is not None
-        return number
+    singular: bool
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        parts = (self.loc, self.scale, self.scale_tril, self.value, self.log_jacobian, self.mask)
+        """All of them."""
+        parts = (
+            self.loc, self.scale, self.scale_tril, self.basis, self.value, self.log_jacobian,
+            self.mask,
+        )  # fmt: skip
         return tuple(p for p in parts if p is not None)
 
 
@@ -81,7 +87,8 @@ def normalise(program: Program) -> Normalised:
         gaussian[node.name] = GaussianSite(
             node.name,
             transformed=reader.transformed,
-            **{k: parts.get(k) for k in ("scale", "scale_tril", "log_jacobian", "mask")},
+            singular=reader.singular,
+            **{k: parts.get(k) for k in ("scale", "scale_tril", "basis", "log_jacobian", "mask")},
             **{k: parts[k] for k in ("loc", "value")},
         )
     roots = [v for node in program.nodes for v in _values(node)]
@@ -104,28 +111,71 @@ class _Reader:
         self.node = node
         self.names: list[str] = []
         self.transformed = False
+        self.singular = False
 
     def __call__(self, *arrays: Any) -> list[Any]:
         *leaves, value = arrays
-        shape = self.node.shape
         g = as_gaussian(self.node.distribution.unflatten(leaves))
-        dtype = jnp.result_type(g.loc, float)
-        parts = {"loc": jnp.broadcast_to(jnp.asarray(g.loc, dtype), shape)}
-        if g.scale is not None:
-            parts["scale"] = jnp.broadcast_to(jnp.asarray(g.scale, dtype), shape)
-        else:
-            parts["scale_tril"] = jnp.asarray(g.scale_tril, dtype)
+        dtype = jnp.result_type(float)
+        value = jnp.broadcast_to(jnp.asarray(value, dtype), self.node.shape)
+        mask = g.mask
         if g.bijection:
             self.transformed = True
-            parts["log_jacobian"] = jnp.zeros(shape, dtype)
-            for transform in reversed(g.bijection):
-                before = transform.inv(value)
-                parts["log_jacobian"] += transform.log_abs_det_jacobian(before, value)
-                value = before
-        parts["value"] = jnp.broadcast_to(jnp.asarray(value, dtype), shape)
-        if g.mask is not None:
-            event = (1,) * len(self.node.distribution.event_shape)
-            mask = jnp.reshape(g.mask, (*g.mask.shape, *event))
-            parts["mask"] = jnp.broadcast_to(mask, shape)
+            value, log_jacobian, mask = _through(g, value)
+        parts = _noise(g, value.shape)
+        parts |= {"loc": jnp.broadcast_to(g.loc, value.shape), "value": value}
+        if g.basis is not None:
+            self.singular = g.basis.shape[-1] < g.basis.shape[-2]
+        if g.bijection:
+            parts["log_jacobian"] = log_jacobian
+        parts = {name: jnp.asarray(part, dtype) for name, part in parts.items()}
+        if mask is not None:
+            parts["mask"] = jnp.broadcast_to(mask, value.shape)
         self.names = list(parts)
         return list(parts.values())
+
+
+def _through(g: Gaussian, value: Any) -> tuple[Any, Any, Any]:
+    """The value before the bijection, log |Jacobian| of what the mask leaves in, and the mask."""
+    events = _event_dim(g)
+    jacobian, inner, dims = jnp.zeros(value.shape[: value.ndim - events]), value, events
+    for transform in reversed(g.bijection):
+        before = transform.inv(inner)
+        rest = dims - transform.codomain.event_dim
+        jacobian += sum_rightmost(transform.log_abs_det_jacobian(before, inner), rest)
+        inner, dims = before, transform.domain.event_dim + rest
+    mask = g.mask
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, value.shape)[(..., *(0,) * events)]
+        jacobian = jnp.where(mask, jacobian, 0.0)
+        mask = mask.reshape(*mask.shape, *(1,) * dims)
+    return inner, jacobian.sum(), mask
+
+
+def _event_dim(g: Gaussian) -> int:
+    """Trailing axes of the value that belong to one draw of the Gaussian."""
+    dims = g.event_dim
+    for transform in g.bijection:
+        domain, codomain = transform.domain.event_dim, transform.codomain.event_dim
+        dims = codomain + max(dims - domain, 0)
+    return dims
+
+
+def _noise(g: Gaussian, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Scale, factor and basis of a Gaussian whose elements have ``shape``."""
+    batch = shape[: len(shape) - g.event_dim]
+
+    def grouped(array: Any, axes: int) -> Any:
+        array = jnp.asarray(array)
+        lead, own = array.shape[: array.ndim - axes], array.shape[array.ndim - axes :]
+        if math.prod(lead) != 1:
+            array = jnp.broadcast_to(array, (*batch, *own))
+        return array.reshape(-1, *own)
+
+    if g.basis is not None:
+        k = g.basis.shape[-1]
+        scale = jnp.broadcast_to(g.scale, jnp.broadcast_shapes(jnp.shape(g.scale), (k,)))
+        return {"scale": grouped(scale, 1), "basis": grouped(g.basis, 2)}
+    if g.scale_tril is not None:
+        return {"scale_tril": jnp.tril(grouped(g.scale_tril, 2))}
+    return {"scale": jnp.broadcast_to(g.scale, shape)}

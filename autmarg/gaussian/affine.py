@@ -6,8 +6,8 @@ one constant column. A row is
     r_i = Σ_t known_t[i] · ω[slot_t[i]] · v[column_t[i]],    v = (δ, 1),
 
 with known numbers, ω the vector of opaque scalars that a point θ gives (ω₀ = 1), so that
-value - mean of a Gaussian site is one row an element. Rows of sites with noise have precision
-ω[precision[i]].
+value - mean of a Gaussian site is one row an element. Rows of sites with independent noise have
+precision ω[precision[i]]; those with correlated noise come in blocks with a factor of their own.
 """
 
 from __future__ import annotations
@@ -23,19 +23,56 @@ import numpy as np
 class Member:
     """A latent site that is integrated out.
 
-    ``blocks`` independent a priori blocks of ``size`` elements: x = m + L z block by block, with
-    L a ``size`` × ``size`` matrix (a scalar where ``size`` is 1).
+    ``blocks`` independent a priori blocks of ``size`` columns: δ = L z block by block, with L a
+    ``size`` × ``size`` matrix (a scalar where ``size`` is 1), and x = m + δ.
+
+    A singular Gaussian has ``groups`` groups of d elements, x = m + ``basis`` δ with the k columns
+    of each group next to each other and ``basis`` [d, k] orthonormal.
     """
 
     name: str
     blocks: int
     size: int
     offset: int
+    basis: np.ndarray | None = None
 
     @property
     def columns(self) -> np.ndarray:
         """[blocks, size] column numbers."""
         return self.offset + np.arange(self.blocks * self.size).reshape(self.blocks, self.size)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of elements that share one ``basis``."""
+        k = 1 if self.basis is None else self.basis.shape[1]
+        return self.blocks * self.size // k
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of x."""
+        return self.groups * (1 if self.basis is None else len(self.basis))
+
+    def of_columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and known coefficients [elements, k] of x - m."""
+        if self.basis is None:
+            return self.columns.reshape(-1, 1), np.ones((1, 1))
+        d, k = self.basis.shape
+        columns = np.repeat(self.columns.reshape(self.groups, k), d, axis=0)
+        return columns, np.tile(self.basis, (self.groups, 1))
+
+    def spread(self, delta: Any) -> Any:
+        """x - m from its columns δ, both flattened."""
+        if self.basis is None:
+            return delta
+        basis = jnp.asarray(self.basis, delta.dtype)
+        return jnp.dot(delta.reshape(self.groups, -1), basis.T, precision="highest").reshape(-1)
+
+    def project(self, deviation: Any) -> Any:
+        """δ from x - m, both flattened."""
+        if self.basis is None:
+            return deviation
+        basis = jnp.asarray(self.basis, deviation.dtype)
+        return jnp.dot(deviation.reshape(self.groups, -1), basis, precision="highest").reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +101,9 @@ class RowTerm:
 class Rows:
     """Rows of one site: ``n`` of them, a sum of terms each.
 
-    ``precision`` [n|1] is the slot of each row's noise precision; None for a member's mean.
+    ``precision`` [n|1] is the slot of each row's noise precision; None for a member's mean, and
+    where noise is correlated: then ``factor`` is its place among a point's noise factors, and
+    every ``block`` rows share one.
     ``counted`` says whether the rows are data, with a normalising constant.
     """
 
@@ -73,6 +112,8 @@ class Rows:
     terms: tuple[RowTerm, ...]
     precision: np.ndarray | None = None
     counted: bool = True
+    factor: int | None = None
+    block: int = 1
 
     def evaluate(self, omega: Any, v: Any) -> Any:
         """[n] values of the rows at ω and v = (δ, 1)."""
@@ -104,23 +145,33 @@ class AffineForm:
         """Number of columns, without the constant one."""
         return sum(m.blocks * m.size for m in self.members)
 
+    @property
+    def independent(self) -> tuple[Rows, ...]:
+        """Rows whose noise is independent."""
+        return tuple(rows for rows in self.rows if rows.factor is None)
+
+    @property
+    def correlated(self) -> tuple[Rows, ...]:
+        """Rows whose noise is correlated within blocks."""
+        return tuple(rows for rows in self.rows if rows.factor is not None)
+
     def with_elements(self) -> AffineForm:
         """The form with one more row for each element x_i of a member, r_i = x_i - a_i.
 
         Its precision ε_i and its centre -a_i are new slots, first all ε, then all -a. Since
         ∂ log p / ∂ε_i = -½ E[(x_i - a_i)² | y, θ] at ε = 0, one gradient gives all second moments.
         """
-        total = self.columns
-        extra = []
+        total, elements = self.columns, sum(m.elements for m in self.members)
+        extra, start = [], self.slots
         for member, mean in zip(self.members, self.means, strict=True):
-            columns = member.columns.reshape(-1, 1)
-            one, zero = np.ones((1, 1)), np.zeros((1, 1), np.int64)
-            own = RowTerm(columns, one, zero)
-            centre = RowTerm(np.full((1, 1), total), one, self.slots + total + columns)
-            precision = self.slots + columns[:, 0]
+            zero = np.zeros((1, 1), np.int64)
+            own = RowTerm(*member.of_columns(), zero)
+            precision = start + np.arange(member.elements)
+            centre = RowTerm(np.full((1, 1), total), np.ones((1, 1)), elements + precision[:, None])
             terms = (own, *mean.terms, centre)
             extra.append(Rows(member.name, mean.n, terms, precision, counted=False))
-        return replace(self, rows=(*self.rows, *extra), slots=self.slots + 2 * total)
+            start += member.elements
+        return replace(self, rows=(*self.rows, *extra), slots=self.slots + 2 * elements)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +182,10 @@ class Point:
         omega: [slots] opaque scalars, ω₀ = 1.
         priors: one array a member: [blocks|1] scales where its size is 1, else [blocks|1, d, d].
         constant: log-density terms that no column enters: log-Jacobians and -log|noise factor|.
+        factors: lower-triangular noise factors [blocks|1, d, d] of correlated rows.
     """
 
     omega: Any
     priors: tuple[Any, ...]
     constant: Any
+    factors: tuple[Any, ...] = ()

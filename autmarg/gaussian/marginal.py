@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Point
 from autmarg.gaussian.schedule import Schedule
@@ -61,15 +62,16 @@ class GaussianMarginal:
         noise = jnp.zeros(form.columns, point.omega.dtype)
         means, _ = self.schedule.draw(point, noise)
         centre = -jnp.concatenate([noise[:0], *(means[m.name] for m in form.members)])
+        starts = np.cumsum([0, *(m.elements for m in form.members)])
 
         def log_density(precision: Any) -> Any:
             omega = jnp.concatenate([point.omega, precision, centre])
-            return self.elements().log_density(Point(omega, point.priors, point.constant))
+            return self.elements().log_density(replace(point, omega=omega))
 
-        variances = -2.0 * jax.grad(log_density)(noise)
+        variances = -2.0 * jax.grad(log_density)(jnp.zeros_like(centre))
         return {
-            m.name: (means[m.name], variances[m.offset : m.offset + m.blocks * m.size])
-            for m in form.members
+            m.name: (means[m.name], variances[start : start + m.elements])
+            for m, start in zip(form.members, starts, strict=False)
         }
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.affine import AffineForm, Member
+from autmarg.gaussian.affine import AffineForm, Member, Point
+from autmarg.gaussian.correlated import Correlated
 from autmarg.gaussian.statistics import Statistics
 
 
@@ -121,20 +122,27 @@ def _sums(stats: Statistics, used: np.ndarray, stat: np.ndarray, target: np.ndar
 
 
 class Assembly:
-    """How ω and the prior scales become G, h and the constant: planned once, evaluated per step."""
+    """How a point becomes G, h and the constant: planned once, evaluated per step."""
 
     def __init__(self, form: AffineForm, stats: Statistics) -> None:
         self.form, self.stats = form, stats
         total = form.columns
         both = np.flatnonzero(stats.second < total)
         mixed = np.flatnonzero((stats.second == total) & (stats.first < total))
-        self.planes, quadratic, targets = self._layout(both)
+        self.correlated = tuple(Correlated.plan(rows) for rows in form.correlated)
+        known = len(both)
+        firsts = [stats.first[both], *(c.first[c.second < total] for c in self.correlated)]
+        seconds = [stats.second[both], *(c.second[c.second < total] for c in self.correlated)]
+        self.planes, source, target = self._layout(np.concatenate(firsts), np.concatenate(seconds))
+        self.nnz = sum(p.size for p in self.planes)
+        own = source < known
+        quadratic = both[source[own]]
         stat = stats.total[quadratic] / np.where(
             stats.first[quadratic] == stats.second[quadratic], 1.0, 2.0
         )
-        self.nnz = sum(p.size for p in self.planes)
-        self._quadratic = _sums(stats, quadratic, stat, targets, self.nnz)
+        self._quadratic = _sums(stats, quadratic, stat, target[own], self.nnz)
         self._linear = _sums(stats, mixed, -stats.total[mixed] / 2, stats.first[mixed], total)
+        self._dense = (source[~own] - known, target[~own])
         self.pattern = self._pattern()
         self._identity = (self.pattern.first == self.pattern.second).astype(np.float64)
 
@@ -147,11 +155,16 @@ class Assembly:
         local = columns - offsets[member]
         return member, local // size, local % size
 
-    def _layout(self, both: np.ndarray) -> tuple[list[_Plane], np.ndarray, np.ndarray]:
-        """Planes, and for each product its statistic and its place."""
+    def _layout(
+        self, first: np.ndarray, second: np.ndarray
+    ) -> tuple[list[_Plane], np.ndarray, np.ndarray]:
+        """Planes, and for each entry of G the product (by number) that adds to it, and its place.
+
+        ``first`` ≤ ``second`` are the two columns of each product.
+        """
         members = self.form.members
-        s, i, k = self._where(self.stats.first[both])
-        t, j, m = self._where(self.stats.second[both])
+        s, i, k = self._where(first)
+        t, j, m = self._where(second)
         planes: list[_Plane] = []
         used, targets, offset = [], [], 0
         for a, left in enumerate(members):
@@ -168,10 +181,10 @@ class Assembly:
                 place = lambda x, y, at=at, p=plane: (  # noqa: E731
                     p.offset + (x * p.shape[1] + y) * p.shape[2] + at
                 )
-                used.append(both[here])
+                used.append(here)
                 targets.append(place(k[here], m[here]))
                 mirror = np.flatnonzero((a == b) & (i[here] == j[here]) & (k[here] != m[here]))
-                used.append(both[here][mirror])
+                used.append(here[mirror])
                 targets.append(place(m[here], k[here])[mirror])
                 planes.append(plane)
                 offset += plane.size
@@ -188,9 +201,12 @@ class Assembly:
             second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
         return Pattern(np.arange(self.form.columns), np.concatenate(first), np.concatenate(second))
 
-    def __call__(self, omega: Any, priors: tuple[Any, ...]) -> tuple[QuadraticForm, Any]:
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Any]:
         """The quadratic form at a point, and -½(n log 2π - log|W|)."""
-        raw = self._quadratic(omega)
+        omega, priors = point.omega, point.priors
+        raw, linear = self._quadratic(omega), self._linear(omega)
+        if self.correlated:
+            raw, linear = self._whitened(point, raw, linear)
         scaled = []
         for plane in self.planes:
             block = raw[plane.offset : plane.offset + plane.size].reshape(plane.shape)
@@ -199,7 +215,6 @@ class Assembly:
             scaled.append(block.swapaxes(0, 1).reshape(-1))
         values = jnp.concatenate([jnp.zeros(0, omega.dtype), *scaled])
         values = values + jnp.asarray(self._identity, omega.dtype)
-        linear = self._linear(omega)
         h = [
             _scale_left(
                 linear[m.offset : m.offset + m.blocks * m.size]
@@ -216,6 +231,21 @@ class Assembly:
         constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
         return QuadraticForm(values, jnp.concatenate([zero[None][:0], *h]), zero), constant
+
+    def _whitened(self, point: Point, raw: Any, linear: Any) -> tuple[Any, Any]:
+        """Entries of Aᵀ W A and of -Aᵀ W c with those of correlated rows added."""
+        total, inner = self.form.columns, []
+        for c in self.correlated:
+            products = c.products(point.omega, point.factors[c.rows.factor])
+            inner.append(products[c.second < total])
+            mixed = (c.second == total) & (c.first < total)
+            linear = linear.at[c.first[mixed]].add(-products[mixed])
+        source, target = self._dense
+        return raw.at[target].add(jnp.concatenate(inner)[source]), linear
+
+    def squares(self, point: Point, v: Any) -> Any:
+        """Σ r² of the whitened correlated rows at v = (δ, 1)."""
+        return sum(c.squares(point.omega, point.factors[c.rows.factor], v) for c in self.correlated)
 
 
 def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:

@@ -64,7 +64,9 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
     member = np.searchsorted([m.offset for m in form.members], column, side="right")
     group = np.where(column == total, 0, member)
     shift[~data] = _fit(raw.total, left, right, data, group)
-    centred = replace(form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.rows))
+    centred = replace(
+        form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.independent)
+    )
     stats = cross_products(centred)
     keys = np.stack([column, slot], axis=1)
     return Residual(

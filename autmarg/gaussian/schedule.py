@@ -28,7 +28,7 @@ class Schedule:
     stages: tuple[Any, ...]
 
     def _eliminate(self, point: Point) -> tuple[list[Any], QuadraticForm, Any]:
-        quadratic, constant = self.assembly(point.omega, point.priors)
+        quadratic, constant = self.assembly(point)
         factors = []
         for stage in self.stages:
             factor, quadratic = stage.eliminate(quadratic)
@@ -39,7 +39,8 @@ class Schedule:
         """log p(y | θ), a scalar."""
         factors, quadratic, constant = self._eliminate(point)
         z = self._back(factors, jnp.zeros_like(quadratic.h))
-        squares = self.residual(point.omega, self._centred(point, z)) + jnp.vdot(z, z)
+        v = self._centred(point, z)
+        squares = self.residual(point.omega, v) + self.assembly.squares(point, v) + jnp.vdot(z, z)
         return constant - 0.5 * (quadratic.log_det + squares)
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
@@ -84,7 +85,8 @@ class Schedule:
         """x = m + L z, each member flattened."""
         v = self._centred(point, z)
         return {
-            m.name: v[m.offset : m.offset + m.blocks * m.size] + rows.evaluate(point.omega, v)
+            m.name: m.spread(v[m.offset : m.offset + m.blocks * m.size])
+            + rows.evaluate(point.omega, v)
             for m, rows in zip(self.form.members, self.form.means, strict=True)
         }
 
@@ -94,7 +96,8 @@ class Schedule:
         z = v[:-1]
         members = zip(self.form.members, self.form.means, point.priors, strict=True)
         for member, rows, prior in members:
-            delta = values[member.name].reshape(-1) - rows.evaluate(point.omega, v)
+            mean = rows.evaluate(point.omega, v)
+            delta = member.project(values[member.name].reshape(-1) - mean)
             v = v.at[member.offset : member.offset + delta.size].set(delta)
             scaled = unscale(member, prior, delta)
             z = z.at[member.offset : member.offset + delta.size].set(scaled)

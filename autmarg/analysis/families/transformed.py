@@ -1,0 +1,120 @@
+"""TransformedDistribution: affine and linear transforms are folded in, others are bijections.
+
+ZeroSumNormal and CirculantNormal are of this kind: a Normal through a known linear map.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+from numpyro.distributions import transforms
+
+from autmarg.analysis.families.base import Gaussian, NotGaussian
+
+# Known linear maps (and their inverses), applied to an identity matrix to find their basis.
+LINEAR = (
+    transforms.DiscreteCosineTransform,
+    transforms.HaarTransform,
+    transforms.PackRealFastFourierCoefficientsTransform,
+    transforms.PermuteTransform,
+    transforms.RealFastFourierTransform,
+    transforms.ZeroSumTransform,
+)
+
+
+def transformed(d: Any, inner: Gaussian) -> Gaussian:
+    """A TransformedDistribution ``d`` whose base is ``inner``.
+
+    Raises:
+        NotGaussian: the transforms, or the mask inside, leave the Gaussian form.
+    """
+    if inner.mask is not None:
+        raise NotGaussian("a transform of a masked distribution")
+    kind, shape = type(d.base_dist).__name__, d.base_dist.shape()
+    for linear, run in itertools.groupby(_parts(d.transforms), _is_linear):
+        parts = list(run)
+        if linear and not inner.bijection:
+            inner = _linear(transforms.ComposeTransform(parts), inner, shape, kind)
+            continue
+        for part in parts:
+            inner = _step(part, inner, kind)
+    return inner
+
+
+def _parts(chain: Iterable[Any]) -> Iterator[Any]:
+    """Transforms in order, compositions and event reinterpretations taken apart."""
+    for transform in chain:
+        if isinstance(transform, transforms.ComposeTransform):
+            yield from _parts(transform.parts)
+        elif isinstance(transform, transforms.IndependentTransform):
+            yield from _parts([transform.base_transform])
+        elif not isinstance(transform, transforms.IdentityTransform):
+            yield transform
+
+
+def _is_linear(transform: Any) -> bool:
+    return isinstance(transform, LINEAR) or isinstance(transform.inv, LINEAR)
+
+
+def _step(part: Any, inner: Gaussian, kind: str) -> Gaussian:
+    if isinstance(part, transforms.AbsTransform):
+        raise NotGaussian(f"an AbsTransform of {kind}")
+    if not inner.bijection and isinstance(part, transforms.AffineTransform):
+        return _affine(part, inner, kind)
+    if not inner.bijection and isinstance(part, transforms.LowerCholeskyAffine):
+        return _triangular(part, inner, kind)
+    return replace(inner, bijection=(*inner.bijection, part))
+
+
+def _affine(part: Any, inner: Gaussian, kind: str) -> Gaussian:
+    """loc' + scale' x, element by element."""
+    loc, one = part.loc + part.scale * inner.loc, jnp.ndim(part.scale) == 0
+    if inner.basis is not None:
+        d, k = inner.basis.shape[-2:]
+        if d == k and one:
+            return replace(inner, loc=loc, scale=jnp.abs(part.scale) * inner.scale)
+    elif inner.scale is not None:
+        return replace(inner, loc=loc, scale=jnp.abs(part.scale) * inner.scale)
+    elif one or inner.event_dim == 1:
+        factor = part.scale if one else jnp.asarray(part.scale)[..., None]
+        return replace(inner, loc=loc, scale_tril=factor * inner.scale_tril)
+    raise NotGaussian(f"an AffineTransform of {kind}")
+
+
+def _triangular(part: Any, inner: Gaussian, kind: str) -> Gaussian:
+    """loc' + T x along the last axis."""
+    matrix = jnp.tril(part.scale_tril)
+    if inner.basis is not None or inner.event_dim > 1:
+        raise NotGaussian(f"a LowerCholeskyAffine of {kind}")
+    if inner.scale_tril is not None:
+        factor = matrix @ jnp.tril(inner.scale_tril)
+    else:
+        scale = inner.scale if jnp.ndim(inner.scale) == 0 else inner.scale[..., None, :]
+        factor = matrix * scale
+    column = jnp.asarray(inner.loc)[..., None] if jnp.ndim(inner.loc) else inner.loc
+    column = jnp.broadcast_to(column, (*jnp.shape(column)[:-2], matrix.shape[-1], 1))
+    loc = part.loc + (matrix @ column)[..., 0]
+    return replace(inner, loc=loc, scale=None, scale_tril=factor, event_dim=1)
+
+
+def _linear(
+    transform: transforms.ComposeTransform, inner: Gaussian, shape: tuple[int, ...], kind: str
+) -> Gaussian:
+    """T x for a known linear map T of the last axes: the images of unit vectors are its basis."""
+    n = transform.domain.event_dim
+    if inner.scale is None or inner.basis is not None:
+        raise NotGaussian(f"a {type(transform.parts[0]).__name__} of {kind}")
+    batch, event = shape[: len(shape) - n], shape[len(shape) - n :]
+    k = math.prod(event)
+    images = transform(jnp.eye(k).reshape(k, *event))
+    return Gaussian(
+        transform(jnp.broadcast_to(jnp.asarray(inner.loc, float), shape)),
+        scale=jnp.broadcast_to(inner.scale, shape).reshape(*batch, k),
+        basis=images.reshape(k, -1).T,
+        event_dim=images.ndim - 1,
+    )
