@@ -164,7 +164,7 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
 
 def _basis_depends(facts: Facts, site: GaussianSite) -> str:
     """In words, what the basis of a site's covariance depends on; empty where it is known."""
-    reads = facts.normalised.program.tape.dependencies([site.basis] if site.basis else [])
+    reads = facts.normalised.program.tape.dependencies([] if site.basis is None else [site.basis])
     names = ", ".join("a traced argument" if n.startswith("@") else f"'{n}'" for n in sorted(reads))
     return f"the structure of the covariance of '{site.name}' depends on {names}" if names else ""
 

@@ -142,7 +142,8 @@ class _Writer:
             prior = jnp.tile(prior, groups)
         return Member(node.name, groups * k, 1, offset, basis[0]), prior
 
-    def _array(self, number: int) -> Any:
+    def _array(self, number: int | None) -> Any:
+        assert number is not None
         return self.plain.read(number)
 
     def _mean(self, site: GaussianSite) -> Affine:
@@ -193,7 +194,6 @@ class _Writer:
             residual = residual.take(keep, (len(keep),))
         if site.scale_tril is not None:
             return self._correlated_rows(node.name, residual, self._array(site.scale_tril), keep)
-        assert site.scale is not None
         noise = self._array(site.scale)
         if site.basis is not None:
             return self._basis_rows(node.name, residual, self._array(site.basis), noise, keep)
@@ -230,8 +230,7 @@ class _Writer:
             white = linear_map(inverses(lower, which), shaped)
             return self._rows(name, white, np.zeros(1, np.int64))
         self.factors.append(lower if len(lower) == 1 else lower[which])
-        factor = len(self.factors) - 1
-        return replace(self._rows(name, residual), factor=factor, block=d)
+        return replace(self._rows(name, residual), block=d)
 
     def _basis_rows(
         self, name: str, residual: Affine, basis: np.ndarray, scale: Any, keep: np.ndarray | None

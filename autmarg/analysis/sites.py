@@ -118,16 +118,14 @@ class _Reader:
         g = as_gaussian(self.node.distribution.unflatten(leaves))
         dtype = jnp.result_type(float)
         value = jnp.broadcast_to(jnp.asarray(value, dtype), self.node.shape)
-        mask = g.mask
+        mask, own = g.mask, {}
         if g.bijection:
             self.transformed = True
-            value, log_jacobian, mask = _through(g, value)
-        parts = _noise(g, value.shape)
-        parts |= {"loc": jnp.broadcast_to(g.loc, value.shape), "value": value}
+            value, own["log_jacobian"], mask = _through(g, value)
         if g.basis is not None:
             self.singular = g.basis.shape[-1] < g.basis.shape[-2]
-        if g.bijection:
-            parts["log_jacobian"] = log_jacobian
+        parts = _noise(g, value.shape) | own
+        parts |= {"loc": jnp.broadcast_to(g.loc, value.shape), "value": value}
         parts = {name: jnp.asarray(part, dtype) for name, part in parts.items()}
         if mask is not None:
             parts["mask"] = jnp.broadcast_to(mask, value.shape)

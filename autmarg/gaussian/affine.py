@@ -102,8 +102,7 @@ class Rows:
     """Rows of one site: ``n`` of them, a sum of terms each.
 
     ``precision`` [n|1] is the slot of each row's noise precision; None for a member's mean, and
-    where noise is correlated: then ``factor`` is its place among a point's noise factors, and
-    every ``block`` rows share one.
+    where noise is correlated: in ``block`` > 1 consecutive rows at a time, by a factor of its own.
     ``counted`` says whether the rows are data, with a normalising constant.
     """
 
@@ -112,7 +111,6 @@ class Rows:
     terms: tuple[RowTerm, ...]
     precision: np.ndarray | None = None
     counted: bool = True
-    factor: int | None = None
     block: int = 1
 
     def evaluate(self, omega: Any, v: Any) -> Any:
@@ -148,12 +146,12 @@ class AffineForm:
     @property
     def independent(self) -> tuple[Rows, ...]:
         """Rows whose noise is independent."""
-        return tuple(rows for rows in self.rows if rows.factor is None)
+        return tuple(rows for rows in self.rows if rows.block == 1)
 
     @property
     def correlated(self) -> tuple[Rows, ...]:
         """Rows whose noise is correlated within blocks."""
-        return tuple(rows for rows in self.rows if rows.factor is not None)
+        return tuple(rows for rows in self.rows if rows.block > 1)
 
     def with_elements(self) -> AffineForm:
         """The form with one more row for each element x_i of a member, r_i = x_i - a_i.
@@ -182,7 +180,7 @@ class Point:
         omega: [slots] opaque scalars, ω₀ = 1.
         priors: one array a member: [blocks|1] scales where its size is 1, else [blocks|1, d, d].
         constant: log-density terms that no column enters: log-Jacobians and -log|noise factor|.
-        factors: lower-triangular noise factors [blocks|1, d, d] of correlated rows.
+        factors: a lower-triangular noise factor [blocks|1, d, d] for each rows of correlated noise.
     """
 
     omega: Any

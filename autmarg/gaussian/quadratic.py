@@ -235,8 +235,8 @@ class Assembly:
     def _whitened(self, point: Point, raw: Any, linear: Any) -> tuple[Any, Any]:
         """Entries of Aᵀ W A and of -Aᵀ W c with those of correlated rows added."""
         total, inner = self.form.columns, []
-        for c in self.correlated:
-            products = c.products(point.omega, point.factors[c.rows.factor])
+        for c, factor in zip(self.correlated, point.factors, strict=True):
+            products = c.products(point.omega, factor)
             inner.append(products[c.second < total])
             mixed = (c.second == total) & (c.first < total)
             linear = linear.at[c.first[mixed]].add(-products[mixed])
@@ -245,7 +245,8 @@ class Assembly:
 
     def squares(self, point: Point, v: Any) -> Any:
         """Σ r² of the whitened correlated rows at v = (δ, 1)."""
-        return sum(c.squares(point.omega, point.factors[c.rows.factor], v) for c in self.correlated)
+        pairs = zip(self.correlated, point.factors, strict=True)
+        return sum(c.squares(point.omega, factor, v) for c, factor in pairs)
 
 
 def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:

@@ -43,7 +43,7 @@ def cross_products(form: AffineForm) -> Statistics:
     parts = [_of_rows(rows) for rows in form.independent]
     keys, totals = _merge([p[0] for p in parts], [p[1] for p in parts])
     counted = [rows for rows in form.rows if rows.counted]
-    strata = [_strata(rows) for rows in counted if rows.factor is None]
+    strata = [_strata(rows) for rows in counted if rows.block == 1]
     slots = np.concatenate([s for s, _ in strata]) if strata else np.zeros(0, np.int64)
     counts = np.concatenate([c for _, c in strata]) if strata else np.zeros(0)
     first, second, first_slot, second_slot, weight = keys

@@ -111,7 +111,7 @@ def _linear(
         raise NotGaussian(f"a {type(transform.parts[0]).__name__} of {kind}")
     batch, event = shape[: len(shape) - n], shape[len(shape) - n :]
     k = math.prod(event)
-    images = transform(jnp.eye(k).reshape(k, *event))
+    images: Any = transform(jnp.eye(k).reshape(k, *event))
     return Gaussian(
         transform(jnp.broadcast_to(jnp.asarray(inner.loc, float), shape)),
         scale=jnp.broadcast_to(inner.scale, shape).reshape(*batch, k),
