@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.analysis.admissible import facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.backend.emit import Emission
+from autmarg.backend.given import gives
 from autmarg.backend.recovery import Recovery
 from autmarg.errors import RequestError
+from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
 from autmarg.passes.marginalise import Marginalise
+from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.pipeline import Pipeline, Step
 from autmarg.plan.plan import Plan, make_plan
 from autmarg.plan.select import Request
@@ -41,7 +45,9 @@ def compile_program(
 ) -> Compiled:
     """Analyse, plan and rewrite a traced program."""
     plan = make_plan(facts_of(normalise(program)), request)
-    pipeline = Pipeline(tuple(Marginalise(group) for group in plan.groups), after)
+    marginalise = tuple(Marginalise(group) for group in plan.groups)
+    noncentre = tuple(NonCentre(name) for name in plan.noncentred)
+    pipeline = Pipeline((*marginalise, *noncentre), after)
     rewritten = pipeline.run(plan.program)
     return Compiled(plan, rewritten, Recovery(rewritten))
 
@@ -112,7 +118,8 @@ class MarginalizedModel:
         Args:
             rng_key: a JAX random key.
             mcmc_or_samples: an ``MCMC`` that has run, or a dict of arrays of the kept sites with
-                any leading dimensions (draws, or chains and draws), which are kept.
+                any leading dimensions (draws, or chains and draws), which are kept. A non-centred
+                site may be there under its own name or as its standard noise.
             args, kwargs: what the model was run with.
             moments: return {site: {"mean": …, "var": …}} of the conditional distribution at each
                 draw instead of a draw; averaging them is the Rao-Blackwell estimate.
@@ -121,7 +128,8 @@ class MarginalizedModel:
             group_by_chain: with an ``MCMC``: leading dimensions (chain, draw) rather than (draw,).
 
         Returns:
-            The samples given, the integrated sites, and all deterministic sites recomputed.
+            The samples given, the integrated sites, and all deterministic sites recomputed: the
+            sites of the source, without standard noise.
 
         Raises:
             RequestError: a kept site is missing, or has the wrong shape.
@@ -136,7 +144,8 @@ class MarginalizedModel:
                 "recover takes an MCMC object or a dict of draws by site name, found "
                 f"{type(mcmc_or_samples).__name__}"
             )
-        if compiled.program.obstacles or not compiled.plan.groups:
+        plan = compiled.plan
+        if compiled.program.obstacles or not (plan.groups or plan.noncentred):
             return {} if moments else dict(samples)
         return compiled.recovery.run(
             rng_key, samples, traced, moments=moments, batch_size=batch_size, progress=progress
@@ -167,8 +176,13 @@ class MarginalizedModel:
         given = _Given()
         with given:
             result = self.source(*args, **kwargs)
-        names = given.names & {n.name for n in program.latents}
-        missing = self._would_integrate(program) & given.drawn if names else set()
+        noise = {  # given where the site itself is not
+            name: decentered(name)
+            for name in given.drawn
+            if any(gives(h, decentered(name), dist.Normal(0, 1)) for h in _PYRO_STACK)
+        }
+        names = given.names & {n.name for n in program.latents} | set(noise.values())
+        missing = self._would_integrate(program) & given.drawn | set(noise) if names else set()
         if missing:
             raise RequestError(
                 f"'{self.__name__}' was called without data and with values of {sorted(names)} "
@@ -228,6 +242,7 @@ def transform(
     *,
     marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
+    reparameterize: str | Sequence[str] = "auto",
 ) -> MarginalizedModel:
     """Integrate Gaussian latent sites out of a NumPyro model, exactly.
 
@@ -241,6 +256,10 @@ def transform(
         marginalize: "auto" (the default; for now the same as "all"), "all", or names of the sites
             to integrate out; a request that cannot be met is an error that says why.
         keep: names of sites to leave sampled.
+        reparameterize: which sites that stay sampled, and whose location-scale prior reads other
+            latents, are met through standard noise z (site ``<name>_decentered``) as
+            x = loc + scale · z: "auto" (the default; those that few rows of data inform), "off",
+            "noncentred" (all that can be), or names. x is then a deterministic site.
 
     Returns:
         A model with ``plan``, ``recover`` and ``source``.
@@ -253,7 +272,7 @@ def transform(
         raise RequestError(
             f"transform takes a NumPyro model callable, found {type(model).__name__}"
         )
-    return MarginalizedModel(model, Request.of(marginalize, keep))
+    return MarginalizedModel(model, Request.of(marginalize, keep, reparameterize))
 
 
 __all__ = ["Compiled", "MarginalizedModel", "compile_program", "transform"]

@@ -71,6 +71,7 @@ def verify(
     seed: int = 0,
     marginalize: str | Sequence[str] = "all",
     keep: Sequence[str] = (),
+    reparameterize: str | Sequence[str] = "auto",
     kwargs: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Report:
@@ -86,7 +87,7 @@ def verify(
         args, kwargs: what the model is called with, data included.
         points: number of random points.
         seed: of the random points.
-        marginalize, keep: as for ``transform``.
+        marginalize, keep, reparameterize: as for ``transform``.
         quiet: do not print.
 
     Returns:
@@ -98,7 +99,7 @@ def verify(
     marg = (
         model
         if isinstance(model, MarginalizedModel)
-        else (transform(model, marginalize=marginalize, keep=keep))
+        else transform(model, marginalize=marginalize, keep=keep, reparameterize=reparameterize)
     )
     kwargs = dict(kwargs or {})
     compiled, traced = marg.compiled(*args, **kwargs)
@@ -122,7 +123,9 @@ def _errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Errors and log-densities of the source, [points, 2]: at draws, and far from them."""
     recovery = compiled.recovery
-    names = [*compiled.plan.kept, *(n.name for n in recovery.inputs)]
+    noncentred = recovery.noncentred
+    noise = {n.name: n.base.name for n in noncentred}
+    names = [*compiled.plan.kept, *noise.values(), *(n.name for n in recovery.inputs)]
     far_by = FAR64 if jax.config.jax_enable_x64 else FAR32  # pyright: ignore
 
     def kept(key: Any) -> dict[str, Any]:
@@ -138,7 +141,11 @@ def _errors(
         return log_density(handlers.seed(marg.source, 0), args, kwargs, values)[0]
 
     def marginal(values: dict[str, Any]) -> Any:
-        return log_density(handlers.seed(marg, 0), args, kwargs, values)[0]
+        """The transformed model's, at the sites that it samples, as a density of the user's."""
+        met = {name: value for name, value in values.items() if name not in noise}
+        slopes = [n.log_jacobian for n in noncentred]
+        logs = compiled.program.tape.evaluate(slopes, {**traced, **values})
+        return log_density(handlers.seed(marg, 0), args, kwargs, met)[0] - sum(logs)
 
     @jax.jit
     def at(key: Any) -> tuple[Any, Any]:

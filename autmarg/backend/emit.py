@@ -12,6 +12,7 @@ import numpyro
 from numpyro import handlers
 
 from autmarg.backend.distributions import AncestralDistribution, MarginalDistribution
+from autmarg.backend.given import as_written
 from autmarg.errors import InternalError
 from autmarg.ir.nodes import (
     Ancestral,
@@ -19,6 +20,7 @@ from autmarg.ir.nodes import (
     Factor,
     Marginal,
     Node,
+    NonCentred,
     Observe,
     Param,
     Recover,
@@ -55,6 +57,8 @@ class Emission:
     def _site(self, node: Node) -> None:
         if isinstance(node, Marginal):
             self._marginal(node)
+        elif isinstance(node, NonCentred):
+            self._noncentred(node)
         elif isinstance(node, Sample):
             self._sample(node)
         elif isinstance(node, Param):
@@ -99,6 +103,17 @@ class Emission:
             # An ancestral distribution has the sample shape in its batch shape already.
             shape = () if isinstance(node, Ancestral) else node.sample_shape
             self.values[node.name] = numpyro.sample(node.name, fn, sample_shape=shape, infer=infer)
+
+    def _noncentred(self, node: NonCentred) -> None:
+        """Standard noise, and the user's site as a function of it; or as the user wrote it."""
+        tape = self.program.tape
+        fn = node.distribution.build(tape, self.values)
+        standard = node.base.distribution.build(tape, self.values)
+        if as_written(node.name, fn, node.sample_shape, standard):
+            self._sample(node)
+            return
+        self._sample(node.base)
+        self.values[node.name] = numpyro.deterministic(node.name, self._value(node.value))
 
     def _marginal(self, node: Marginal) -> None:
         """Each observed site under its own name; the first carries the joint density."""

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from autmarg.errors import RequestError
-from autmarg.ir.nodes import Deterministic, Param, Recover, Sample
+from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
 
 _LONG = 2.0e8  # draws times elements from which a progress bar is worth it
@@ -28,6 +28,7 @@ class Recovery:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes = [n for n in program.nodes if isinstance(n, Recover)]
+        self.noncentred = [n for n in program.nodes if isinstance(n, NonCentred)]
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
         self._draw = jax.jit(jax.vmap(self.draw, in_axes=(0, 0, None)))
@@ -42,8 +43,18 @@ class Recovery:
         self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
     ) -> dict[str, Any]:
         """One joint draw of the integrated sites, and the deterministic sites, at one point."""
-        drawn, _ = self.draw_with_density(key, values, traced)
-        return drawn | self.deterministic({**traced, **values, **drawn})
+        met = self._met(values, traced)
+        drawn, _ = self.draw_with_density(key, {**values, **met}, traced)
+        return met | drawn | self.deterministic({**traced, **values, **met, **drawn})
+
+    def _met(self, values: Mapping[str, Any], traced: Mapping[str, Any]) -> dict[str, Any]:
+        """Non-centred sites of which only the standard noise is given."""
+        met: dict[str, Any] = {}
+        for node in self.noncentred:
+            if node.name not in values:
+                given = {**traced, **values, **met}
+                (met[node.name],) = self.program.tape.evaluate([node.value], given)
+        return met
 
     def draw_with_density(
         self,
@@ -78,8 +89,9 @@ class Recovery:
     ) -> dict[str, dict[str, Any]]:
         """Conditional mean and variance of each integrated site at one point."""
         out = {}
+        given = {**traced, **values, **self._met(values, traced)}
         for node in self.nodes:
-            flat = node.density.moments({**traced, **values})
+            flat = node.density.moments(given)
             for m in node.members:
                 mean, variance = flat[m.name]
                 out[m.name] = {"mean": mean.reshape(m.shape), "var": variance.reshape(m.shape)}
@@ -127,7 +139,9 @@ class Recovery:
                 bar.update(min(batch, draws - start))
         joined = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
         recovered = jax.tree.map(lambda x: jnp.asarray(x.reshape(*lead, *x.shape[1:])), joined)
-        return recovered if moments else self._ordered({**samples, **recovered})
+        noise = {n.base.name for n in self.noncentred}
+        own = {name: value for name, value in samples.items() if name not in noise}
+        return recovered if moments else self._ordered({**own, **recovered})
 
     def _ordered(self, values: dict[str, Any]) -> dict[str, Any]:
         return {name: jnp.asarray(value) for name, value in values.items()}
@@ -137,6 +151,9 @@ class Recovery:
         lead: tuple[int, ...] | None = None
         flat = {}
         needed = {n.name: n.shape for n in self.kept}
+        for node in self.noncentred:
+            if node.name not in samples and node.base.name in samples:
+                needed[node.base.name] = needed.pop(node.name)
         if not needed:  # every latent is integrated out: any array says how many draws
             if not samples:
                 raise RequestError(

@@ -155,6 +155,25 @@ class Ancestral(Sample):
     marginal: str
 
 
+def decentered(name: str) -> str:
+    """What the site of a latent's standard noise is called, as in NumPyro's LocScaleReparam."""
+    return f"{name}_decentered"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NonCentred(Sample):
+    """A kept latent met through its standardised site: x = f(loc + scale · z), z standard.
+
+    Attributes:
+        base: the site of z.
+        value, log_jacobian: tape numbers of x and of log |det dx/dz|, given z.
+    """
+
+    base: Sample
+    value: int
+    log_jacobian: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Marginal(Node):
     """The joint density of observed sites and kept children, the members integrated out.

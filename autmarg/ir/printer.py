@@ -17,12 +17,15 @@ from autmarg.ir.nodes import (
     Factor,
     Marginal,
     Node,
+    NonCentred,
     Observe,
     Param,
     Recover,
     Sample,
 )
 from autmarg.ir.text import Line, Text
+
+_KEYWORDS = {Observe: "observe", Ancestral: "ancestral", NonCentred: "noncentred"}
 
 
 def print_program(program: Any) -> str:
@@ -45,10 +48,9 @@ def _line(node: Node) -> Line:
     if isinstance(node, Recover):
         return Line("recover", node.name, of=node.integrated, reads=reads)
     if isinstance(node, Sample):
-        keyword = {Observe: "observe", Ancestral: "ancestral"}.get(type(node), "sample")
-        return Line(
-            keyword, node.name, node.distribution.kind, _type(node), reads=reads, plates=plates
-        )
+        kind, type_ = node.distribution.kind, _type(node)
+        of = (node.base.name,) if isinstance(node, NonCentred) else ()
+        return Line(_KEYWORDS.get(type(node), "sample"), node.name, kind, type_, of, reads, plates)
     keyword = {Deterministic: "deterministic", Factor: "factor", Param: "param"}[type(node)]
     return Line(keyword, node.name, reads=reads, plates=plates)
 

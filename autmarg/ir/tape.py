@@ -108,6 +108,12 @@ class Tape:
         outputs = builder.inline(closed, inputs)
         return builder.tape(self.inputs), outputs
 
+    def with_input(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tape:
+        """The tape with one more named input."""
+        builder = Builder.of(self)
+        number = builder.number(jax.ShapeDtypeStruct(shape, dtype))
+        return builder.tape({**self.inputs, name: number})
+
     def folded(self, roots: Iterable[int]) -> Tape:
         """Evaluate, in one compiled call, everything that ``roots`` need and no input changes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from autmarg.errors import Refusal
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample
 from autmarg.ir.program import Program
+from autmarg.plan.centring import Centring, centrings
 from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.order import schedule
 from autmarg.plan.select import Request, select
@@ -73,12 +75,14 @@ class Plan:
         program: the traced program, normalised.
         groups: what is integrated out, connected sets apart.
         refusals: one for each latent that stays, with the reason in words and its place.
+        centrings: kept latents that could be met through standard noise → whether they are.
         entries: the lines of the table.
     """
 
     program: Program
     groups: tuple[Group, ...]
     refusals: tuple[Refusal, ...]
+    centrings: Mapping[str, Centring]
     entries: tuple[Entry, ...]
 
     @property
@@ -92,6 +96,11 @@ class Plan:
         """Names of the latent sites that stay sampled, in program order."""
         gone = set(self.integrated)
         return tuple(n.name for n in self.program.latents if n.name not in gone)
+
+    @property
+    def noncentred(self) -> tuple[str, ...]:
+        """Names of the kept sites that are met through standard noise, in program order."""
+        return tuple(name for name, choice in self.centrings.items() if choice.noncentred)
 
     @property
     def cost(self) -> sympy.Expr:
@@ -117,8 +126,9 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     refusals = tuple(
         selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
     )
-    entries = tuple(_entries(program, groups, selection.refusals))
-    return Plan(program, groups, refusals, entries)
+    choices = centrings(program, {m.name for m in selection.members}, request)
+    entries = tuple(_entries(program, groups, selection.refusals, choices))
+    return Plan(program, groups, refusals, choices, entries)
 
 
 def _readers(program: Program, name: str) -> list[Node]:
@@ -151,7 +161,10 @@ def _group(facts: Facts, members: tuple[Sample, ...]) -> Group:
 
 
 def _entries(
-    program: Program, groups: tuple[Group, ...], refusals: dict[str, Refusal]
+    program: Program,
+    groups: tuple[Group, ...],
+    refusals: dict[str, Refusal],
+    choices: Mapping[str, Centring],
 ) -> list[Entry]:
     entries = []
     place = {m.name: g for g in groups for m in g.members}
@@ -165,11 +178,13 @@ def _entries(
             action = "observed, marginal" if group else "observed"
             entries.append(Entry(node.name, node.size, action, why))
         elif isinstance(node, Sample):
-            action = "sampled"
+            action, why = "sampled", str(refusals[node.name])
             if node.name in density:
                 action = "sampled, density in marginal"
-            why = refusals[node.name]
-            entries.append(Entry(node.name, node.size, action, str(why)))
+            if choice := choices.get(node.name):
+                action = "sampled, non-centred" if choice.noncentred else action
+                why = f"{why}; {choice.why}"
+            entries.append(Entry(node.name, node.size, action, why))
         elif isinstance(node, Deterministic):
             later = node.parents & set(place)
             why = f"reads {', '.join(sorted(later))}" if later else "reads no integrated site"

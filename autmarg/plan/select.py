@@ -22,30 +22,52 @@ _EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: ``marginalize`` is "auto", "all" or names; ``keep`` is names."""
+    """What the user asked for.
+
+    Attributes:
+        marginalize: "auto", "all" or names.
+        keep: names.
+        reparameterize: "auto", "off", "noncentred" or names.
+    """
 
     marginalize: str | tuple[str, ...] = "auto"
     keep: tuple[str, ...] = ()
+    reparameterize: str | tuple[str, ...] = "auto"
 
     @classmethod
-    def of(cls, marginalize: str | Sequence[str], keep: Sequence[str] | str) -> Request:
-        """Check the two options of ``transform``.
+    def of(
+        cls,
+        marginalize: str | Sequence[str],
+        keep: Sequence[str] | str,
+        reparameterize: str | Sequence[str] = "auto",
+    ) -> Request:
+        """Check the options of ``transform``.
 
         Raises:
-            RequestError: an unknown word, or a name both to integrate out and to keep.
+            RequestError: an unknown word, or a name both to integrate out and to keep or to
+                non-centre.
         """
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
-        if isinstance(marginalize, str):
-            if marginalize not in ("auto", "all"):
-                raise RequestError(
-                    f"marginalize={marginalize!r}: expected 'auto', 'all' or a list of site names "
-                    f"(did you mean [{marginalize!r}]?)"
-                )
-            return cls(marginalize, keep)
-        names = tuple(marginalize)
-        if both := set(names) & set(keep):
-            raise RequestError(f"asked both to integrate out and to keep {sorted(both)}")
-        return cls(names, keep)
+        names = _words("marginalize", marginalize, ("auto", "all"))
+        centre = _words("reparameterize", reparameterize, ("auto", "off", "noncentred"))
+        for others, verb in ((keep, "keep"), (centre, "non-centre")):
+            both = not isinstance(names, str) and not isinstance(others, str)
+            if both and (both := set(names) & set(others)):
+                raise RequestError(f"asked both to integrate out and to {verb} {sorted(both)}")
+        return cls(names, keep, centre)
+
+
+def _words(option: str, value: str | Sequence[str], words: Sequence[str]) -> str | tuple[str, ...]:
+    """A word that is known, or names."""
+    if not isinstance(value, str):
+        return tuple(value)
+    if value not in words:
+        expected = ", ".join(map(repr, words))
+        raise RequestError(
+            f"{option}={value!r}: expected {expected} or a list of site names "
+            f"(did you mean [{value!r}]?)"
+        )
+    return value
 
 
 @dataclass(frozen=True, eq=False)
