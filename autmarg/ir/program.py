@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 from jax.extend.core import ClosedJaxpr
+from scipy.sparse import issparse
 
 from autmarg.errors import InternalError, Refusal
 from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample
@@ -115,11 +116,21 @@ class Program:
         return print_program(self)
 
 
-def _structure(treedef: object) -> str:
-    """A treedef's text, arrays in full; one that does not say all it holds is never equal."""
+def _structure(treedef: Any) -> str:
+    """A treedef's text, arrays in full, with the contents of sparse matrices in it."""
     with np.printoptions(threshold=sys.maxsize):
         text = str(treedef)
-    return f"{text}{id(treedef)}" if "sparse" in text else text
+    matrices = (m.tocoo() for m in _sparse(treedef))
+    parts = [repr((m.row.tolist(), m.col.tolist(), m.data.tolist())) for m in matrices]
+    return "\n".join([text, *parts])
+
+
+def _sparse(treedef: Any) -> Iterator[Any]:
+    """Sparse matrices among the static data of a treedef's nodes."""
+    _, static = treedef.node_data() or (None, ())
+    yield from (m for m in (static if isinstance(static, tuple) else ()) if issparse(m))
+    for child in treedef.children():
+        yield from _sparse(child)
 
 
 def _feed_array(digest: Any, value: Any) -> None:

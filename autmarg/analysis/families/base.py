@@ -38,7 +38,7 @@ class Gaussian:
 
 
 class NotGaussian(Exception):
-    """A distribution that no family reads; the message names it in words."""
+    """A distribution that no family reads; the message names it, without an article."""
 
 
 Family = Callable[[Any], Gaussian]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
-from numpyro.distributions import transforms
+from numpyro.distributions import ExpandedDistribution, Independent, transforms
 
 from autmarg.analysis.families.base import Gaussian, NotGaussian
 
@@ -34,8 +34,8 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
         NotGaussian: the transforms, or the mask inside, leave the Gaussian form.
     """
     if inner.mask is not None:
-        raise NotGaussian("a transform of a masked distribution")
-    kind, shape = type(d.base_dist).__name__, d.base_dist.shape()
+        raise NotGaussian("transform of a masked distribution")
+    kind, shape = _kind(d.base_dist), d.base_dist.shape()
     for linear, run in itertools.groupby(_parts(d.transforms), _is_linear):
         parts = list(run)
         if linear and not inner.bijection:
@@ -44,6 +44,13 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
         for part in parts:
             inner = _step(part, inner, kind)
     return inner
+
+
+def _kind(d: Any) -> str:
+    """Class name of a distribution, seen through expansion and independence."""
+    while isinstance(d, ExpandedDistribution | Independent):
+        d = d.base_dist
+    return type(d).__name__
 
 
 def _parts(chain: Iterable[Any]) -> Iterator[Any]:
@@ -63,7 +70,7 @@ def _is_linear(transform: Any) -> bool:
 
 def _step(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     if isinstance(part, transforms.AbsTransform):
-        raise NotGaussian(f"an AbsTransform of {kind}")
+        raise NotGaussian(f"AbsTransform of {kind}")
     if not inner.bijection and isinstance(part, transforms.AffineTransform):
         return _affine(part, inner, kind)
     if not inner.bijection and isinstance(part, transforms.LowerCholeskyAffine):
@@ -83,14 +90,14 @@ def _affine(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     elif one or inner.event_dim == 1:
         factor = part.scale if one else jnp.asarray(part.scale)[..., None]
         return replace(inner, loc=loc, scale_tril=factor * inner.scale_tril)
-    raise NotGaussian(f"an AffineTransform of {kind}")
+    raise NotGaussian(f"AffineTransform of {kind}")
 
 
 def _triangular(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     """loc' + T x along the last axis."""
     matrix = jnp.tril(part.scale_tril)
     if inner.basis is not None or inner.event_dim > 1:
-        raise NotGaussian(f"a LowerCholeskyAffine of {kind}")
+        raise NotGaussian(f"LowerCholeskyAffine of {kind}")
     if inner.scale_tril is not None:
         factor = matrix @ jnp.tril(inner.scale_tril)
     else:
@@ -108,7 +115,7 @@ def _linear(
     """T x for a known linear map T of the last axes: the images of unit vectors are its basis."""
     n = transform.domain.event_dim
     if inner.scale is None or inner.basis is not None:
-        raise NotGaussian(f"a {type(transform.parts[0]).__name__} of {kind}")
+        raise NotGaussian(f"{type(transform.parts[0]).__name__} of {kind}")
     batch, event = shape[: len(shape) - n], shape[len(shape) - n :]
     k = math.prod(event)
     images: Any = transform(jnp.eye(k).reshape(k, *event))
