@@ -36,8 +36,11 @@ def _summary(plan: Any) -> str:
 
 def _density_line(group: Any) -> str:
     assembly = group.schedule.assembly
+    white = sum(c.rows.n for c in assembly.correlated)
+    each = f", {white:,} rows whitened at each step" if white else ""
     return (
-        f"N = {assembly.stats.n:,} rows added up into {len(assembly.stats.total):,} statistics, "
+        f"N = {assembly.stats.n - white:,} rows added up into {len(assembly.stats.total):,} "
+        f"statistics{each}, "
         f"G has {group.schedule.form.columns:,} columns and {assembly.nnz:,} entries"
     )
 
