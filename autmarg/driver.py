@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpyro import distributions as dist
-from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.analysis.admissible import facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import gives
+from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import decentered
@@ -25,7 +25,7 @@ from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.pipeline import Pipeline, Step
 from autmarg.plan.plan import Plan, make_plan
 from autmarg.plan.select import Request
-from autmarg.trace.capture import name_of, trace_program
+from autmarg.trace.capture import is_tracing, name_of, trace_program
 
 Model = Callable[..., Any]
 _CACHED = 16  # compiled programs that one transformed model keeps
@@ -79,13 +79,18 @@ class MarginalizedModel:
                 for a site that is integrated out.
             ModelError: the model or the data are wrong.
         """
+        if is_tracing():
+            raise RequestError(
+                f"the model calls '{self.__name__}', which is transformed already, while it is "
+                "transformed itself: expected a source model inside; call its .source there"
+            )
         program, traced = trace_program(self.source, args, kwargs)
         if not program.observed:
             return self._without_data(program, args, kwargs)
         compiled = self._compile(program)
-        self._check_handlers(compiled.plan)
         if program.obstacles:
             return self.source(*args, **kwargs)
+        check_handlers(compiled.program)
         Emission(compiled.program, traced).run()
         return None
 
@@ -161,16 +166,6 @@ class MarginalizedModel:
             self._compiled[key] = compiled
         return self._compiled[key]
 
-    def _check_handlers(self, plan: Plan) -> None:
-        """No handler outside may set a site that is integrated out: it would be ignored."""
-        given = _given_outside()
-        if ignored := [name for name in plan.integrated if name in given]:
-            raise RequestError(
-                f"values were given for {ignored}, which autmarg integrates out of "
-                f"'{self.__name__}': apply condition, do or substitute to the model before "
-                "transform, or pass keep=[…]"
-            )
-
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""
         given = _Given()
@@ -228,15 +223,6 @@ class _Given(Messenger):
             (self.drawn if msg["value"] is None else self.names).add(msg["name"])
 
 
-def _given_outside() -> set[str]:
-    """Names for which a handler on NumPyro's stack holds a value."""
-    names: set[str] = set()
-    for handler in _PYRO_STACK:
-        if isinstance(handler, handlers.substitute | handlers.condition | handlers.do):
-            names |= set(handler.data or {})
-    return names
-
-
 def transform(
     model: Model,
     *,
@@ -268,6 +254,11 @@ def transform(
         RequestError: an option is malformed. Everything that depends on the model's arguments is
             checked when the model is called.
     """
+    if isinstance(model, MarginalizedModel):
+        raise RequestError(
+            f"'{model.__name__}' is transformed already: expected a source model; give all options "
+            "in one call, autmarg.transform(marg.source, …)"
+        )
     if not callable(model):
         raise RequestError(
             f"transform takes a NumPyro model callable, found {type(model).__name__}"

@@ -14,7 +14,31 @@ from numpyro.distributions import Distribution, constraints
 from autmarg.errors import RequestError
 
 
-class MarginalDistribution(Distribution):
+class _Whole(Distribution):
+    """A distribution whose density is part of a joint one: a handler may only have all or none."""
+
+    name: str
+
+    def mask(self, mask: Any) -> Distribution:
+        """Itself, or a zero density."""
+        if isinstance(mask, Tracer) or np.ndim(mask):
+            raise RequestError(self._refusal("handlers.mask has an array"))
+        return self if mask else super().mask(False)
+
+    def expand(self, batch_shape: tuple[int, ...]) -> Distribution:
+        """Itself: refused for any other shape."""
+        if tuple(batch_shape) != self.batch_shape:
+            raise RequestError(self._refusal("a plate outside the transformed model is"))
+        return self
+
+    def _refusal(self, what: str) -> str:
+        return (
+            f"{what} over '{self.name}', which has a joint density after integration: apply it to "
+            "the model before autmarg.transform"
+        )
+
+
+class MarginalDistribution(_Whole):
     """The density of an observed site after integration: one number for the whole site.
 
     Args:
@@ -62,10 +86,11 @@ class MarginalDistribution(Distribution):
         )
 
 
-class AncestralDistribution(Distribution):
+class AncestralDistribution(_Whole):
     """A kept child of integrated sites: drawn ancestrally, with its density in the marginal.
 
     Args:
+        name: of the site.
         base: its conditional distribution at some values of the integrated sites, for its shapes
             and support.
         draw: (key, joint) → value, drawing the integrated sites first; ``joint`` says to share
@@ -73,10 +98,10 @@ class AncestralDistribution(Distribution):
     """
 
     pytree_data_fields = ("base",)
-    pytree_aux_fields = ("_draw",)
+    pytree_aux_fields = ("name", "_draw")
 
-    def __init__(self, base: Distribution, draw: Callable[[Any, bool], Any]) -> None:
-        self.base, self._draw = base, draw
+    def __init__(self, name: str, base: Distribution, draw: Callable[[Any, bool], Any]) -> None:
+        self.name, self.base, self._draw = name, base, draw
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property

@@ -147,7 +147,8 @@ class Emission:
 
         zeros = {m: jnp.zeros(self.members[m].shape) for m in reads}
         base = node.distribution.build(tape, {**self.values, **zeros})
-        return AncestralDistribution(base.expand(node.sample_shape + base.batch_shape), draw)
+        base = base.expand(node.sample_shape + base.batch_shape)
+        return AncestralDistribution(node.name, base, draw)
 
     def _draw_members(self, key: Any, drawn: dict[str, Any]) -> dict[str, Any]:
         """Add to ``drawn`` the integrated sites whose parents are met, from their prior."""

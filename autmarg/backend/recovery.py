@@ -155,13 +155,15 @@ class Recovery:
             if node.name not in samples and node.base.name in samples:
                 needed[node.base.name] = needed.pop(node.name)
         if not needed:  # every latent is integrated out: any array says how many draws
-            if not samples:
+            params = {n.name for n in self.inputs}
+            others = [value for name, value in samples.items() if name not in params]
+            if not others:
                 raise RequestError(
                     "every latent site was integrated out, so there are no draws to recover from; "
                     "expected a dict with any array of the wanted shape, e.g. "
                     "{'draw': jnp.zeros(1000)}"
                 )
-            lead = jnp.shape(next(iter(samples.values())))
+            lead = jnp.shape(others[0])
         for name, shape in needed.items():
             if name not in samples:
                 raise RequestError(

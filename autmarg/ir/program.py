@@ -135,7 +135,8 @@ def _sparse(treedef: Any) -> Iterator[Any]:
 
 def _feed_array(digest: Any, value: Any) -> None:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
+        with jax.ensure_compile_time_eval():
+            value = jax.random.key_data(value)
     array = np.ascontiguousarray(value)
     digest.update(f"{array.dtype}{array.shape}".encode())
     digest.update(array.tobytes())

@@ -20,7 +20,7 @@ import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
-from numpyro.primitives import Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.errors import ModelError, Place, Refusal
 from autmarg.ir.nodes import (
@@ -120,6 +120,11 @@ def _run(
     with handlers.block(), handlers.seed(rng_seed=0), recorder, given:
         model(*args, **kwargs)
     return recorder.messages
+
+
+def is_tracing() -> bool:
+    """Whether a model is being traced."""
+    return any(isinstance(handler, _Recorder) for handler in _PYRO_STACK)
 
 
 def _is_latent(msg: dict[str, Any]) -> bool:
@@ -424,4 +429,4 @@ def _kind(fn: Any) -> str:
     return type(_base(fn)).__name__
 
 
-__all__ = ["name_of", "place_of", "trace_program"]
+__all__ = ["is_tracing", "name_of", "place_of", "trace_program"]

@@ -1,0 +1,119 @@
+"""What handlers around a transformed model would do to its sites, refused where it cannot be done.
+
+A handler acts on the marginal as on any NumPyro model: kept sites may be conditioned, blocked or
+intervened on, and a number given to ``handlers.scale`` multiplies the log-density. What reaches
+into the integrated joint density has no such meaning and is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.infer import initialization
+from numpyro.primitives import _PYRO_STACK
+
+from autmarg.backend.given import gives
+from autmarg.errors import RequestError
+from autmarg.ir.nodes import Ancestral, Marginal, Recover, Sample
+from autmarg.ir.program import Program
+
+_BEFORE = "apply the handler to the model before autmarg.transform"
+
+
+def check_handlers(program: Program) -> None:
+    """Look at NumPyro's handler stack on behalf of a rewritten program.
+
+    Raises:
+        RequestError: a handler gives a value to an integrated site, replaces a kept site whose
+            density is in a marginal, scales a joint density row by row, or hides a part of it.
+    """
+    for node in program.nodes:
+        if isinstance(node, Recover):
+            _check_values(program.name, node)
+        elif isinstance(node, Ancestral):
+            _check_replacement(node)
+        elif isinstance(node, Marginal):
+            _check_marginal(node)
+
+
+def _check_values(model: str, node: Recover) -> None:
+    given = [m.name for m in node.members if any(_gives(*seen) for seen in _handlers(m.name, m))]
+    if given:
+        raise RequestError(
+            f"values were given for {given}, which are integrated out of '{model}' and would be "
+            "ignored: with draws that marg.recover returned use marg.source; or apply condition, "
+            "do or substitute to the model before transform, pass keep=[…], or (in an "
+            "initialisation strategy) return None for these sites"
+        )
+
+
+def _check_replacement(node: Ancestral) -> None:
+    for handler, message in _handlers(node.name, node):
+        name, config = message["name"], getattr(handler, "config", None) or {}
+        changed = isinstance(handler, handlers.do) and name in (handler.data or {})
+        if isinstance(handler, handlers.reparam):
+            changed = (config(message) if callable(config) else config.get(name)) is not None
+        if changed:
+            raise RequestError(
+                f"handlers.{type(handler).__name__} is over '{name}', whose density is part of a "
+                f"joint one after integration: {_BEFORE}"
+            )
+
+
+def _check_marginal(node: Marginal) -> None:
+    names = [*(site.name for site in node.observed), *node.children]
+    if not node.observed:
+        names.append(node.name)
+    hidden = [name for name in names if any(_hides(*seen) for seen in _handlers(name))]
+    if hidden and len(hidden) < len(names):
+        raise RequestError(
+            f"handlers.block hides {hidden} but not {sorted({*names} - {*hidden})}, which have one "
+            f"joint density after integration: hide all of them or none, or {_BEFORE}"
+        )
+    for handler, _ in _handlers(names[0]):
+        if isinstance(handler, handlers.scale) and np.size(handler.scale) > 1:
+            raise RequestError(
+                f"handlers.scale has an array of shape {np.shape(handler.scale)} over {names}, whose "
+                f"rows have one joint density after integration: expected a number, or {_BEFORE}"
+            )
+
+
+def _handlers(name: str, node: Sample | None = None) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Handlers that a site's message would meet, innermost first, with the message as each sees it.
+
+    The message has a distribution of the site's shape, for functions that draw from it.
+    """
+    message: dict[str, Any] = {
+        "type": "sample", "name": name, "value": None, "is_observed": False, "scale": None,
+        "fn": dist.Normal(0.0, 1.0).expand(node.shape if node else ()), "args": (), "infer": {},
+        "kwargs": {"rng_key": None, "sample_shape": ()}, "cond_indep_stack": [],
+    }  # fmt: skip
+    for handler in reversed(_PYRO_STACK):
+        yield handler, message
+        if _hides(handler, message):
+            return
+        if isinstance(handler, handlers.scope) and "sample" not in handler.hide_types:
+            name = f"{handler.prefix}{handler.divider}{message['name']}"
+            message = {**message, "name": name}
+
+
+def _hides(handler: Any, message: dict[str, Any]) -> bool:
+    return isinstance(handler, handlers.block) and bool(handler.hide_fn(message))
+
+
+def _gives(handler: Any, message: dict[str, Any]) -> bool:
+    """Whether a handler has a value for the site; NumPyro's own initial values do not count."""
+    if _is_initialisation(getattr(handler, "substitute_fn", None)):
+        return False
+    return gives(handler, message["name"], message["fn"])
+
+
+def _is_initialisation(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__module__", None) == initialization.__name__
