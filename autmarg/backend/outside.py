@@ -78,8 +78,9 @@ def _check_marginal(node: Marginal) -> None:
     for handler, _ in _handlers(names[0]):
         if isinstance(handler, handlers.scale) and np.size(handler.scale) > 1:
             raise RequestError(
-                f"handlers.scale has an array of shape {np.shape(handler.scale)} over {names}, whose "
-                f"rows have one joint density after integration: expected a number, or {_BEFORE}"
+                f"handlers.scale has an array of shape {np.shape(handler.scale)} over {names}, "
+                "whose rows have one joint density after integration: expected a number, or "
+                f"{_BEFORE}"
             )
 
 
