@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -161,7 +162,7 @@ def test_a_generalised_linear_model_comes_back_equivalent():
 
     marg = autmarg.transform(model)
     plan = marg.plan(Y)
-    assert plan.integrated == () and "nothing is integrated out" in str(plan)
+    assert plan.integrated == () and "a generalised linear model" in str(plan)
     found = log_density(marg, (Y,), {}, {"b": 0.3})[0]
     np.testing.assert_allclose(found, log_density(model, (Y,), {}, {"b": 0.3})[0], rtol=1e-14)
 
@@ -175,3 +176,79 @@ def test_uncovered_clashes_are_solved_by_least_size():
         numpyro.sample("y", dist.Normal(mean, scale()), obs=y)
 
     assert autmarg.transform(model).plan(Y).integrated == ("a", "c")
+
+
+def test_integrated_out_by_hand():
+    def model(y):
+        tau, s = scale("tau"), scale()
+        same = GROUP[:, None] == GROUP
+        covariance = tau**2 * same + s**2 * jnp.eye(len(y))
+        numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(len(y)), covariance), obs=y)
+
+    assert "no latent site has a Gaussian prior" in str(autmarg.transform(model).plan(Y))
+
+
+def test_enumerated_parent():
+    def model(y):
+        u = effects()
+        k = numpyro.sample("k", dist.Categorical(jnp.ones(5) / 5).expand([len(y)]))
+        numpyro.sample("y", dist.Normal(u[k], 1.0), obs=y)
+
+    assert "'k' is a discrete latent (CategoricalProbs)" in refused(model)
+
+
+@pytest.mark.parametrize(
+    ("prior", "kind"),
+    [
+        (dist.TruncatedNormal(0.0, 1.0, low=0.0), "LeftTruncated"),
+        (dist.HalfNormal(1.0), "HalfNormal"),
+        (dist.ImproperUniform(dist.constraints.real, (), ()), "ImproperUniform"),
+        (dist.FoldedDistribution(dist.Normal(0, 1)), "Folded"),
+    ],
+)
+def test_priors_that_only_look_gaussian(prior, kind):
+    def model(y):
+        numpyro.sample("y", dist.Normal(effects(prior.expand([5]))[GROUP], 1.0), obs=y)
+
+    assert f"{kind}" in refused(model)
+
+
+@pytest.mark.parametrize(
+    ("child", "kind"),
+    [
+        (lambda m: dist.Gamma(2.0, jnp.exp(m)), "Gamma"),
+        (lambda m: dist.Cauchy(m, 1.0), "Cauchy"),
+        (lambda m: dist.Delta(m), "Delta"),
+        (
+            lambda m: dist.MixtureSameFamily(
+                dist.Categorical(jnp.ones(2) / 2),
+                dist.Normal(jnp.stack([m, -m], -1), 1.0),
+            ),
+            "MixtureSameFamily",
+        ),
+        (lambda m: dist.TruncatedNormal(m, 1.0, low=-9.0), "LeftTruncated"),
+    ],
+)
+def test_children_that_are_not_gaussian(child, kind):
+    def model(y):
+        numpyro.sample("y", child(effects()[GROUP]), obs=y)
+
+    words = refused(model)
+    assert "'y', which depends on 'u', is a" in words and kind in words
+
+
+def test_params_that_are_pytrees():
+    def model(y):
+        weights = numpyro.param("net", {"w": jnp.ones(5)})
+        numpyro.sample("y", dist.Normal(effects()[GROUP] + weights["w"][0], 1.0), obs=y)
+
+    assert "the param 'net' is a pytree rather than an array" in refused(model)
+
+
+def test_random_numbers_outside_sites():
+    def model(y):
+        noise = jax.random.normal(numpyro.prng_key(), (len(y),))
+        numpyro.sample("y", dist.Normal(effects()[GROUP] + noise, 1.0), obs=y)
+
+    assert "'y' depends on random numbers that the model draws outside its sites" in refused(model)
+    autmarg.verify(model, Y, points=1, quiet=True)

@@ -30,8 +30,20 @@ def _summary(plan: Any) -> str:
     sizes = {n.name: n.size for n in plan.program.latents}
     stay = sum(sizes[name] for name in plan.kept)
     if not gone:
-        return f"nothing is integrated out; {stay:,} dimensions are sampled"
+        return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
     return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"
+
+
+def _why(plan: Any) -> str:
+    """Why nothing goes, in one line."""
+    if plan.program.obstacles:
+        return plan.program.obstacles[0].reason
+    gaussian = [r for r in plan.refusals if r.rule != "non-Gaussian prior"]
+    if not gaussian:
+        return "no latent site has a Gaussian prior"
+    if all(r.rule == "non-Gaussian child" for r in gaussian):
+        return "every Gaussian latent has a non-Gaussian child: a generalised linear model"
+    return "every Gaussian latent stays, for the reasons below"
 
 
 def _density_line(group: Any) -> str:

@@ -378,6 +378,10 @@ class _NodeReader:
             )
         if msg.get("_control_flow_done"):
             self._obstacle(name, _OBSTACLES["control_flow"], place)
+        if fn.has_enumerate_support:
+            # Under enumeration a site has shapes that the tape was not traced with.
+            why = f"'{name}' is a discrete latent ({spec.kind}), over whose values NumPyro sums"
+            self._obstacle(name, why, place)
         aval = self.tape.avals[self.tape.inputs[name]]
         return Sample(
             name,
