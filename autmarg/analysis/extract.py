@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
@@ -23,7 +24,10 @@ from autmarg.analysis.rules.contraction import linear_map
 from autmarg.analysis.sites import GaussianSite
 from autmarg.errors import ModelError
 from autmarg.gaussian.affine import AffineForm, Member, Point, Rows, RowTerm
+from autmarg.gaussian.recurrence import find_recurrences
 from autmarg.ir.nodes import Observe, Sample
+
+_DEEP = 8  # means of means up to this depth are substituted; deeper ones are recurrences
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +107,7 @@ class _Writer:
             self.members[node.name] = member
             priors.append(prior)
             offset += member.blocks * member.size
+        self.implicit = self._recurrent()
         # Members' own means in terms of centred columns δ, parents before children.
         means: dict[str, Affine] = {}
         for node in self.nodes:
@@ -111,8 +116,30 @@ class _Writer:
         rows = [row for child in children if (row := self._child(child, means)) is not None]
         mean_rows = tuple(self._rows(n.name, means[n.name]) for n in self.nodes)
         omega = jnp.concatenate([b.astype(float) for b in self.bases])
-        form = AffineForm(tuple(self.members.values()), mean_rows, tuple(rows), self.slots)
+        members = tuple(self.members.values())
+        chained = [i for i, m in enumerate(members) if m.name in self.implicit]
+        random = np.ones(offset, bool)
+        chains = find_recurrences(members, mean_rows, chained, random) if chained else ()
+        form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains)
         return form, Point(omega, tuple(priors), self.constant, tuple(self.factors))
+
+    def _recurrent(self) -> frozenset[str]:
+        """Members whose means read each other in time: in a circle, or along a long path."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.names)
+        for node in self.nodes:
+            reads = self.tape.dependencies([self.sites[node.name].loc]) & self.names
+            graph.add_edges_from((parent, node.name) for parent in reads)
+        circles = [c for c in nx.strongly_connected_components(graph) if len(c) > 1]
+        found = {n for c in circles for n in c} | {n for n in graph if graph.has_edge(n, n)}
+        rest = graph.subgraph(set(graph) - found)
+        level: dict[str, int] = {}
+        for name in nx.topological_sort(rest):
+            level[name] = max((level[p] + 1 for p in rest.predecessors(name)), default=0)
+        below: dict[str, int] = {}
+        for name in reversed(list(nx.topological_sort(rest))):
+            below[name] = max((below[c] + 1 for c in rest.successors(name)), default=0)
+        return frozenset(found | {n for n in rest if level[n] and level[n] + below[n] > _DEEP})
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
         site = self.sites[node.name]
@@ -155,12 +182,16 @@ class _Writer:
         return as_affine(Interpreter(self.tape, columns, self.values).read(site.loc))
 
     def _centred(self, form: Affine, means: Mapping[str, Affine]) -> Affine:
-        """Replace members x_s by δ_s + m_s, and kept latents by their values."""
+        """Replace members x_s by δ_s + m_s, and kept latents by their values.
+
+        Members of a recurrence stay as they are.
+        """
         terms: list[Term] = []
         for term in form.terms:
             if term.site in self.names:
                 terms.extend(self._deviation(term))
-                terms.extend(_compose(term, means[term.site].terms))
+                if term.site not in self.implicit:
+                    terms.extend(_compose(term, means[term.site].terms))
             elif term.site is not None:
                 base = self.flat[term.site]
                 zero = np.zeros((1, 1), np.int32)

@@ -1,7 +1,7 @@
 """The affine form of a linear Gaussian system, as arrays.
 
 Columns are the centred latents δ_s = x_s - m_s of the members s, member after member, followed by
-one constant column. A row is
+one constant column (in a recurrence, they are x_s itself). A row is
 
     r_i = Σ_t known_t[i] · ω[slot_t[i]] · v[column_t[i]],    v = (δ, 1),
 
@@ -13,10 +13,14 @@ precision ω[precision[i]]; those with correlated noise come in blocks with a fa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from autmarg.gaussian.recurrence import Recurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +28,8 @@ class Member:
     """A latent site that is integrated out.
 
     ``blocks`` independent a priori blocks of ``size`` columns: δ = L z block by block, with L a
-    ``size`` × ``size`` matrix (a scalar where ``size`` is 1), and x = m + δ.
+    ``size`` × ``size`` matrix (a scalar where ``size`` is 1), and x = m + δ. ``random`` is false
+    for states that have no noise of their own.
 
     A singular Gaussian has ``groups`` groups of d elements, x = m + ``basis`` δ with the k columns
     of each group next to each other and ``basis`` [d, k] orthonormal.
@@ -35,6 +40,7 @@ class Member:
     size: int
     offset: int
     basis: np.ndarray | None = None
+    random: bool = True
 
     @property
     def columns(self) -> np.ndarray:
@@ -131,12 +137,15 @@ class AffineForm:
         means: one :class:`Rows` a member: its mean m_s in terms of other members' δ.
         rows: value - mean of every child with noise.
         slots: length of ω.
+        recurrences: chains whose columns are the values x themselves rather than δ, their means
+            reading each other.
     """
 
     members: tuple[Member, ...]
     means: tuple[Rows, ...]
     rows: tuple[Rows, ...]
     slots: int
+    recurrences: tuple[Recurrence, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -153,6 +162,20 @@ class AffineForm:
         """Rows whose noise is correlated within blocks."""
         return tuple(rows for rows in self.rows if rows.block > 1)
 
+    @cached_property
+    def explicit(self) -> np.ndarray:
+        """[columns] whether a column is δ = x - m, with no recurrence."""
+        explicit = np.ones(self.columns, bool)
+        for each in self.recurrences:
+            explicit[each.columns[each.columns >= 0]] = False
+        return explicit
+
+    @cached_property
+    def random(self) -> np.ndarray:
+        """[columns] whether a column has noise of its own."""
+        flags = [np.full(m.blocks * m.size, m.random) for m in self.members]
+        return np.concatenate([np.zeros(0, bool), *flags])
+
     def with_elements(self) -> AffineForm:
         """The form with one more row for each element x_i of a member, r_i = x_i - a_i.
 
@@ -166,7 +189,7 @@ class AffineForm:
             own = RowTerm(*member.of_columns(), zero)
             precision = start + np.arange(member.elements)
             centre = RowTerm(np.full((1, 1), total), np.ones((1, 1)), elements + precision[:, None])
-            terms = (own, *mean.terms, centre)
+            terms = (own, *mean.terms, centre) if self.explicit[member.offset] else (own, centre)
             extra.append(Rows(member.name, mean.n, terms, precision, counted=False))
             start += member.elements
         return replace(self, rows=(*self.rows, *extra), slots=self.slots + 2 * elements)

@@ -21,6 +21,7 @@ import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.correlated import Correlated
+from autmarg.gaussian.recurrence import Dynamics
 from autmarg.gaussian.statistics import Statistics
 
 
@@ -28,12 +29,14 @@ class QuadraticForm(NamedTuple):
     """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`.
 
     ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
-    eliminated so far contributed to log|G|.
+    eliminated so far contributed to log|G|. Columns of a recurrence are unscaled (its states);
+    ``dynamics`` says how its innovations make them.
     """
 
     values: Any
     h: Any
     log_det: Any
+    dynamics: tuple[Dynamics, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +147,8 @@ class Assembly:
         self._linear = _sums(stats, mixed, -stats.total[mixed] / 2, stats.first[mixed], total)
         self._dense = (source[~own] - known, target[~own])
         self.pattern = self._pattern()
-        self._identity = (self.pattern.first == self.pattern.second).astype(np.float64)
+        scaled = form.explicit[self.pattern.first]
+        self._identity = (scaled & (self.pattern.first == self.pattern.second)).astype(np.float64)
 
     def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Member, block and component of each column."""
@@ -207,6 +211,12 @@ class Assembly:
         raw, linear = self._quadratic(omega), self._linear(omega)
         if self.correlated:
             raw, linear = self._whitened(point, raw, linear)
+        dynamics = tuple(each.dynamics(omega, priors) for each in self.form.recurrences)
+        one = jnp.ones(1, omega.dtype)
+        priors = tuple(
+            prior if self.form.explicit[m.offset] else one
+            for m, prior in zip(self.form.members, priors, strict=True)
+        )
         scaled = []
         for plane in self.planes:
             block = raw[plane.offset : plane.offset + plane.size].reshape(plane.shape)
@@ -230,7 +240,8 @@ class Assembly:
         precision = jnp.dot(jnp.asarray(stats.count, omega.dtype), logs)
         constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
-        return QuadraticForm(values, jnp.concatenate([zero[None][:0], *h]), zero), constant
+        h = jnp.concatenate([zero[None][:0], *h])
+        return QuadraticForm(values, h, zero, dynamics), constant
 
     def _whitened(self, point: Point, raw: Any, linear: Any) -> tuple[Any, Any]:
         """Entries of Aᵀ W A and of -Aᵀ W c with those of correlated rows added."""

@@ -13,8 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.affine import AffineForm, Point
+from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.quadratic import Assembly, QuadraticForm, log_scale, scale, unscale
+from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import Residual
 
 
@@ -38,7 +39,9 @@ class Schedule:
     def log_density(self, point: Point) -> Any:
         """log p(y | θ), a scalar."""
         factors, quadratic, constant = self._eliminate(point)
-        z = self._back(factors, jnp.zeros_like(quadratic.h))
+        z = jnp.zeros_like(quadratic.h)
+        for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
+            z = stage.mean(factor, z)
         v = self._centred(point, z)
         squares = self.residual(point.omega, v) + self.assembly.squares(point, v) + jnp.vdot(z, z)
         return constant - 0.5 * (quadratic.log_det + squares)
@@ -50,7 +53,7 @@ class Schedule:
         """
         factors, _, _ = self._eliminate(point)
         z = self._back(factors, noise)
-        return self._values(point, z), self._density(point, factors, noise)
+        return self._values(point, z), self._density(point, factors, noise, z)
 
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members, each flattened."""
@@ -59,7 +62,7 @@ class Schedule:
         noise = sum(
             (s.noise(f, z) for s, f in zip(self.stages, factors, strict=True)), jnp.zeros_like(z)
         )
-        return self._density(point, factors, noise)
+        return self._density(point, factors, noise, z)
 
     def _back(self, factors: list[Any], noise: Any) -> Any:
         z = jnp.zeros_like(noise)
@@ -67,38 +70,88 @@ class Schedule:
             z = stage.back(factor, z, noise)
         return z
 
-    def _density(self, point: Point, factors: list[Any], noise: Any) -> Any:
+    def _density(self, point: Point, factors: list[Any], noise: Any, z: Any) -> Any:
+        """Log-density of a draw z made from ``noise``; columns without noise of their own, which
+        have standard normal stand-ins in both, do not count."""
         log_det = sum(s.log_det(f) for s, f in zip(self.stages, factors, strict=True))
         for member, prior in zip(self.form.members, point.priors, strict=True):
-            log_det = log_det - log_scale(member, prior)
-        return log_det - 0.5 * jnp.vdot(noise, noise) - 0.5 * noise.size * np.log(2 * np.pi)
+            if member.random:
+                log_det = log_det - log_scale(member, prior)
+        idle = jnp.where(self.form.random, 0.0, z)
+        squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
+        return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
 
     def _centred(self, point: Point, z: Any) -> Any:
-        """v = (δ, 1) with δ = L z."""
+        """v = (δ, 1) with δ = L z, and the states of recurrences."""
         parts = [
             scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
             for m, prior in zip(self.form.members, point.priors, strict=True)
         ]
-        return jnp.concatenate([*parts, jnp.ones(1, z.dtype)])
+        v = jnp.concatenate([*parts, jnp.ones(1, z.dtype)])
+        for each in self.form.recurrences:
+            v = _put_states(each, v, self._states(each, point, z, v))
+        return v
+
+    def _states(self, each: Recurrence, point: Point, z: Any, v: Any, given: Any = None) -> Any:
+        """States [T, B, d] of a recurrence, from innovations and outside columns, both scaled."""
+        dynamics = each.dynamics(point.omega, point.priors)
+        outside = jnp.where(each.outside >= 0, z[each.outside], 0)
+        known = jnp.concatenate([jnp.ones((each.chains, 1), z.dtype), outside], axis=1)
+        inputs = jnp.einsum("tbir,br->tbi", dynamics.entry, known, precision="highest")
+        inputs = inputs + jnp.where(each.columns >= 0, v[each.columns], 0)
+        return each.advance(dynamics.transition, inputs, given)
 
     def _values(self, point: Point, z: Any) -> dict[str, Any]:
         """x = m + L z, each member flattened."""
         v = self._centred(point, z)
-        return {
-            m.name: m.spread(v[m.offset : m.offset + m.blocks * m.size])
-            + rows.evaluate(point.omega, v)
-            for m, rows in zip(self.form.members, self.form.means, strict=True)
-        }
+        values = {}
+        for m, rows in zip(self.form.members, self.form.means, strict=True):
+            own = m.spread(v[_own(m)])
+            explicit = self.form.explicit[m.offset]
+            values[m.name] = own + rows.evaluate(point.omega, v) if explicit else own
+        return values
 
     def _scaled(self, point: Point, values: dict[str, Any]) -> Any:
-        """z of given values; members come parents first, so their δ are known in that order."""
-        v = jnp.zeros(self.form.columns + 1, point.omega.dtype).at[-1].set(1.0)
+        """z of given values; explicit members come parents first, so their δ are known in order.
+
+        States without noise of their own are not among the values: they are computed.
+        """
+        form = self.form
+        v = jnp.zeros(form.columns + 1, point.omega.dtype).at[-1].set(1.0)
         z = v[:-1]
-        members = zip(self.form.members, self.form.means, point.priors, strict=True)
+        for member in form.members:
+            if not form.explicit[member.offset] and member.random:
+                v = v.at[_own(member)].set(values[member.name].reshape(-1))
+        members = tuple(zip(form.members, form.means, point.priors, strict=True))
+        idle = [r for r in form.recurrences if not form.random[r.columns[r.columns >= 0]].all()]
+        for _ in range(len(idle) + 1):  # a mean may read computed states, and they its member
+            for member, rows, prior in members:
+                if form.explicit[member.offset]:
+                    mean = rows.evaluate(point.omega, v)
+                    delta = member.project(values[member.name].reshape(-1) - mean)
+                    v = v.at[_own(member)].set(delta)
+                    z = z.at[_own(member)].set(unscale(member, prior, delta))
+            for each in idle:
+                v = _put_states(each, v, self._computed(each, point, z, v))
         for member, rows, prior in members:
-            mean = rows.evaluate(point.omega, v)
-            delta = member.project(values[member.name].reshape(-1) - mean)
-            v = v.at[member.offset : member.offset + delta.size].set(delta)
-            scaled = unscale(member, prior, delta)
-            z = z.at[member.offset : member.offset + delta.size].set(scaled)
+            if not form.explicit[member.offset] and member.random:
+                delta = v[_own(member)] - rows.evaluate(point.omega, v)
+                z = z.at[_own(member)].set(unscale(member, prior, delta))
         return z
+
+    def _computed(self, each: Recurrence, point: Point, z: Any, v: Any) -> Any:
+        """States of a recurrence with those that have noise of their own given in v."""
+        used = each.columns >= 0
+        fixed = used & self.form.random[each.columns]
+        still = jnp.where(fixed, v[each.columns], 0)
+        bare = v.at[each.columns[used]].set(0.0)
+        return self._states(each, point, z, bare, (still, fixed))
+
+
+def _own(member: Member) -> slice:
+    return slice(member.offset, member.offset + member.blocks * member.size)
+
+
+def _put_states(each: Recurrence, v: Any, states: Any) -> Any:
+    used = each.columns >= 0
+    return v.at[each.columns[used]].set(states[used])

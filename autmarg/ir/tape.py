@@ -24,6 +24,7 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
 from autmarg.errors import Place
+from autmarg.ir.loops import Distribution, body_of
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint"}
 
@@ -181,8 +182,28 @@ class Builder:
         self.constants[number] = value if isinstance(value, Tracer) else _as_known(value)
         return number
 
-    def inline(self, closed: ClosedJaxpr, inputs: Iterable[int]) -> list[int]:
-        """Append a jaxpr applied to ``inputs``; the numbers of its outputs."""
+    def apply(
+        self,
+        function: Callable[..., list[Any]],
+        inputs: Iterable[int],
+        place: Place | None,
+        distribute: bool = True,
+    ) -> list[int]:
+        """Append a function of ``inputs``, all of whose equations stand at ``place``."""
+        inputs = list(inputs)
+        closed = jax.make_jaxpr(function)(*(self.avals[v] for v in inputs))
+        first = len(self.equations)
+        outputs = self.inline(closed, inputs, distribute)
+        self.equations[first:] = [replace(e, place=place) for e in self.equations[first:]]
+        return outputs
+
+    def inline(
+        self, closed: ClosedJaxpr, inputs: Iterable[int], distribute: bool = True
+    ) -> list[int]:
+        """Append a jaxpr applied to ``inputs``; the numbers of its outputs.
+
+        Calls are inlined, and scans distributed (see :mod:`autmarg.ir.loops`).
+        """
         jaxpr = closed.jaxpr
         env: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
@@ -199,7 +220,9 @@ class Builder:
             if eqn.primitive.name in INLINED:
                 inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-                outputs = self.inline(inner, arguments)
+                outputs = self.inline(inner, arguments, distribute)
+            elif distribute and eqn.primitive.name == "scan" and eqn.params["length"]:
+                outputs = self._distributed(eqn, arguments)
             else:
                 outputs = [self.number(v.aval) for v in eqn.outvars]
                 self.equations.append(
@@ -213,6 +236,16 @@ class Builder:
                 )
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(a) for a in jaxpr.outvars]
+
+    def _distributed(self, eqn: Any, arguments: list[int]) -> list[int]:
+        """The outputs of a scan, vectorised where it does not recur."""
+        body, closed = Builder(), body_of(eqn.params)
+        inputs = [body.number(v.aval) for v in closed.jaxpr.invars]
+        outputs = body.inline(closed, inputs)
+        wanted = [type(v).__name__ != "DropVar" for v in eqn.outvars]
+        place = place_of(eqn.source_info)
+        loop = Distribution(self, body, inputs, outputs, arguments, eqn.params, wanted, place)
+        return loop.run()
 
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep

@@ -1,6 +1,6 @@
 """The elimination order: which columns go in which stage.
 
-Members are taken largest first; a member whose columns fall into many small sets that do not meet
+Chains go first, in time, or are written out where that costs less. Members are taken largest first; a member whose columns fall into many small sets that do not meet
 each other is a stage of batched blocks, together with any other member that adds to those sets
 without joining two of them (an intercept and a slope as two sites). What is left when no member
 does so is the dense root.
@@ -16,9 +16,10 @@ from scipy.sparse.csgraph import connected_components
 
 from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.quadratic import Assembly, Pattern
+from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
-from autmarg.gaussian.stages import BatchedBlocks, DenseRoot
+from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled
 from autmarg.gaussian.statistics import cross_products
 
 SMALL_ROOT = 24  # columns that are not worth a stage of their own
@@ -31,7 +32,12 @@ def schedule(form: AffineForm) -> Schedule:
     statistics = cross_products(form)
     assembly = Assembly(form, statistics)
     pattern, stages = assembly.pattern, []
-    members = sorted(form.members, key=lambda m: -m.blocks * m.size)
+    for number, each in enumerate(form.recurrences):
+        stage, pattern = _in_time(pattern, each, number)
+        stages.append(stage)
+    left = set(pattern.columns.tolist())
+    members = [m for m in form.members if m.offset in left]
+    members.sort(key=lambda m: -m.blocks * m.size)
     while len(pattern.columns) > SMALL_ROOT:
         found = _next_blocks(pattern, members)
         if found is None:
@@ -44,6 +50,22 @@ def schedule(form: AffineForm) -> Schedule:
         root, _ = DenseRoot.plan(pattern)
         stages.append(root)
     return Schedule(form, assembly, residual(form, statistics), tuple(stages))
+
+
+def _in_time(
+    pattern: Pattern, recurrence: Recurrence, number: int
+) -> tuple[Chain | Unrolled, Pattern]:
+    """A recurrence's stage: in time, unless its columns are fewer than those that it would join."""
+    planned = Chain.plan(pattern, recurrence, number)
+    if planned is not None:
+        joined = planned[0].later.shape[1]
+        steps = recurrence.steps * recurrence.chains
+        in_time = steps * (planned[0].state + joined) ** 2 * planned[0].state + joined**3 / 6
+        others = len(pattern.columns) - planned[0].size
+        at_once = (planned[0].size + min(others, SMALL_ROOT)) ** 3 + others * planned[0].size ** 2
+        if in_time <= at_once:
+            return planned
+    return Unrolled.plan(pattern, recurrence, number)
 
 
 def _next_blocks(pattern: Pattern, members: list[Member]) -> tuple[np.ndarray, list[Member]] | None:

@@ -1,34 +1,13 @@
-"""Elimination stages, one file each; :class:`Stage` is what they have in common."""
+"""Elimination stages, one file each."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-from autmarg.gaussian.quadratic import QuadraticForm
+from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import BatchedBlocks
+from autmarg.gaussian.stages.chain import Chain
 from autmarg.gaussian.stages.dense import DenseRoot
+from autmarg.gaussian.stages.unrolled import Unrolled
 
-STAGES = (BatchedBlocks, DenseRoot)
+STAGES = (BatchedBlocks, Chain, Unrolled, DenseRoot)
 
-
-class Stage(Protocol):
-    """Eliminates some columns of a quadratic form.
-
-    ``eliminate`` integrates them out; ``back`` draws them given the columns of later stages and
-    standard normal noise (the conditional mean with noise zero); ``noise`` is the inverse of
-    ``back``. z and ξ are full-length vectors [columns], each stage reads and writes its own part.
-    """
-
-    name: str
-    size: int
-
-    def eliminate(self, form: QuadraticForm) -> tuple[Any, QuadraticForm]: ...
-
-    def back(self, factor: Any, z: Any, noise: Any) -> Any: ...
-
-    def noise(self, factor: Any, z: Any) -> Any: ...
-
-    def log_det(self, factor: Any) -> Any: ...
-
-
-__all__ = ["STAGES", "BatchedBlocks", "DenseRoot", "Stage"]
+__all__ = ["STAGES", "BatchedBlocks", "Chain", "DenseRoot", "Stage", "Unrolled"]

@@ -22,6 +22,7 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.stages.base import Stage
 
 # A scattered update costs about as much as this many multiply-adds of a matrix product.
 _SCATTER_COST = 40
@@ -35,7 +36,7 @@ class Factor(NamedTuple):
     g: Any
 
 
-def _gather(values: Any, index: np.ndarray) -> Any:
+def gather(values: Any, index: np.ndarray) -> Any:
     """``values[index]`` with 0 where the index is -1."""
     if (index >= 0).all():
         return values[index]
@@ -43,7 +44,7 @@ def _gather(values: Any, index: np.ndarray) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchedBlocks:
+class BatchedBlocks(Stage):
     """One stage of batched blocks, planned for one pattern.
 
     Attributes:
@@ -89,21 +90,21 @@ class BatchedBlocks:
         b, k = np.nonzero(columns >= 0)
         block_of[columns[b, k]] = b
         later = np.setdiff1d(pattern.columns, columns[columns >= 0])
-        diagonal = _positions(pattern, columns.T[:, None, :], columns.T[None, :, :])
+        diagonal = positions(pattern, columns.T[:, None, :], columns.T[None, :, :])
         meeting_block, meeting_column = _meetings(pattern, block_of)
-        meeting = _positions(pattern, columns[meeting_block].T, meeting_column[None, :])
+        meeting = positions(pattern, columns[meeting_block].T, meeting_column[None, :])
         r = len(later)
         counts = np.bincount(meeting_block, minlength=len(columns))
         scattered = float((counts * (counts + 1) / 2).sum()) * _SCATTER_COST
         left = right = np.zeros(0, np.int64)
         if scattered > len(columns) * float(r) ** 2:
             nxt = _complete(later)
-            dense = _positions(pattern, columns.T[:, None, :], later[None, :, None])
+            dense = positions(pattern, columns.T[:, None, :], later[None, :, None])
             i, j = np.meshgrid(np.arange(r), np.arange(r), indexing="ij")
             target = np.flatnonzero((i <= j).reshape(-1))
         else:
-            left, right = _pairs(meeting_block, counts)
-            nxt, target = _filled(pattern, block_of, later, meeting_column, left, right)
+            left, right = pairs_of(meeting_block, counts)
+            nxt, target = filled(pattern, block_of, later, meeting_column, left, right)
             order = np.argsort(target, kind="stable")
             left, right, target, dense = left[order], right[order], target[order], None
         carried = pattern.lookup(nxt.first, nxt.second)
@@ -115,28 +116,28 @@ class BatchedBlocks:
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the blocks out: their factor, and the form over the later columns."""
-        values, h, log_det = form
+        values, h, log_det, dynamics = form
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
-        lower = small.cholesky(_gather(values, self.diagonal) + jnp.asarray(padding, values.dtype))
-        g = small.solve_lower(lower, _gather(h, self.columns.T))
+        lower = small.cholesky(gather(values, self.diagonal) + jnp.asarray(padding, values.dtype))
+        g = small.solve_lower(lower, gather(h, self.columns.T))
         log_det = log_det + 2.0 * small.log_diagonal(lower)
-        remaining = _gather(values, self.carried)
+        remaining = gather(values, self.carried)
         if self.dense is not None:
-            w = small.solve_lower(lower[:, :, None, :], _gather(values, self.dense))
+            w = small.solve_lower(lower[:, :, None, :], gather(values, self.dense))
             flat = jnp.moveaxis(w, 1, 0).reshape(len(self.later), -1)
             product = jnp.dot(flat, flat.T, precision="highest")
             remaining = remaining - product.reshape(-1)[self.target]
             h = h.at[self.later].add(-jnp.dot(flat, g.reshape(-1), precision="highest"))
         else:
             at = self.meeting_block
-            w = small.solve_lower(lower[:, :, at], _gather(values, self.meeting))
+            w = small.solve_lower(lower[:, :, at], gather(values, self.meeting))
             left, right = self.pairs
             update = (w[:, left] * w[:, right]).sum(axis=0)
             remaining = remaining - jax.ops.segment_sum(
                 update, self.target, num_segments=len(self.carried), indices_are_sorted=True
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
-        return Factor(lower, w, g), QuadraticForm(remaining, h, log_det)
+        return Factor(lower, w, g), QuadraticForm(remaining, h, log_det, dynamics)
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""
@@ -149,13 +150,13 @@ class BatchedBlocks:
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with this stage's columns drawn given the later ones: L⁻ᵀ(g - W z_r + ξ)."""
-        xi = _gather(noise, self.columns.T)
+        xi = gather(noise, self.columns.T)
         own = small.solve_upper(factor.lower, factor.g - self._shift(factor, z) + xi)
         return self._put(z, own)
 
     def noise(self, factor: Factor, z: Any) -> Any:
         """ξ such that ``back`` gives z: [columns], zero outside this stage's columns."""
-        own = _gather(z, self.columns.T)
+        own = gather(z, self.columns.T)
         xi = small.multiply_upper(factor.lower, own) - factor.g + self._shift(factor, z)
         return self._put(jnp.zeros_like(z), xi)
 
@@ -168,7 +169,7 @@ class BatchedBlocks:
         return small.log_diagonal(factor.lower)
 
 
-def _positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     i, j = np.broadcast_arrays(i, j)
     found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
     return np.where((i >= 0) & (j >= 0), found, -1)
@@ -185,7 +186,7 @@ def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.nd
     return code // stride, code % stride
 
 
-def _pairs(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All ordered pairs e ≤ e' of meetings of the same block."""
     ends = np.cumsum(counts)[block]
     length = ends - np.arange(len(block))
@@ -200,7 +201,7 @@ def _complete(columns: np.ndarray) -> Pattern:
     return Pattern(columns, columns[i], columns[j])
 
 
-def _filled(
+def filled(
     pattern: Pattern,
     block_of: np.ndarray,
     later: np.ndarray,

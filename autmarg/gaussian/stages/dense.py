@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.stages.base import Stage
 
 
 class Factor(NamedTuple):
@@ -45,7 +46,7 @@ def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class DenseRoot:
+class DenseRoot(Stage):
     """The last stage: ``columns`` [R] and the position [R, R] of each entry in the values."""
 
     columns: np.ndarray
@@ -66,11 +67,11 @@ class DenseRoot:
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything that is left out."""
-        values, h, so_far = form
+        values, h, so_far, dynamics = form
         matrix = jnp.where(self.position >= 0, values[np.maximum(self.position, 0)], 0)
         own = h[self.columns]
         factor = Factor(jnp.linalg.cholesky(matrix), own)
-        return factor, QuadraticForm(values[:0], h, so_far + log_det(matrix))
+        return factor, QuadraticForm(values[:0], h, so_far + log_det(matrix), dynamics)
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""

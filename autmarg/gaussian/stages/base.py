@@ -1,0 +1,34 @@
+"""What elimination stages have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+
+from autmarg.gaussian.quadratic import QuadraticForm
+
+
+class Stage(Protocol):
+    """Eliminates some columns of a quadratic form.
+
+    ``eliminate`` integrates them out; ``back`` draws them given the columns of later stages and
+    standard normal noise, ``mean`` is the same at noise zero; ``noise`` is the inverse of ``back``.
+    z and ξ are full-length vectors [columns], each stage reads and writes its own part.
+    """
+
+    name: str
+
+    @property
+    def size(self) -> int: ...
+
+    def eliminate(self, form: QuadraticForm) -> tuple[Any, QuadraticForm]: ...
+
+    def back(self, factor: Any, z: Any, noise: Any) -> Any: ...
+
+    def mean(self, factor: Any, z: Any) -> Any:
+        return self.back(factor, z, jnp.zeros_like(z))
+
+    def noise(self, factor: Any, z: Any) -> Any: ...
+
+    def log_det(self, factor: Any) -> Any: ...

@@ -1,0 +1,135 @@
+"""Chains that are not eliminated in time: their states written out in innovations.
+
+Where rows join many steps of a chain (a mean over time, an order in which another factor goes
+first), the columns v of a recurrence are replaced by
+
+    v = F z + K w,    w = (1, z of outside columns),
+
+F and K being the recurrence run on unit vectors, so that the form becomes one over innovations z
+with a full block for each chain; later stages eliminate it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.recurrence import Recurrence
+from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.blocks import gather, positions
+
+
+@dataclass(frozen=True, eq=False)
+class Unrolled(Stage):
+    """Rewrites one recurrence's columns; eliminates nothing.
+
+    Attributes:
+        recurrence, number: as for :class:`~autmarg.gaussian.stages.chain.Chain`.
+        local: [L] all columns whose entries change: the chains' own, then what they meet.
+        position: [L, L] places of their entries in the form's values.
+        carried: places of the next form's values in this one's; ``target`` of those that change.
+    """
+
+    recurrence: Recurrence
+    number: int
+    local: np.ndarray
+    position: np.ndarray
+    outside: np.ndarray
+    carried: np.ndarray
+    changed: np.ndarray
+    target: np.ndarray
+    name: str = "unrolled"
+
+    @property
+    def columns(self) -> np.ndarray:
+        """None: the columns go in later stages."""
+        return np.zeros(0, np.int64)
+
+    @property
+    def size(self) -> int:
+        return int((self.recurrence.columns >= 0).sum())
+
+    @classmethod
+    def plan(
+        cls, pattern: Pattern, recurrence: Recurrence, number: int
+    ) -> tuple[Unrolled, Pattern]:
+        """The rewriting, and the pattern it leaves."""
+        own = recurrence.columns[recurrence.columns >= 0]
+        inside = np.zeros(int(pattern.columns.max()) + 1, bool)
+        inside[own] = True
+        touched = inside[pattern.first] | inside[pattern.second]
+        met = np.concatenate([pattern.first[touched], pattern.second[touched]])
+        outside = recurrence.outside[recurrence.outside >= 0]
+        met = np.setdiff1d(np.concatenate([met, outside]), own)
+        local = np.concatenate([own, met])
+        position = positions(pattern, local[:, None], local[None, :])
+        i, j = np.triu_indices(len(local))
+        stride = len(inside)
+        clique = np.minimum(local[i], local[j]) * stride + np.maximum(local[i], local[j])
+        old = np.minimum(pattern.first, pattern.second) * stride
+        old = old + np.maximum(pattern.first, pattern.second)
+        keys = np.unique(np.concatenate([old, clique]))
+        nxt = Pattern(pattern.columns, keys // stride, keys % stride)
+        return cls(
+            recurrence, number, local, position, recurrence.outside,
+            pattern.lookup(nxt.first, nxt.second), i * len(local) + j,
+            np.searchsorted(keys, clique),
+        ), nxt  # fmt: skip
+
+    def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
+        """The same form over innovations."""
+        values, h, log_det, dynamics = form
+        matrix = gather(values, self.position)
+        change, constant = self._change(dynamics[self.number], values.dtype)
+        own = h[self.local] - jnp.dot(matrix, constant, precision="highest")
+        matrix = change.T @ matrix @ change
+        n = self.size
+        matrix = matrix + jnp.diag(jnp.asarray(np.arange(len(self.local)) < n, values.dtype))
+        remaining = gather(values, self.carried)
+        remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
+        h = h.at[self.local].set(change.T @ own)
+        return None, QuadraticForm(remaining, h, log_det, dynamics)
+
+    def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
+        """T [L, L] and the constant k [L] of (v, w) = T (z, w) + k."""
+        rec = self.recurrence
+        t, b, d = rec.columns.shape
+        place = np.full(int(max(self.local.max(), rec.columns.max())) + 1, -1)
+        place[self.local] = np.arange(len(self.local))
+        used = rec.columns >= 0
+        at_t, at_b, at_d = np.nonzero(used)
+        own = place[rec.columns[used]]
+        size = len(self.local)
+        # Noise of every local column that is an innovation, then what enters from outside.
+        inputs = jnp.zeros((t, b, d, size + 1), dtype)
+        step, chain, k = np.nonzero(used)
+        noise = dynamics.noise[step, chain]
+        for i in range(d):
+            inputs = inputs.at[step, chain, i, own].add(noise[:, i, :][np.arange(len(k)), k])
+        inputs = inputs.at[..., size].add(dynamics.entry[..., 0])
+        ob, orr = np.nonzero(rec.outside >= 0)
+        columns = place[rec.outside[ob, orr]]
+        inputs = inputs.at[:, ob, :, columns].add(
+            dynamics.entry[..., 1:][:, ob, :, orr]
+        )
+        states = rec.advance(dynamics.transition, inputs)
+        rows = states[at_t, at_b, at_d]
+        change = jnp.eye(size, dtype=dtype).at[own].set(rows[:, :size])
+        constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])
+        return change, constant
+
+    def back(self, factor: None, z: Any, noise: Any) -> Any:
+        """z as it is."""
+        return z
+
+    def noise(self, factor: None, z: Any) -> Any:
+        """None of its own."""
+        return jnp.zeros_like(z)
+
+    def log_det(self, factor: None) -> Any:
+        """Zero."""
+        return 0.0
