@@ -91,7 +91,7 @@ class MarginalizedModel:
         if program.obstacles:
             return self.source(*args, **kwargs)
         check_handlers(compiled.program)
-        Emission(compiled.program, traced).run()
+        Emission(compiled.program, traced, self._prior(args, kwargs)).run()
         return None
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
@@ -165,6 +165,20 @@ class MarginalizedModel:
                 self._compiled.pop(next(iter(self._compiled)))
             self._compiled[key] = compiled
         return self._compiled[key]
+
+    def _prior(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
+        """(key, values of some sites) → values of all sites, from one run of the source."""
+
+        def run(key: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+            given = {k: v for k, v in values.items() if not k.startswith("@")}
+            model = handlers.seed(handlers.substitute(self.source, data=given), key)
+            with handlers.block():
+                sites = handlers.trace(model).get_trace(*args, **kwargs)
+            return {n: s["value"] for n, s in sites.items() if s["type"] == "sample"}
+
+        return run
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""

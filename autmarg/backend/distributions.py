@@ -1,4 +1,4 @@
-"""The two distributions that an emitted model needs beside NumPyro's own."""
+"""The distributions that an emitted model needs beside NumPyro's own."""
 
 from __future__ import annotations
 
@@ -121,3 +121,32 @@ class AncestralDistribution(_Whole):
         """Zero: the marginal node has it."""
         shape = jnp.shape(value)
         return jnp.zeros(shape[: len(shape) - len(self.event_shape)])
+
+
+class SequentialDistribution(AncestralDistribution):
+    """A latent in a scan: its density reads its own past, and the source program draws it.
+
+    Args:
+        name, base, draw: as for :class:`AncestralDistribution`.
+        density: value → log-density over the batch.
+    """
+
+    pytree_aux_fields = ("_density",)
+
+    def __init__(
+        self,
+        name: str,
+        base: Distribution,
+        draw: Callable[[Any, bool], Any],
+        density: Callable[[Any], Any],
+    ) -> None:
+        self._density = density
+        super().__init__(name, base, draw)
+
+    def mask(self, mask: Any) -> Distribution:
+        """As for any distribution: the density is one number an element."""
+        return Distribution.mask(self, mask)
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """The density of each step given the steps before it."""
+        return self._density(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,11 @@ import jax.numpy as jnp
 import numpyro
 from numpyro import handlers
 
-from autmarg.backend.distributions import AncestralDistribution, MarginalDistribution
+from autmarg.backend.distributions import (
+    AncestralDistribution,
+    MarginalDistribution,
+    SequentialDistribution,
+)
 from autmarg.backend.given import as_written
 from autmarg.errors import InternalError
 from autmarg.ir.nodes import (
@@ -35,14 +39,21 @@ class Emission:
     Args:
         program: the rewritten program.
         traced: values of the traced constants, by their names on the tape.
+        prior: (key, values of some sites) → values of all sites, by the source program.
     """
 
-    def __init__(self, program: Program, traced: Mapping[str, Any]) -> None:
-        self.program = program
+    def __init__(
+        self,
+        program: Program,
+        traced: Mapping[str, Any],
+        prior: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]],
+    ) -> None:
+        self.program, self.prior = program, prior
         self.values: dict[str, Any] = dict(traced)
         self.members = {
             m.name: m for n in program.nodes if isinstance(n, Recover) for m in n.members
         }
+        self._shapes = {n.name: n.shape for n in (*program.latents, *self.members.values())}
         self._ghosts: dict[str, Any] = {}
         self._ghost_key: Any = None
 
@@ -51,8 +62,21 @@ class Emission:
         self.plates = {p: numpyro.plate(p.name, p.size, dim=p.dim) for p in self.program.plates}
         if any(isinstance(n, Ancestral) for n in self.program.nodes):
             self._ghost_key = numpyro.prng_key()
-        for node in self.program.nodes:
+        waiting = list(self.program.nodes)
+        while waiting:
+            # In a scan, what reads a site may stand before it.
+            node = next((n for n in waiting if not self._waits(n)), waiting[0])
+            waiting.remove(node)
             self._site(node)
+
+    def _waits(self, node: Node) -> bool:
+        """Whether values that a site reads are still missing (a scanned latent reads itself)."""
+        if isinstance(node, Marginal | Recover) or self._is_sequential(node):
+            return False
+        return not node.parents <= {*self.values, *self.members}
+
+    def _is_sequential(self, node: Node) -> bool:
+        return isinstance(node, Sample) and node.scanned and not isinstance(node, Observe)
 
     def _site(self, node: Node) -> None:
         if isinstance(node, Marginal):
@@ -93,6 +117,8 @@ class Emission:
         infer = dict(node.infer)
         if isinstance(node, Ancestral):
             fn = self._ancestral(node)
+        elif self._is_sequential(node):
+            fn = self._sequential(node)
         else:
             fn = node.distribution.build(self.program.tape, self.values)
         with self._inside(node):
@@ -101,7 +127,7 @@ class Emission:
                 numpyro.sample(node.name, fn, obs=value, infer=infer)
                 return
             # An ancestral distribution has the sample shape in its batch shape already.
-            shape = () if isinstance(node, Ancestral) else node.sample_shape
+            shape = () if isinstance(fn, AncestralDistribution) else node.sample_shape
             self.values[node.name] = numpyro.sample(node.name, fn, sample_shape=shape, infer=infer)
 
     def _noncentred(self, node: NonCentred) -> None:
@@ -142,19 +168,41 @@ class Emission:
                 if shared
                 else (self._draw_members(key, {}))
             )
-            fn = node.distribution.build(tape, {**self.values, **drawn})
-            return fn.sample(own, node.sample_shape)
+            given = {**self.values, **drawn}
+            if node.scanned:
+                return self.prior(own, given)[node.name]
+            return node.distribution.build(tape, given).sample(own, node.sample_shape)
 
-        zeros = {m: jnp.zeros(self.members[m].shape) for m in reads}
-        base = node.distribution.build(tape, {**self.values, **zeros})
-        base = base.expand(node.sample_shape + base.batch_shape)
-        return AncestralDistribution(node.name, base, draw)
+        return AncestralDistribution(node.name, self._base(node, reads | node.parents), draw)
+
+    def _sequential(self, node: Sample) -> SequentialDistribution:
+        """A latent in a scan, which reads its own past."""
+
+        def draw(key: Any, joint: bool) -> Any:
+            return self.prior(key, self.values)[node.name]
+
+        def density(value: Any) -> Any:
+            given = {**self.values, node.name: value}
+            return node.distribution.build(self.program.tape, given).log_prob(value)
+
+        return SequentialDistribution(node.name, self._base(node, node.parents), draw, density)
+
+    def _base(self, node: Sample, reads: Iterable[str]) -> Any:
+        """The node's distribution, zero standing for those sites that it reads and are not met."""
+        zeros = {name: jnp.zeros(self._shapes[name]) for name in reads if name in self._shapes}
+        base = node.distribution.build(self.program.tape, {**zeros, **self.values})
+        return base.expand(node.sample_shape + base.batch_shape)
 
     def _draw_members(self, key: Any, drawn: dict[str, Any]) -> dict[str, Any]:
         """Add to ``drawn`` the integrated sites whose parents are met, from their prior."""
         for k, member in enumerate(self.members.values()):
+            given, own = {**self.values, **drawn}, jax.random.fold_in(key, k)
             reads = self.program.tape.dependencies(member.distribution.values)
-            if member.name not in drawn and reads <= {*self.values, *drawn}:
-                fn = member.distribution.build(self.program.tape, {**self.values, **drawn})
-                drawn[member.name] = fn.sample(jax.random.fold_in(key, k), member.sample_shape)
+            if member.name in drawn:
+                continue
+            if member.scanned:
+                drawn[member.name] = self.prior(own, given)[member.name]
+            elif reads <= set(given):
+                fn = member.distribution.build(self.program.tape, given)
+                drawn[member.name] = fn.sample(own, member.sample_shape)
         return drawn

@@ -89,7 +89,10 @@ class Node:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sample(Node):
-    """A latent site; ``shape`` is sample_shape + batch_shape + event_shape."""
+    """A latent site; ``shape`` is sample_shape + batch_shape + event_shape.
+
+    ``scanned`` sites stand in a ``scan``: axis 0 is time, and they may read their own past.
+    """
 
     distribution: DistributionSpec
     shape: tuple[int, ...]
@@ -97,6 +100,7 @@ class Sample(Node):
     sample_shape: tuple[int, ...] = ()
     infer: Mapping[str, Any] = field(default_factory=dict)
     scale: int | None = None
+    scanned: bool = False
 
     @property
     def size(self) -> int:

@@ -92,7 +92,7 @@ class Program:
             if isinstance(node, Sample):
                 spec = node.distribution
                 feed(spec.kind, spec.leaves, spec.batch_shape, spec.event_shape, node.shape)
-                feed(node.sample_shape, node.scale, _structure(spec.treedef))
+                feed(node.sample_shape, node.scale, node.scanned, _structure(spec.treedef))
             if isinstance(node, Param):
                 initial = node.initial if isinstance(node.initial, int) else "a function of a key"
                 feed(initial, node.options.leaves, _structure(node.options.treedef))
@@ -179,8 +179,10 @@ def check(program: Program) -> Program:
                 raise InternalError(f"{node.name} draws {overlap}, which are still sampled")
             if node.marginal not in names:
                 raise InternalError(f"{node.name} belongs to no marginal '{node.marginal}'")
+    # Sites of one scan may read each other's past.
+    scanned = {n.name for n in program.nodes if isinstance(n, Sample) and n.scanned}
     graph = program.graph.copy()
-    graph.remove_edges_from(nx.selfloop_edges(program.graph))
+    graph.remove_edges_from([(a, b) for a, b in program.graph.edges if {a, b} <= scanned])
     if not nx.is_directed_acyclic_graph(graph):
         raise InternalError(f"the graph of {program.name} has a cycle")
     defined = {*program.tape.constants, *program.tape.inputs.values()}

@@ -19,6 +19,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro import handlers
+from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.distributions.distribution import Unit
 from numpyro.primitives import _PYRO_STACK, Messenger
 
@@ -39,6 +40,7 @@ from autmarg.ir.program import Program, check
 from autmarg.ir.tape import Builder, is_library, place_of
 
 Model = Callable[..., Any]
+_OF_SCANS = ("_scan_current_index",)  # what NumPyro notes for itself while it runs a scan
 _UNKNOWN = (
     jax.errors.ConcretizationTypeError,
     jax.errors.NonConcreteBooleanIndexError,
@@ -49,7 +51,7 @@ _UNKNOWN = (
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
-    "control_flow": "it uses numpyro.contrib.control_flow, which cannot be rewritten yet",
+    "control_flow": "it has sites inside numpyro.contrib.control_flow.cond",
     "mutable": "it has a mutable site",
 }
 _KEY = "@key"  # the input from which keys that the model draws for itself are derived
@@ -286,9 +288,14 @@ class _NodeReader:
         self.tape = tape
         self.obstacles: dict[str, Refusal] = {}
         self._defined: set[str] = set()
+        self._backwards = False
 
     def read(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node | None:
         kind = msg["type"]
+        if kind == "control_flow" and msg["fn"] is scan_wrapper:
+            # Its sites come as messages of their own.
+            self._backwards = bool(msg["args"][4])
+            return None
         if kind in _OBSTACLES or (kind not in _HELD and "name" in msg):
             why = _OBSTACLES.get(kind, f"it has a site of type '{kind}'")
             self._obstacle(msg.get("name") or kind, why, place)
@@ -360,7 +367,8 @@ class _NodeReader:
         common: dict[str, Any] = {
             "distribution": spec,
             "sample_shape": tuple(msg["kwargs"].get("sample_shape", ())),
-            "infer": dict(msg.get("infer") or {}),
+            "infer": {k: v for k, v in (msg.get("infer") or {}).items() if k not in _OF_SCANS},
+            "scanned": "_control_flow_done" in msg,
             "scale": out.get("scale"),
         }
         if msg["is_observed"]:
