@@ -384,11 +384,13 @@ class _NodeReader:
                 value=out["value"],
                 **common,
             )
-        if msg.get("_control_flow_done"):
-            self._obstacle(name, _OBSTACLES["control_flow"], place)
         if fn.has_enumerate_support:
             # Under enumeration a site has shapes that the tape was not traced with.
             why = f"'{name}' is a discrete latent ({spec.kind}), over whose values NumPyro sums"
+            self._obstacle(name, why, place)
+        if common["scanned"] and self._backwards:
+            # NumPyro's trace has such a site's values in the opposite order of those it is given.
+            why = "it has a latent in a scan with reverse=True (flip the data and scan forwards)"
             self._obstacle(name, why, place)
         aval = self.tape.avals[self.tape.inputs[name]]
         return Sample(

@@ -1,0 +1,283 @@
+"""Chains: scans, loops and walks are eliminated in time, exactly, also as a scale goes to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
+from numpyro.infer import MCMC, NUTS
+from numpyro.infer.util import log_density
+from scipy.stats import multivariate_normal
+
+import autmarg
+from autmarg.plan import order
+
+T = 10
+Y = jnp.asarray(np.random.default_rng(5).normal(size=T))
+PANEL = jnp.asarray(np.random.default_rng(6).normal(size=(T, 3)))
+X = np.linspace(-1, 1, T)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A model, its data, the sites that go, and what one stage of its plan is called."""
+
+    model: Callable[..., Any]
+    data: Any
+    integrated: frozenset[str]
+    structure: str
+
+
+CHAINS: dict[str, Chain] = {}
+
+
+def chain(sites: str, structure: str, data: Any = Y) -> Callable[..., Any]:
+    def register(model: Callable[..., Any]) -> Callable[..., Any]:
+        CHAINS[model.__name__] = Chain(model, data, frozenset(sites.split()), structure)
+        return model
+
+    return register
+
+
+def scale(name: str) -> Any:
+    return numpyro.sample(name, dist.HalfNormal(1.0))
+
+
+@chain("x x0", f"1 chains of {T} steps, states of 2")
+def autoregressive(y=None):
+    """AR(2) with two latent initial values; the carry is a shift register."""
+    phi = numpyro.sample("phi", dist.Uniform(-0.5, 0.5).expand([2]))
+    tau, s = scale("tau"), scale("s")
+    x0 = numpyro.sample("x0", dist.Normal(0, 1).expand([2]))
+
+    def step(carry, y):
+        a, b = carry
+        x = numpyro.sample("x", dist.Normal(phi[0] * a + phi[1] * b, tau))
+        numpyro.sample("y", dist.Normal(x, s), obs=y)
+        return (x, a), x
+
+    _, xs = scan(step, (x0[0], x0[1]), y, length=T)
+    numpyro.deterministic("last", xs[-1])
+
+
+@chain("level slope l0 b0 beta", f"1 chains of {T} steps, states of 2")
+def local_linear_trend(y=None):
+    t1, t2, s = scale("t1"), scale("t2"), scale("s")
+    l0, b0 = numpyro.sample("l0", dist.Normal(0, 5)), numpyro.sample("b0", dist.Normal(0, 5))
+    beta = numpyro.sample("beta", dist.Normal(0, 1))
+
+    def step(carry, now):
+        (level, slope), (y, x) = carry, now
+        level = numpyro.sample("level", dist.Normal(level + slope, t1))
+        slope = numpyro.sample("slope", dist.Normal(slope, t2))
+        numpyro.sample("y", dist.Normal(level + beta * x, s), obs=y)
+        return (level, slope), None
+
+    scan(step, (l0, b0), (y, X), length=T)
+
+
+@chain("u x", f"3 chains of {T} steps, states of 1", PANEL)
+def panel(y=None):
+    """Three series with means of their own, two of them observed."""
+    tau, s, phi = scale("tau"), scale("s"), numpyro.sample("phi", dist.Uniform(-1, 1))
+    with numpyro.plate("series", 3):
+        u = numpyro.sample("u", dist.Normal(0, 2))
+
+    def step(carry, y):
+        with numpyro.plate("series", 3):
+            x = numpyro.sample("x", dist.Normal(u + phi * (carry - u), tau))
+            with handlers.mask(mask=np.array([True, False, True])):
+                numpyro.sample("y", dist.Normal(x, s), obs=y)
+        return x, None
+
+    scan(step, jnp.zeros(3), y, length=T)
+
+
+@chain("x", f"1 chains of {T} steps, states of 3", PANEL)
+def vector_autoregressive(y=None):
+    phi = numpyro.sample("phi", dist.Uniform(-0.3, 0.3).expand([3, 3]).to_event(2))
+    factor, s = numpyro.sample("L", dist.LKJCholesky(3)), scale("s")
+
+    def step(carry, y):
+        x = numpyro.sample("x", dist.MultivariateNormal(phi @ carry, scale_tril=factor))
+        numpyro.sample("y", dist.Normal(x, s).to_event(1), obs=y)
+        return x, None
+
+    scan(step, jnp.zeros(3), y, length=T)
+
+
+@chain("mu drift", f"1 chains of {T} steps, states of 2")
+def python_loop(y=None):
+    """A site a step: AR(2) around a drift."""
+    phi, tau, s = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau"), scale("s")
+    mu, drift = (numpyro.sample(n, dist.Normal(0, 1)) for n in ("mu", "drift"))
+    xs, a, b = [], 0.0, 0.0
+    for t in range(T):
+        x = numpyro.sample(f"x{t}", dist.Normal(phi * a + 0.2 * b + drift, tau))
+        xs, a, b = [*xs, x], x, a
+    numpyro.sample("y", dist.Normal(mu + jnp.stack(xs), s), obs=y)
+
+
+CHAINS["python_loop"] = Chain(
+    python_loop, Y, frozenset({"mu", "drift", *(f"x{t}" for t in range(T))}),
+    f"1 chains of {T} steps, states of 2",
+)  # fmt: skip
+
+
+@chain("x a", f"{T} states written out in innovations")
+def centred_walk(y=None):
+    """The mean over time joins all steps."""
+    tau, s, a = scale("tau"), scale("s"), numpyro.sample("a", dist.Normal(0, 3))
+
+    def step(carry, _):
+        x = numpyro.sample("x", dist.Normal(carry, tau))
+        return x, x
+
+    _, xs = scan(step, 0.0, None, length=T)
+    numpyro.sample("y", dist.Normal(a + xs - xs.mean(), s), obs=y)
+
+
+@chain("mu", "dense root of 1")
+def stochastic_volatility(y=None):
+    """h stays, its mean goes."""
+    mu, phi = numpyro.sample("mu", dist.Normal(0, 1)), numpyro.sample("phi", dist.Uniform(-1, 1))
+    tau = scale("tau")
+
+    def step(h, y):
+        h = numpyro.sample("h", dist.Normal(mu + phi * (h - mu), tau))
+        numpyro.sample("y", dist.Normal(0, jnp.exp(h / 2)), obs=y)
+        return h, None
+
+    scan(step, mu, y, length=T)
+
+
+@chain("b phi", "dense root of 2")
+def observed_autoregression(y=None):
+    b, phi = (numpyro.sample(n, dist.Normal(0, 1)) for n in ("b", "phi"))
+    s = scale("s")
+
+    def step(before, y):
+        y = numpyro.sample("y", dist.Normal(b + phi * before, s), obs=y)
+        return y, None
+
+    scan(step, 0.0, y, length=T)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_exact(name):
+    case = CHAINS[name]
+    marg = autmarg.transform(case.model)
+    plan = marg.plan(case.data)
+    assert set(plan.integrated) == case.integrated
+    assert case.structure in [cost.structure for group in plan.groups for cost in group.costs]
+    autmarg.verify(marg, case.data, points=3, quiet=True)
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "panel", "local_linear_trend"])
+def test_in_time_and_written_out_agree(name, monkeypatch):
+    """The two ways of eliminating a recurrence give one density, also in its second derivatives."""
+    case = CHAINS[name]
+    trace = handlers.trace(handlers.seed(case.model, 1)).get_trace(case.data)
+    kept = set(autmarg.transform(case.model).plan(case.data).kept)
+    point = {n: jnp.asarray(s["value"]) for n, s in trace.items() if n in kept}
+
+    def derivatives():
+        marg = autmarg.transform(case.model)
+
+        def density(t):
+            return log_density(marg, (case.data,), {}, {k: t * v for k, v in point.items()})[0]
+
+        return jnp.stack([density(1.0), jax.grad(density)(1.0), jax.hessian(density)(1.0)])
+
+    in_time = derivatives()
+    monkeypatch.setattr(order, "_in_time", lambda *args: order.Unrolled.plan(*args))
+    np.testing.assert_allclose(in_time, derivatives(), rtol=1e-8)
+
+
+def trend_density(t1, t2, s):
+    """log p(y) of the local linear trend, from its covariance."""
+    steps = np.arange(T)
+    level = np.tril(np.ones((T, T))) * t1
+    slope = np.maximum(np.subtract.outer(steps, steps), 0) * t2
+    covariance = level @ level.T + slope @ slope.T + s**2 * np.eye(T) + np.outer(X, X)
+    covariance += 25 * np.ones((T, T)) + 25 * np.outer(steps + 1, steps + 1)
+    return multivariate_normal(np.zeros(T), covariance).logpdf(np.asarray(Y))
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0, 0.7), (1e-8, 0.3, 0.5), (0.3, 1e-8, 0.5)])
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
+def test_exact_as_a_scale_goes_to_zero(scales, double):
+    with jax.enable_x64(double):
+        marg = autmarg.transform(local_linear_trend)
+        names = ("t1", "t2", "s")
+        point = {n: jnp.asarray(v, float) for n, v in zip(names, scales, strict=True)}
+        data = jnp.asarray(Y, float)
+
+        def density(values):
+            return log_density(marg, (data,), {}, values)[0]
+
+        found, gradient = jax.value_and_grad(density)(point)
+        prior = sum(float(dist.HalfNormal(1.0).log_prob(v)) for v in point.values())
+        tolerance = 1e-8 if double else 1e-4 * 2 * T
+        assert abs(found - prior - trend_density(*scales)) < tolerance
+        none = {**point, names[int(np.argmin(scales[:2]))]: jnp.asarray(0.0, float)}
+        gradients = [*gradient.values(), *jax.grad(density)(none).values()]
+        assert np.isfinite(np.array(gradients)).all()
+
+
+def test_draws_have_the_smoothing_distribution():
+    """Mean and covariance of 20,000 draws of a walk observed with noise, within 5 std errors."""
+
+    def walk(y=None):
+        def step(carry, y):
+            x = numpyro.sample("x", dist.Normal(carry, 0.7))
+            numpyro.sample("y", dist.Normal(x, 0.5), obs=y)
+            return x, None
+
+        numpyro.sample("s", dist.HalfNormal(1.0))
+        scan(step, 0.0, y, length=T)
+
+    n = 20_000
+    marg = autmarg.transform(walk)
+    drawn = marg.recover(jax.random.key(0), {"s": np.ones(n)}, Y)["x"]
+    prior = 0.49 * np.minimum.outer(np.arange(T) + 1, np.arange(T) + 1)
+    gain = prior @ np.linalg.inv(prior + 0.25 * np.eye(T))
+    mean, covariance = gain @ np.asarray(Y), prior - gain @ prior
+    sd = np.sqrt(np.diag(covariance))
+    assert np.abs((drawn.mean(0) - mean) / (sd / np.sqrt(n))).max() < 5
+    spread = np.sqrt((np.outer(sd, sd) ** 2 + covariance**2) / n)
+    assert np.abs((np.cov(drawn.T) - covariance) / spread).max() < 5
+    moments = marg.recover(jax.random.key(0), {"s": np.ones(1)}, Y, moments=True)["x"]
+    np.testing.assert_allclose(moments["mean"][0], mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(moments["var"][0], np.diag(covariance), rtol=1e-9)
+
+
+def test_a_kept_site_in_a_scan_is_sampled():
+    marg = autmarg.transform(stochastic_volatility)
+    mcmc = MCMC(NUTS(marg), num_warmup=5, num_samples=5, progress_bar=False)
+    mcmc.run(jax.random.key(0), Y)
+    assert mcmc.get_samples()["h"].shape == (5, T)
+    assert marg.recover(jax.random.key(1), mcmc, Y)["mu"].shape == (5,)
+
+
+def test_a_latent_in_a_backward_scan_is_refused():
+    def backwards(y=None):
+        def step(carry, y):
+            x = numpyro.sample("x", dist.Normal(carry, scale_))
+            numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+            return x, None
+
+        scale_ = scale("tau")
+        scan(step, 0.0, y, reverse=True)
+
+    plan = autmarg.transform(backwards).plan(Y)
+    assert plan.integrated == () and "reverse=True (flip the data" in str(plan.refusals[0])
