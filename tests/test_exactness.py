@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 import autmarg
+from autmarg.gaussian.schedule import Schedule
 from autmarg.plan import order
 from tests.programs import CASES, Y
 
@@ -43,8 +46,6 @@ def test_exact_in_single_precision(name):
 
 def test_far_from_zero_nothing_cancels():
     """Data at 10⁴ noise scales from zero: the residual form keeps the digits."""
-    import numpyro
-    import numpyro.distributions as dist
 
     def model(y):
         a = numpyro.sample("a", dist.Normal(0, 1e6))
@@ -60,10 +61,31 @@ def test_far_from_zero_nothing_cancels():
 
 def test_an_inexact_model_is_reported(monkeypatch):
     """Sabotage the noise: the oracle must notice."""
-    from autmarg.gaussian.schedule import Schedule
-
     density = Schedule._density
     monkeypatch.setattr(Schedule, "_density", lambda *a: density(*a) + 1e-6)
     with pytest.raises(autmarg.ExactnessError, match="NOT EXACT") as caught:
         autmarg.verify(CASES["radon"].model, Y, points=2, quiet=True)
     assert abs(caught.value.report.worst - 1e-6) < 1e-7
+
+
+def test_where_rounding_is_the_limit(monkeypatch):
+    """Data at 10⁶ noise scales: log p has no 10⁻⁹ nats, but a relative error of 10⁻¹¹ is found."""
+    model, y = CASES["radon"].model, 1e6 * Y
+    report = autmarg.verify(model, y, points=2, quiet=True)
+    assert min(report.limits) > report.tolerance
+    assert "the model's own rounding is the limit" in str(report)
+    density = Schedule.log_density
+    monkeypatch.setattr(Schedule, "log_density", lambda *a: density(*a) * (1 + 1e-11))
+    with pytest.raises(autmarg.ExactnessError, match="NOT EXACT"):
+        autmarg.verify(model, y, points=2, quiet=True)
+
+
+def test_without_a_finite_log_density_nothing_is_verified():
+    """Points that the source itself rules out say nothing, and a report of none is no proof."""
+
+    def model(y):
+        numpyro.factor("never", -np.inf)
+        CASES["radon"].model(y)
+
+    with pytest.raises(autmarg.ExactnessError, match="4 points left out"):
+        autmarg.verify(model, Y, points=2, quiet=True)

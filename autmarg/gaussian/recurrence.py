@@ -310,10 +310,8 @@ def padded(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
     return out
 
 
-def _local(
-    outside: np.ndarray, chain: np.ndarray, column: np.ndarray, total: int
-) -> np.ndarray:
-    """Place of each column among its chain's outside columns, counted from 1; 0 for the constant."""
+def _local(outside: np.ndarray, chain: np.ndarray, column: np.ndarray, total: int) -> np.ndarray:
+    """Place of each column among its chain's outside columns, from 1; 0 is the constant."""
     stride = total + 1
     b, k = np.nonzero(outside >= 0)
     keys = b * stride + outside[b, k]

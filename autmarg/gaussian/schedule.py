@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -42,9 +43,7 @@ class Schedule:
         z = jnp.zeros_like(quadratic.h)
         for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
             z = stage.mean(factor, z)
-        v = self._centred(point, z)
-        squares = self.residual(point.omega, v) + self.assembly.squares(point, v) + jnp.vdot(z, z)
-        return constant - 0.5 * (quadratic.log_det + squares)
+        return constant - 0.5 * (quadratic.log_det + self._squares(point, z))
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
@@ -52,17 +51,45 @@ class Schedule:
         With noise zero the values are the conditional means.
         """
         factors, _, _ = self._eliminate(point)
-        z = self._back(factors, noise)
-        return self._values(point, z), self._density(point, factors, noise, z)
+        z = self._refined(point, factors, noise)
+        # Columns without noise of their own have standard normal stand-ins on both sides.
+        idle = jnp.where(self.form.random, 0.0, z)
+        squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
+        return self._values(point, z), self._density(point, factors, squares)
 
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
-        """log p(members | y, θ) at any values of the members, each flattened."""
-        factors, _, _ = self._eliminate(point)
+        """log p(members | y, θ) at any values of the members, each flattened.
+
+        The exponent (z - z*)ᵀ G (z - z*) is evaluated row by row: where members are collinear, the
+        entries of G cancel, while the rows of A L (z - z*) do not.
+        """
+        factors, quadratic, _ = self._eliminate(point)
+        mean = self._refined(point, factors, jnp.zeros_like(quadratic.h))
         z = self._scaled(point, values)
-        noise = sum(
-            (s.noise(f, z) for s, f in zip(self.stages, factors, strict=True)), jnp.zeros_like(z)
-        )
-        return self._density(point, factors, noise, z)
+        change = self._centred(point, z) - self._centred(point, mean)
+        squares = jnp.vdot(z - mean, z - mean) + self.assembly.squares(point, change)
+        for rows in self.form.independent:
+            weight = point.omega[rows.precision]
+            squares = squares + jnp.sum(weight * rows.evaluate(point.omega, change) ** 2)
+        return self._density(point, factors, squares)
+
+    def _squares(self, point: Point, z: Any) -> Any:
+        """rᵀW r + zᵀz."""
+        v = self._centred(point, z)
+        return self.residual(point.omega, v) + self.assembly.squares(point, v) + jnp.vdot(z, z)
+
+    def _refined(self, point: Point, factors: list[Any], noise: Any) -> Any:
+        """z* + L⁻ᵀξ, with one step of iterative refinement for z*.
+
+        The factors' own z* is off by rounding times the condition of G; what is left of the
+        gradient there, rest = h - G z*, is free of cancellation in the residual form, and
+        G⁻¹ rest = L⁻ᵀ(L⁻¹ rest).
+        """
+        start = jnp.zeros_like(noise)
+        mean, spread = jax.linearize(lambda xi: self._back(factors, xi), start)
+        rest = -0.5 * jax.grad(lambda z: self._squares(point, z))(mean)
+        (inverse,) = jax.linear_transpose(spread, start)(rest)
+        return mean + spread(noise + inverse)
 
     def _back(self, factors: list[Any], noise: Any) -> Any:
         z = jnp.zeros_like(noise)
@@ -70,15 +97,12 @@ class Schedule:
             z = stage.back(factor, z, noise)
         return z
 
-    def _density(self, point: Point, factors: list[Any], noise: Any, z: Any) -> Any:
-        """Log-density of a draw z made from ``noise``; columns without noise of their own, which
-        have standard normal stand-ins in both, do not count."""
+    def _density(self, point: Point, factors: list[Any], squares: Any) -> Any:
+        """Log-density of members from (z - z*)ᵀ G (z - z*)."""
         log_det = sum(s.log_det(f) for s, f in zip(self.stages, factors, strict=True))
         for member, prior in zip(self.form.members, point.priors, strict=True):
             if member.random:
                 log_det = log_det - log_scale(member, prior)
-        idle = jnp.where(self.form.random, 0.0, z)
-        squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
         return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
 
     def _centred(self, point: Point, z: Any) -> Any:

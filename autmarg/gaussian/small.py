@@ -63,11 +63,6 @@ def solve_upper(factor: Any, b: Any) -> Any:
     return jnp.stack(out)
 
 
-def multiply_upper(factor: Any, b: Any) -> Any:
-    """Lᵀ b for factors [d, d, B] and b [d, B]."""
-    return (factor * b[:, None, :]).sum(axis=0)
-
-
 def log_diagonal(factor: Any) -> Any:
     """Σ log of all diagonals."""
     d = factor.shape[0]

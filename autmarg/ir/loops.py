@@ -94,9 +94,7 @@ class Distribution:
             else:
                 self._vectorised(self.body.equations[first])
         carries = len(self.carry_out)
-        results = [
-            self._last(j) if self.wanted[j] else self.start[j] for j in range(carries)
-        ]
+        results = [self._last(j) if self.wanted[j] else self.start[j] for j in range(carries)]
         for k, number in enumerate(self.stacked_out):
             wanted = self.wanted[carries + k]
             results.append(self._turned(self._stack(number)) if wanted else -1)
@@ -115,9 +113,7 @@ class Distribution:
                 continue
             graph.add_node(vertex, done=True)
             isa_carry = isinstance(vertex, _Carry)
-            needs = (
-                [self.carry_out[vertex.j]] if isa_carry else self.body.equations[vertex].inputs
-            )
+            needs = [self.carry_out[vertex.j]] if isa_carry else self.body.equations[vertex].inputs
             for number in needs:
                 source = self._source(number)
                 if source is not None:

@@ -1,8 +1,8 @@
 """What a stage costs, as sympy expressions in its sizes.
 
 N rows are compiled away into meetings; M is the number of blocks, d their width, E the meetings of
-a block with a later column, P the pairs of meetings, D the columns left for a later stage, T the steps
-of a chain.
+a block with a later column, P the pairs of meetings, D the columns left for a later stage, T the
+steps of a chain.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The elimination order: which columns go in which stage.
 
-Chains go first, in time, or are written out where that costs less. Members are taken largest first; a member whose columns fall into many small sets that do not meet
-each other is a stage of batched blocks, together with any other member that adds to those sets
-without joining two of them (an intercept and a slope as two sites). What is left when no member
-does so is the dense root.
+Chains go first, in time, or are written out where that costs less. Members are taken largest first;
+a member whose columns fall into many small sets that do not meet each other is a stage of batched
+blocks, together with any other member that adds to those sets without joining two of them (an
+intercept and a slope as two sites). What is left when no member does so is the dense root.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ class Stage(Protocol):
     """Eliminates some columns of a quadratic form.
 
     ``eliminate`` integrates them out; ``back`` draws them given the columns of later stages and
-    standard normal noise, ``mean`` is the same at noise zero; ``noise`` is the inverse of ``back``.
-    z and ξ are full-length vectors [columns], each stage reads and writes its own part.
+    standard normal noise, in which it is affine; ``mean`` is the same at noise zero. z and ξ are
+    full-length vectors [columns], each stage reads and writes its own part.
     """
 
     name: str
@@ -28,7 +28,5 @@ class Stage(Protocol):
 
     def mean(self, factor: Any, z: Any) -> Any:
         return self.back(factor, z, jnp.zeros_like(z))
-
-    def noise(self, factor: Any, z: Any) -> Any: ...
 
     def log_det(self, factor: Any) -> Any: ...

@@ -154,12 +154,6 @@ class BatchedBlocks(Stage):
         own = small.solve_upper(factor.lower, factor.g - self._shift(factor, z) + xi)
         return self._put(z, own)
 
-    def noise(self, factor: Factor, z: Any) -> Any:
-        """ξ such that ``back`` gives z: [columns], zero outside this stage's columns."""
-        own = gather(z, self.columns.T)
-        xi = small.multiply_upper(factor.lower, own) - factor.g + self._shift(factor, z)
-        return self._put(jnp.zeros_like(z), xi)
-
     def _put(self, z: Any, own: Any) -> Any:
         used = self.columns.T >= 0
         return z.at[self.columns.T[used]].set(own[used])

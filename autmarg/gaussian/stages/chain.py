@@ -17,8 +17,8 @@ J. Am. Stat. Assoc. 84).
 
 Draws use square roots: with s_t = μ_t w + S_t ζ_t, P = S Sᵀ, I + SᵀHS = LLᵀ and noise ξ,
 ζ_t = L⁻ᵀ(L⁻¹SᵀE w + η_t), and an orthogonal matrix U turns (η_t, z_{t+1}) into (ζ_{t+1}, ξ_t) where
-[A S L⁻ᵀ, Q] = [S_{t+1}, 0] U. So noise becomes innovations by orthogonal maps and L⁻ᵀ alone, and the
-density of a draw is that of its noise times Π|L_t|.
+[A S L⁻ᵀ, Q] = [S_{t+1}, 0] U. So noise becomes innovations by orthogonal maps and L⁻ᵀ alone, and
+the density of a draw is that of its noise times Π|L_t|.
 """
 
 from __future__ import annotations
@@ -234,22 +234,6 @@ class Chain(Stage):
         first, rest = jax.lax.scan(backward, zeta, steps, reverse=True)
         return self._put(z, jnp.concatenate([_unstack(first, q), rest]))
 
-    def noise(self, factor: Factor, z: Any) -> Any:
-        """ξ such that ``back`` gives z: [columns], zero outside this stage's columns."""
-        roots, q = self._roots(factor, z), self.lags
-        own = gather(z, self.columns)
-
-        def forward(zeta: Any, at: Any) -> tuple[Any, Any]:
-            lower, shift, rotation, innovation = at
-            eta = einsum("bij,bi->bj", lower, zeta, **_EXACT) - shift
-            after = einsum("bij,bi->bj", rotation, jnp.concatenate([eta, innovation], -1), **_EXACT)
-            return after[:, : zeta.shape[1]], after[:, zeta.shape[1] :]
-
-        steps = (roots.lower[:-1], roots.shift[:-1], roots.rotation, own[q:])
-        zeta, fresh = jax.lax.scan(forward, _stack(own[:q]), steps)
-        last = einsum("bij,bi->bj", roots.lower[-1], zeta, **_EXACT) - roots.shift[-1]
-        return self._put(jnp.zeros_like(z), jnp.concatenate([fresh, _unstack(last, q)]))
-
     def log_det(self, factor: Factor) -> Any:
         """log |L| over all steps."""
         return factor.log_det
@@ -331,7 +315,9 @@ def _unstack(stacked: Any, q: int) -> Any:
 def _update(root: Any, information: Any, force: Any) -> tuple[Any, Any]:
     """L with LLᵀ = I + SᵀHS, and L⁻¹Sᵀ force."""
     turned = jnp.swapaxes(root, -1, -2)
-    lower = jnp.linalg.cholesky(jnp.eye(root.shape[-1], dtype=root.dtype) + turned @ information @ root)
+    lower = jnp.linalg.cholesky(
+        jnp.eye(root.shape[-1], dtype=root.dtype) + turned @ information @ root
+    )
     return lower, _solve_lower(lower, (turned @ force[..., None]))[..., 0]
 
 

@@ -81,12 +81,6 @@ class DenseRoot(Stage):
         )
         return z.at[self.columns].set(own)
 
-    def noise(self, factor: Factor, z: Any) -> Any:
-        """ξ such that ``back`` gives z."""
-        g = jax.scipy.linalg.solve_triangular(factor.lower, factor.h, lower=True)
-        xi = jnp.dot(factor.lower.T, z[self.columns], precision="highest") - g
-        return jnp.zeros_like(z).at[self.columns].set(xi)
-
     def log_det(self, factor: Factor) -> Any:
         """log |L|."""
         return jnp.log(jnp.diagonal(factor.lower)).sum()

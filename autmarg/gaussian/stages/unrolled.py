@@ -113,9 +113,7 @@ class Unrolled(Stage):
         inputs = inputs.at[..., size].add(dynamics.entry[..., 0])
         ob, orr = np.nonzero(rec.outside >= 0)
         columns = place[rec.outside[ob, orr]]
-        inputs = inputs.at[:, ob, :, columns].add(
-            dynamics.entry[..., 1:][:, ob, :, orr]
-        )
+        inputs = inputs.at[:, ob, :, columns].add(dynamics.entry[..., 1:][:, ob, :, orr])
         states = rec.advance(dynamics.transition, inputs)
         rows = states[at_t, at_b, at_d]
         change = jnp.eye(size, dtype=dtype).at[own].set(rows[:, :size])
@@ -125,10 +123,6 @@ class Unrolled(Stage):
     def back(self, factor: None, z: Any, noise: Any) -> Any:
         """z as it is."""
         return z
-
-    def noise(self, factor: None, z: Any) -> Any:
-        """None of its own."""
-        return jnp.zeros_like(z)
 
     def log_det(self, factor: None) -> Any:
         """Zero."""
