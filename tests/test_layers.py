@@ -13,7 +13,7 @@ PACKAGE = Path(autmarg.__file__).parent
 ALLOWED = {
     "errors": set(),
     "grammar_files": set(),
-    "gaussian": set(),
+    "gaussian": {"errors"},
     "ir": {"errors", "grammar_files"},
     "trace": {"ir", "errors"},
     "analysis": {"trace", "ir", "errors", "gaussian"},

@@ -164,6 +164,7 @@ class BatchedBlocks(Stage):
 
 
 def positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Place of each entry (i, j) of G in the values, -1 where there is none or an index is -1."""
     i, j = np.broadcast_arrays(i, j)
     found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
     return np.where((i >= 0) & (j >= 0), found, -1)
