@@ -106,6 +106,10 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
         yield Refusal(name, "unknown basis", depends, latent.place)
     if latent.distribution.event_shape and 0 in latent.shape:
         yield Refusal(name, "empty site", f"'{name}' has no elements", latent.place)
+    if site.singular and name in latent.parents:
+        yield Refusal(
+            name, "singular chain", f"the singular '{name}' reads its own past", latent.place
+        )
     for child in program.children(name):
         yield from _child_objections(facts, name, child)
 

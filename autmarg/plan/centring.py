@@ -89,6 +89,8 @@ def _objections(program: Program, node: Sample, integrated: Collection[str]) -> 
         yield Refusal(name, "family", reason, place)
     if node.scale is not None:
         yield Refusal(name, "scale handler", f"handlers.scale is over '{name}'", place)
+    if node.scanned:
+        yield Refusal(name, "scan", f"'{name}' stands in a scan and may read its own past", place)
     if node.size == 0:
         yield Refusal(name, "empty site", f"'{name}' has no elements", place)
     if decentered(name) in program:
