@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpyro import distributions as dist
+from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.analysis.admissible import facts_of
