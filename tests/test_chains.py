@@ -172,6 +172,51 @@ def observed_autoregression(y=None):
     scan(step, 0.0, y, length=T)
 
 
+@chain("x a", f"1 chains of {T} steps, states of 1")
+def random_walk(y=None):
+    a, tau = numpyro.sample("a", dist.Normal(0, 3)), scale("tau")
+    x = numpyro.sample("x", dist.GaussianRandomWalk(tau, T))
+    numpyro.sample("y", dist.Normal(a + x, scale("s")), obs=y)
+
+
+@chain("x", f"3 chains of {T} steps, states of 1", PANEL)
+def random_walks_in_a_plate(y=None):
+    tau, s = numpyro.sample("tau", dist.HalfNormal(1).expand([3])), scale("s")
+    with numpyro.plate("series", 3):
+        x = numpyro.sample("x", dist.GaussianRandomWalk(tau, T))
+    numpyro.sample("y", dist.Normal(x.T, s).to_event(2), obs=y)
+
+
+@chain("x", f"1 chains of {T} steps, states of 2")
+def state_space(y=None):
+    phi, tau = numpyro.sample("phi", dist.Uniform(0, 1)), scale("tau")
+    matrix = jnp.array([[1.0, 1.0], [0.0, 1.0]]).at[1, 1].set(phi)
+    fn = dist.GaussianStateSpace(
+        T, matrix, scale_tril=jnp.diag(jnp.array([0.3, tau])), initial_value=jnp.array([1.0, 0.5])
+    )
+    x = numpyro.sample("x", fn)
+    numpyro.sample("y", dist.Normal(x[:, 0], scale("s")), obs=y)
+
+
+@chain("x", f"3 chains of {T} steps, states of 2", PANEL)
+def state_spaces_in_a_batch(y=None):
+    factor = numpyro.sample("L", dist.LKJCholesky(2))
+    covariance = factor @ factor.T + 0.1 * jnp.eye(2)
+    fn = dist.GaussianStateSpace(T, 0.9 * jnp.eye(2), covariance_matrix=covariance)
+    x = numpyro.sample("x", fn.expand([3]))
+    numpyro.sample("y", dist.Normal(x[..., 1].T, scale("s")), obs=y)
+
+
+@chain("a", "dense root of 1")
+def observed_random_walk(y=None):
+    """The walk is the likelihood, through exp."""
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    walk = dist.GaussianRandomWalk(scale("tau"), T)
+    fn = dist.TransformedDistribution(walk, dist.transforms.ExpTransform())
+    numpyro.sample("y", fn, obs=None if y is None else jnp.exp(y))
+    numpyro.sample("w", dist.Normal(a, 1.0), obs=None if y is None else y[0])
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_exact(name):
     case = CHAINS[name]

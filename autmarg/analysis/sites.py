@@ -125,7 +125,8 @@ class _Reader:
         if g.basis is not None:
             self.singular = g.basis.shape[-1] < g.basis.shape[-2]
         parts = _noise(g, value.shape) | own
-        parts |= {"loc": jnp.broadcast_to(g.loc, value.shape), "value": value}
+        loc = g.loc if g.past is None else g.loc + g.past(value)
+        parts |= {"loc": jnp.broadcast_to(loc, value.shape), "value": value}
         parts = {name: jnp.asarray(part, dtype) for name, part in parts.items()}
         if mask is not None:
             parts["mask"] = jnp.broadcast_to(mask, value.shape)

@@ -26,6 +26,8 @@ class Gaussian:
         event_dim: axes that ``scale_tril`` or ``basis`` spans; 0 with ``scale`` alone.
         bijection: transforms from the Gaussian to the value, innermost first.
         mask: boolean array that broadcasts against the value, or None.
+        past: value → what its own earlier elements add to the mean of each element, or None; the
+            value is then a chain, x = bijection(loc + past(x) + S ε), in the order of its elements.
     """
 
     loc: Any
@@ -35,6 +37,7 @@ class Gaussian:
     event_dim: int = 0
     bijection: tuple[Any, ...] = ()
     mask: Any = None
+    past: Callable[[Any], Any] | None = None
 
 
 class NotGaussian(Exception):

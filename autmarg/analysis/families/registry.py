@@ -14,6 +14,7 @@ from autmarg.analysis.families.low_rank import low_rank
 from autmarg.analysis.families.matrix_normal import matrix_normal
 from autmarg.analysis.families.multivariate_normal import multivariate_normal
 from autmarg.analysis.families.normal import normal
+from autmarg.analysis.families.state_space import gaussian_random_walk, gaussian_state_space
 from autmarg.analysis.families.transformed import transformed
 from autmarg.errors import ModelError
 
@@ -24,6 +25,8 @@ FAMILIES: dict[type, Family] = {
     dist.LowRankMultivariateNormal: low_rank,
     dist.MatrixNormal: matrix_normal,
     dist.CAR: car,
+    dist.GaussianRandomWalk: gaussian_random_walk,
+    dist.GaussianStateSpace: gaussian_state_space,
 }
 TRANSFORMED = (
     dist.TransformedDistribution,

@@ -35,6 +35,8 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
     """
     if inner.mask is not None:
         raise NotGaussian("transform of a masked distribution")
+    if inner.past is not None:
+        return replace(inner, bijection=(*inner.bijection, *_parts(d.transforms)))
     kind, shape = _kind(d.base_dist), d.base_dist.shape()
     for linear, run in itertools.groupby(_parts(d.transforms), _is_linear):
         parts = list(run)
