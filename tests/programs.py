@@ -240,3 +240,35 @@ def transformed_response(y=None):
     transforms = [dist.transforms.AffineTransform(1.0, 2.0), dist.transforms.SigmoidTransform()]
     fn = dist.TransformedDistribution(dist.Normal(u[GROUP], scale()), transforms)
     numpyro.sample("y", fn, obs=None if y is None else 1 / (1 + jnp.exp(-y)))
+
+
+@case("u", "y_unobserved")
+def missing_outcomes(y=None):
+    u = numpyro.sample("u", dist.Normal(0, scale("tau")).expand([5]))
+    with numpyro.plate("rows", N):
+        numpyro.sample("y", dist.Normal(u[GROUP], scale()), obs=y, obs_mask=X > 0)
+
+
+@case("m", "x_unobserved")
+def missing_covariate(y=None):
+    m, b = numpyro.sample("m", dist.Normal(0, 1)), numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("rows", N):
+        x = numpyro.sample("x", dist.Normal(m, 1.5), obs=X, obs_mask=ITEM > 0)
+        numpyro.sample("y", dist.Normal(b * x, 0.7), obs=y)
+
+
+@case("m")
+def missing_covariate_of_a_count(y=None):
+    m = numpyro.sample("m", dist.Normal(0, 1))
+    x = numpyro.sample("x", dist.Normal(m, scale()).expand([N]), obs=X, obs_mask=ITEM > 0)
+    numpyro.sample("y", dist.Poisson(jnp.exp(0.3 * x)), obs=ITEM)
+
+
+@case("m", "u")
+def masked_vectors_that_nothing_reads(y=None):
+    m = numpyro.sample("m", dist.Normal(0, 1).expand([2]).to_event(1))
+    fn = dist.MultivariateNormal(m, np.array([[1.0, 0.3], [0.3, 2.0]]))
+    with numpyro.plate("groups", 5), handlers.mask(mask=np.arange(5) != 3):
+        u = numpyro.sample("u", fn)
+    mean = u[np.where(GROUP == 3, 2, GROUP)] @ np.array([1.0, -0.5])
+    numpyro.sample("y", dist.Normal(mean, scale()), obs=y)

@@ -108,7 +108,17 @@ def test_masked_latent():
             u = effects()
         numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
 
-    assert "a mask is over the latent 'u'" in refused(model)
+    assert "a mask is over elements of the latent 'u' that 'y' reads" in refused(model)
+
+
+def test_latent_under_an_unknown_mask():
+    def model(y):
+        t = numpyro.sample("t", dist.HalfNormal(1.0))
+        with handlers.mask(mask=t * np.ones(5) > 1):
+            u = effects()
+        numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    assert "the mask over the latent 'u' is traced or depends on a latent" in refused(model)
 
 
 def test_observed_value_that_depends_on_a_latent():

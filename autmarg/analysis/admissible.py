@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
 
 from autmarg.analysis.degrees import Degree, degrees
+from autmarg.analysis.domain import as_affine
+from autmarg.analysis.interpret import Interpreter
 from autmarg.analysis.rules import rule_for
 from autmarg.analysis.sites import GaussianSite, Normalised
 from autmarg.errors import Place, Refusal, RequestError
@@ -100,8 +106,9 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
         return
     if latent.scale is not None:
         yield Refusal(name, "scale handler", f"handlers.scale is over '{name}'", latent.place)
-    if site.mask is not None:
-        yield Refusal(name, "masked latent", f"a mask is over the latent '{name}'", latent.place)
+    if site.mask is not None and site.mask not in program.tape.constants:
+        words = f"the mask over the latent '{name}' is traced or depends on a latent"
+        yield Refusal(name, "masked latent", words, latent.place)
     if depends := _basis_depends(facts, site):
         yield Refusal(name, "unknown basis", depends, latent.place)
     if latent.distribution.event_shape and 0 in latent.shape:
@@ -112,6 +119,43 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
         )
     for child in program.children(name):
         yield from _child_objections(facts, name, child)
+    if site.mask is not None:
+        yield from _masked_objections(facts, latent, program.tape.constants[site.mask])
+
+
+def _masked_objections(facts: Facts, latent: Sample, mask: Any) -> Iterator[Refusal]:
+    """Elements that a mask takes out have no density: only those that nothing reads integrate away.
+
+    (Theirs is then a factor of one: see ``Recovery``.)
+    """
+    for child in facts.normalised.program.children(latent.name):
+        site = facts.normalised.gaussian.get(child.name)
+        if site is None:
+            continue
+        read = _elements_read(facts, site.loc, latent.name)
+        if not np.ravel(mask)[read].all():
+            words = (
+                f"a mask is over elements of the latent '{latent.name}' that '{child.name}' reads, "
+                "so they have no density of their own; mask the site that reads them, or drop them"
+            )
+            yield Refusal(latent.name, "masked latent", words, latent.place)
+
+
+def _elements_read(facts: Facts, number: int, name: str) -> np.ndarray:
+    """The elements of a latent that a value, affine in it, reads."""
+    tape, found = facts.normalised.program.tape, [np.zeros(0, np.int64)]
+    others = sorted(tape.dependencies([number]) - {name})
+
+    def read(*arrays: Any) -> None:
+        values = dict(zip(others, arrays, strict=True))
+        affine = as_affine(Interpreter(tape, frozenset({name}), values).read(number))
+        for term in affine.terms:
+            if term.site == name:
+                whole = term.arrays(affine.size)
+                found.append(whole.column[whole.known != 0])
+
+    jax.eval_shape(read, *(tape.avals[tape.inputs[n]] for n in others))
+    return np.unique(np.concatenate(found))
 
 
 def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from tqdm.auto import tqdm
 
 from autmarg.errors import RequestError
@@ -75,14 +76,29 @@ class Recovery:
             flat, log_density = node.density.draw(given, spread * noise)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
-        return drawn, total
+        return drawn, total - self._log_masked({**given, **drawn})
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members."""
-        return sum(
+        total = sum(
             node.density.log_conditional(values, {m.name: members[m.name] for m in node.members})
             for node in self.nodes
         )
+        return total - self._log_masked({**values, **members})
+
+    def _log_masked(self, values: Mapping[str, Any]) -> Any:
+        """log-density of those elements that a mask takes out of the source's density.
+
+        Nothing reads them; they are drawn from their own distribution, which the source does not
+        count.
+        """
+        total: Any = 0.0
+        for member in self.members.values():
+            fn = member.distribution.build(self.program.tape, values)
+            if (whole := _unmasked(fn)) is not fn:
+                value = values[member.name]
+                total += whole.log_prob(value).sum() - fn.log_prob(value).sum()
+        return total
 
     def moments(
         self, values: Mapping[str, Any], traced: Mapping[str, Any]
@@ -202,3 +218,17 @@ class Recovery:
             value = jnp.broadcast_to(value, (*lead, *node.shape))
             flat[node.name] = value.reshape(-1, *node.shape)
         return flat
+
+
+def _unmasked(fn: Any) -> Any:
+    """A distribution without its masks (itself where there are none)."""
+    if isinstance(fn, MaskedDistribution):
+        return _unmasked(fn.base_dist)
+    if not isinstance(fn, ExpandedDistribution | Independent):
+        return fn
+    inner = _unmasked(fn.base_dist)
+    if inner is fn.base_dist:
+        return fn
+    if isinstance(fn, Independent):
+        return inner.to_event(fn.reinterpreted_batch_ndims)
+    return inner.expand(fn.batch_shape)
