@@ -124,8 +124,8 @@ class Chain(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the chains out: their factor, and the form over the later columns."""
-        values, h, log_det, dynamics = form
-        a, m, q = self._states(dynamics[self.number])
+        values, h = form.values, form.h
+        a, m, q = self._states(form.dynamics[self.number])
         information = gather(values, self.information)
         linear = self._linear(values, h)
 
@@ -154,7 +154,7 @@ class Chain(Stage):
         )
         total = logs.sum()
         factor = Factor(a, m, q, cov, information, linear, innovation, total / 2)
-        return factor, self._smaller(values, h, log_det + total, change, dynamics)
+        return factor, self._smaller(form, change)._replace(log_det=form.log_det + total)
 
     def _states(self, dynamics: Dynamics) -> tuple[Any, Any, Any]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
@@ -178,10 +178,8 @@ class Chain(Stage):
         rest = self.state - self.recurrence.width
         return jnp.pad(linear, ((0, 0), (0, 0), (0, rest), (0, 0)))
 
-    def _smaller(
-        self, values: Any, h: Any, log_det: Any, change: Any, dynamics: Any
-    ) -> QuadraticForm:
-        remaining = gather(values, self.carried)
+    def _smaller(self, form: QuadraticForm, change: Any) -> QuadraticForm:
+        remaining, h = gather(form.values, self.carried), form.h
         if self.later.size:
             left, right = self.pairs
             r = self.later.shape[1]
@@ -194,7 +192,7 @@ class Chain(Stage):
             used = self.later >= 0
             both = (change[:, 0, 1:] + change[:, 1:, 0]) / 2
             h = h.at[self.later[used]].add(both[used])
-        return QuadraticForm(remaining, h, log_det, dynamics)
+        return form._replace(values=remaining, h=h)
 
     def _given(self, z: Any) -> Any:
         """w [B, R+1]: the constant and the later columns."""
