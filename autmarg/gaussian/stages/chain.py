@@ -94,12 +94,18 @@ class Chain(Stage):
 
     @classmethod
     def plan(
-        cls, pattern: Pattern, recurrence: Recurrence, number: int
+        cls, pattern: Pattern, recurrence: Recurrence, number: int, states: np.ndarray
     ) -> tuple[Chain, Pattern] | None:
-        """The stage, and the pattern it leaves; None where one state would hold all steps."""
+        """The stage, and the pattern it leaves; None where the columns do not go step by step.
+
+        That is where one state would have to hold most steps, where chains meet each other, or
+        where they meet ``states``, columns of recurrences that are still to be eliminated.
+        """
         step, chain = _places(recurrence, pattern)
         first, second = pattern.first, pattern.second
         own = (step[first] >= 0) & (step[second] >= 0)
+        if (chain[first] != chain[second])[own].any() or _meets(chain >= 0, pattern, states):
+            return None
         lag = np.abs(step[first] - step[second])[own]
         lags = max(int(lag.max(initial=0)) + 1, recurrence.order)
         if lags > max_lags(recurrence.steps):
@@ -351,6 +357,14 @@ def solve(matrix: Any, b: Any) -> Any:
 def log_abs_det(matrix: Any) -> Any:
     """log|det| of a batch."""
     return jnp.log(matrix[..., 0, 0]) if matrix.shape[-1] == 1 else jnp.linalg.slogdet(matrix)[1]
+
+
+def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:
+    """Whether a column of ``own`` has an entry with one of ``states``."""
+    theirs = np.zeros(len(own), bool)
+    theirs[states] = True
+    i, j = pattern.first, pattern.second
+    return bool(((own[i] & theirs[j]) | (theirs[i] & own[j])).any())
 
 
 def _places(recurrence: Recurrence, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
