@@ -138,7 +138,10 @@ def _conjugate_gradients(matrix: csr_array, aim: np.ndarray, enough: float) -> n
     scale = matrix.diagonal()
     inverse = diags_array(1.0 / np.where(scale > 0, scale, 1.0))
     found, _ = cg(matrix, aim, rtol=0.0, atol=enough, maxiter=_ITERATIONS, M=inverse)
-    return np.where(np.isfinite(found), found, 0.0)
+    # An aim of nothing but rounding lies outside the range of a singular matrix, and the iteration
+    # runs away from it: a fit that is no better than none is none.
+    better = np.linalg.norm(aim - matrix @ found) <= np.linalg.norm(aim)
+    return found if better else np.zeros_like(aim)
 
 
 def _centred(

@@ -1,0 +1,62 @@
+"""The exactness identity at two points of a small program, in one compiled call.
+
+``autmarg.verify`` draws its own points and compiles several times as much; here the values are
+made by NumPy, since log p(θ, u, y) = log p_marg(θ, y) + log p_recover(u | θ, y) at any values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer.util import log_density
+
+import autmarg
+
+
+def values_of(latents: Any, seed: int) -> dict[str, Any]:
+    """A value for each latent: "s…" are positive, "L…" Cholesky factors of correlations."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for node in latents:
+        if node.name.startswith("s"):
+            value = rng.uniform(0.4, 1.6, node.shape)
+        elif node.name.startswith("L"):
+            value = np.tril(rng.uniform(-0.5, 0.5, node.shape), -1) + np.eye(node.shape[-1])
+            value = value / np.linalg.norm(value, axis=-1, keepdims=True)
+        else:
+            value = rng.normal(size=node.shape)
+        out[node.name] = jnp.asarray(value, float)
+    return out
+
+
+def errors(marg: autmarg.MarginalizedModel, seed: int = 0) -> tuple[Any, float]:
+    """Errors in nats at a recovery draw and at arbitrary values, and the tolerance.
+
+    The draw's log-density is the one that the sampler returns from its noise; the other is the
+    formula's.
+    """
+    compiled, traced = marg.compiled()
+    program = compiled.plan.program
+    values = values_of(program.latents, seed)
+    members = {name: values[name] for name in compiled.plan.integrated}
+    kept = {name: values[name] for name in compiled.plan.kept}
+
+    @jax.jit
+    def both(key: Any, kept: dict[str, Any], members: dict[str, Any]) -> Any:
+        drawn, density = compiled.recovery.draw_with_density(key, kept, traced)
+        formula = compiled.recovery.log_conditional({**traced, **kept}, members)
+        points = jax.tree.map(lambda *pair: jnp.stack(pair), drawn, members)
+
+        def source(members: dict[str, Any]) -> Any:
+            return log_density(marg.source, (), {}, {**kept, **members})[0]
+
+        left = jax.vmap(source)(points) if points else source({})
+        return left - log_density(marg, (), {}, kept)[0] - jnp.stack([density, formula])
+
+    # A key that is cheap to compile; the points are any, so its quality is of no matter.
+    found = np.asarray(both(jax.random.key(seed, impl="unsafe_rbg"), kept, members))
+    size = sum(n.size for n in program.latents) + sum(n.size for n in program.observed)
+    return found, (1e-9 if jax.config.values["jax_enable_x64"] else 1e-4) * size

@@ -1,0 +1,93 @@
+"""Programs that nobody wrote: what should be integrated out is, and the identity holds.
+
+100 programs in double and 20 in single precision by default, the tenth of them with ``verify``; a
+thousand more with ``pytest -m slow tests/test_generated.py`` (``-n 2``: two at a time). A failure
+prints the least failing program as text: paste it into tests/test_regressions.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, seed, settings
+
+import autmarg
+from tests.generator.identity import errors
+from tests.generator.program import Program
+from tests.generator.strategies import programs
+
+CHUNK = 10  # programs of one test, so that workers share them
+
+# The rules by which a latent of a generated program may stay.
+RULES = {
+    "non-Gaussian prior",
+    "nonlinear mean",
+    "latent in a scale",
+    "latent in a covariance",
+    "non-Gaussian child",
+    "product of latents",
+}
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Every program is compiled for one call only."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def check(program: Program, verify: bool) -> None:
+    """What can go goes, every latent that stays has a reason to, and nothing changed."""
+    marg = autmarg.transform(program.model, marginalize="all")
+    plan = marg.plan()
+    reasons = "\n".join(f"{r.site}: {r}" for r in plan.refusals)
+    assert set(plan.integrated) == program.integrated, reasons
+    assert {r.site for r in plan.refusals} == set(plan.kept)
+    assert {r.rule for r in plan.refusals} <= RULES, reasons
+    found, tolerance = errors(marg)
+    assert np.abs(found).max() <= tolerance
+    if verify:
+        autmarg.verify(marg, points=2, quiet=True)
+
+
+def check_some(number: int) -> None:
+    """Draw and check ``CHUNK`` different programs."""
+    done: set[str] = set()
+
+    @seed(number)
+    @settings(
+        max_examples=CHUNK,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(programs())
+    def every(program: Program) -> None:
+        assume(str(program) not in done)
+        check(program, verify=len(done) == CHUNK - 1)
+        done.add(str(program))
+
+    every()
+    assert len(done) == CHUNK
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_in_double_precision(number: int) -> None:
+    check_some(number)
+
+
+@pytest.mark.parametrize("number", range(10, 12))
+def test_in_single_precision(number: int) -> None:
+    with jax.enable_x64(False):
+        check_some(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(100, 200))
+def test_a_thousand_more(number: int) -> None:
+    check_some(number)

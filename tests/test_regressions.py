@@ -1,0 +1,24 @@
+"""Least failing programs of the generator, as it printed them or cut down by hand, once each."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+import autmarg
+
+
+def test_a_fit_to_nothing_but_rounding():
+    """Known offsets that cancel to 1e-17 sent the least-squares fit to 1e18."""
+
+    def model():
+        u3 = numpyro.sample("u3", dist.Normal(np.linspace(-1.0, 1.0, 4), 0.9))
+        u4 = numpyro.sample("u4", dist.Normal(jnp.mean(u3), 1.0).expand([2]).to_event(1))
+        s5 = numpyro.sample("s5", dist.Gamma(3.0, 3.0))
+        u6 = numpyro.sample("u6", dist.Normal(u4.sum(), s5).expand([12]))
+        numpyro.sample("y", dist.Normal(jnp.tanh(u6), 1.0), obs=np.linspace(-1.0, 2.0, 12))
+
+    report = autmarg.verify(model, points=2, quiet=True)
+    assert report.integrated == ("u3", "u4")
