@@ -106,9 +106,10 @@ def verify(
     Tolerance: 1e-9 · (rows + dimensions) nats in float64, 1e-4 · in float32 (or where a
     distribution's parameters are float32). Where log p is so
     large that the model itself is not determined to that, the limit is four times what one rounding
-    step ε of its own numbers, the parameters and values x of its sites, does to it,
+    step ε of its own numbers x, the latent values, and parameters and values of its sites, does to
+    it,
 
-        4 ε Σ (|log p_i| + |x ∂log p_i/∂x|),    summed over all elements i of all sites.
+        4 ε (Σ_x |x ∂log p/∂x| + Σ_i |log p_i|),    i the elements of all sites.
 
     Args:
         model: the source, or a transformed model (then its own options hold).
@@ -163,12 +164,16 @@ def _errors(
         return {n: sites[n]["value"] for n in names}
 
     # Seeded, for models that draw keys of their own; then both sides draw the same.
+    def density(values: dict[str, Any]) -> Any:
+        return log_density(handlers.seed(marg.source, 0), args, kwargs, values)
+
     def source(values: dict[str, Any]) -> Any:
         """log p(θ, u, y), its rounding, and whether it is finite (or we gave it no numbers)."""
-        value, trace = log_density(handlers.seed(marg.source, 0), args, kwargs, values)
+        value, trace = density(values)
         numbers = jnp.asarray([jnp.isfinite(x).all() for x in values.values()])
         finite = jnp.isfinite(value) | ~numbers.all()
-        return jnp.stack([value, sum(map(_rounding, trace.values())), finite])
+        rounding = sum(map(_rounding, trace.values())) + _rounding_of_latents(density, values)
+        return jnp.stack([value, rounding, finite])
 
     def marginal(values: dict[str, Any]) -> Any:
         """The transformed model's, at the sites that it samples, as a density of the user's."""
@@ -212,6 +217,13 @@ def _rounding(site: dict[str, Any]) -> Any:
     moved = [jnp.abs(slope * x).sum() for slope, x in zip(slopes, numbers, strict=True)]
     total = sum(moved, jnp.abs(terms).sum())
     return jnp.finfo(terms.dtype).eps * total
+
+
+def _rounding_of_latents(density: Any, values: dict[str, Any]) -> Any:
+    """What one rounding step of every latent value does to log p(θ, u, y), in nats."""
+    real = {name: value for name, value in values.items() if _is_real(value)}
+    slopes = jax.grad(lambda some: density({**values, **some})[0])(real)
+    return sum(jnp.abs(jnp.finfo(x.dtype).eps * x * slopes[n]).sum() for n, x in real.items())
 
 
 def _is_real(leaf: Any) -> bool:

@@ -207,6 +207,53 @@ def state_spaces_in_a_batch(y=None):
     numpyro.sample("y", dist.Normal(x[..., 1].T, scale("s")), obs=y)
 
 
+@chain("b", f"1 chains of {T} steps, states of 2")
+def dynamic_regression(y=None):
+    """Each row reads both coefficients, whose priors do not read each other."""
+    tau, s = scale("tau"), scale("s")
+
+    def step(b, now):
+        y, x = now
+        b = numpyro.sample("b", dist.Normal(b, tau).expand([2]).to_event(1))
+        numpyro.sample("y", dist.Normal(b[0] + b[1] * x, s), obs=y)
+        return b, None
+
+    scan(step, jnp.zeros(2), (y, X), length=T)
+
+
+@chain("level season", f"1 chains of {T} steps, states of 6")
+def level_and_season(y=None):
+    """Two scans that the rows join; a season reads three steps."""
+    t1, t2, s = scale("t1"), scale("t2"), scale("s")
+
+    def drift(before, _):
+        level = numpyro.sample("level", dist.Normal(before, t1))
+        return level, level
+
+    def turn(before, _):
+        season = numpyro.sample("season", dist.Normal(-sum(before), t2))
+        return (season, *before[:-1]), season
+
+    _, levels = scan(drift, 0.0, None, length=T)
+    _, seasons = scan(turn, (0.0, 0.0, 0.0), None, length=T)
+    numpyro.sample("y", dist.Normal(levels + seasons, s), obs=y)
+
+
+@chain("level common", f"{3 * T} states written out in innovations", PANEL)
+def series_with_a_common_mean(y=None):
+    """Three walks that one row joins at a time, and a site whose mean reads all of them."""
+    tau, s = scale("tau"), scale("s")
+
+    def step(before, _):
+        with numpyro.plate("series", 3):
+            level = numpyro.sample("level", dist.Normal(before, tau))
+        return level, level
+
+    _, levels = scan(step, jnp.zeros(3), None, length=T)
+    common = numpyro.sample("common", dist.Normal(levels.mean(), 1.0))
+    numpyro.sample("y", dist.Normal(levels + common, s).to_event(2), obs=y)
+
+
 @chain("a", "dense root of 1")
 def observed_random_walk(y=None):
     """The walk is the likelihood, through exp."""
@@ -243,7 +290,7 @@ def test_in_time_and_written_out_agree(monkeypatch):
         return jnp.stack([density(1.0), jax.grad(density)(1.0), jax.hessian(density)(1.0)])
 
     in_time = derivatives()
-    monkeypatch.setattr(order, "_in_time", lambda *args: order.Unrolled.plan(*args))
+    monkeypatch.setattr(order, "_in_time", lambda *args: order.Unrolled.plan(*args[:3]))
     np.testing.assert_allclose(in_time, derivatives(), rtol=1e-8)
 
 

@@ -222,12 +222,14 @@ def _loc_objections(facts: Facts, name: str, child: Node, site: GaussianSite) ->
     if equation is not None:
         _check_known_index(facts, name, equation)
         place: Place | None = equation.place or child.place
-        yield Refusal(
-            name,
-            "nonlinear mean",
-            f"'{equation.primitive.name}' makes the mean of '{child.name}' nonlinear in '{name}'",
-            place,
-        )
+        kind = equation.primitive.name
+        words = f"'{kind}' makes the mean of '{child.name}' nonlinear in '{name}'"
+        if any("jaxpr" in parameter for parameter in equation.params):
+            words = (
+                f"the mean of '{child.name}' reads '{name}' through a '{kind}', which is not "
+                "looked into, so it may be nonlinear; written out in Python (a for loop), it is"
+            )
+        yield Refusal(name, "nonlinear mean", words, place)
 
 
 def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:

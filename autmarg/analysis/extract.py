@@ -119,7 +119,7 @@ class _Writer:
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
         random = np.ones(offset, bool)
-        chains = find_recurrences(members, mean_rows, chained, random) if chained else ()
+        chains = find_recurrences(members, mean_rows, rows, chained, random) if chained else ()
         form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains)
         return form, Point(omega, tuple(priors), self.constant, tuple(self.factors))
 

@@ -29,13 +29,15 @@ class QuadraticForm(NamedTuple):
     """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`.
 
     ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
-    eliminated so far contributed to log|G|. Columns of a recurrence are unscaled (its states);
+    eliminated so far contributed to log|G|; ``floor`` [columns] is what no pivot is resolved below
+    (:mod:`autmarg.gaussian.cholesky`). Columns of a recurrence are unscaled (its states);
     ``dynamics`` says how its innovations make them.
     """
 
     values: Any
     h: Any
     log_det: Any
+    floor: Any
     dynamics: tuple[Dynamics, ...] = ()
 
 
@@ -147,6 +149,7 @@ class Assembly:
         self._linear = _sums(stats, mixed, -stats.total[mixed] / 2, stats.first[mixed], total)
         self._dense = (source[~own] - known, target[~own])
         self.pattern = self._pattern()
+        self._diagonal = self.pattern.lookup(self.pattern.columns, self.pattern.columns)
         scaled = form.explicit[self.pattern.first]
         self._identity = (scaled & (self.pattern.first == self.pattern.second)).astype(np.float64)
 
@@ -241,7 +244,8 @@ class Assembly:
         constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
         h = jnp.concatenate([zero[None][:0], *h])
-        return QuadraticForm(values, h, zero, dynamics), constant
+        floor = pivot_floor(values[self._diagonal])
+        return QuadraticForm(values, h, zero, floor, dynamics), constant
 
     def _whitened(self, point: Point, raw: Any, linear: Any) -> tuple[Any, Any]:
         """Entries of Aᵀ W A and of -Aᵀ W c with those of correlated rows added."""
@@ -258,6 +262,12 @@ class Assembly:
         """Σ r² of the whitened correlated rows at v = (δ, 1)."""
         pairs = zip(self.correlated, point.factors, strict=True)
         return sum(c.squares(point.omega, factor, v) for c, factor in pairs)
+
+
+def pivot_floor(diagonal: Any) -> Any:
+    """max(1, ε G_ii), a constant for derivatives."""
+    rounding = jnp.finfo(diagonal.dtype).eps * jax.lax.stop_gradient(diagonal)
+    return jnp.maximum(1.0, rounding)
 
 
 def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:

@@ -135,12 +135,19 @@ def _scales(where: np.ndarray, priors: tuple[Any, ...], dtype: Any) -> Any:
 
 
 def find_recurrences(
-    members: Sequence[Member], means: Sequence[Rows], implicit: Sequence[int], random: np.ndarray
+    members: Sequence[Member],
+    means: Sequence[Rows],
+    rows: Sequence[Rows],
+    implicit: Sequence[int],
+    random: np.ndarray,
 ) -> tuple[Recurrence, ...]:
     """The chains among the columns of the ``implicit`` members.
 
+    Columns that a mean or a row of data joins belong to one chain: they depend on each other, if
+    not a priori then given the data.
+
     Args:
-        members, means: of the whole form.
+        members, means, rows: of the whole form.
         implicit: indices of the members whose means read each other's columns.
         random: [columns] whether a column has noise of its own.
     """
@@ -153,7 +160,8 @@ def find_recurrences(
         count += block.blocks
     parent, child = _edges(members, means, implicit, node)
     depth = _depths(parent, child, count)
-    label = _labels(parent, child, count)
+    met = [pair for each in rows for pair in _joined(each, node)]
+    label = _labels(*np.concatenate([np.stack([parent, child]), *met], axis=1), count)
     where = _where(members, total, random)
     found = []
     for columns in _batches(node, depth, label):
@@ -174,6 +182,19 @@ def _edges(
             pairs.append(np.stack([node[column[row, k]], own[row]]))
     parent, child = np.unique(np.concatenate(pairs, axis=1), axis=1)
     return parent, child
+
+
+def _joined(rows: Rows, node: np.ndarray) -> list[np.ndarray]:
+    """Pairs [2, n] of nodes that connect all those which one row, or block of rows, reads."""
+    at, read = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for term in rows.terms:
+        column, known, _ = term.full(rows.n)
+        row, k = np.nonzero((node[column] >= 0) & (known != 0))
+        at.append(row // rows.block)
+        read.append(node[column[row, k]])
+    row, found = np.unique(np.stack([np.concatenate(at), np.concatenate(read)]), axis=1)
+    same = row[1:] == row[:-1]
+    return [np.stack([found[:-1][same], found[1:][same]])]
 
 
 def _depths(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:

@@ -12,14 +12,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from autmarg.gaussian.cholesky import cholesky as lapack_cholesky
+
 UNROLL = 6
 
 
-def cholesky(a: Any) -> Any:
-    """Lower factors [d, d, B] of symmetric positive definite matrices [d, d, B]."""
+def cholesky(a: Any, floor: Any) -> Any:
+    """Lower factors [d, d, B] of symmetric positive definite matrices [d, d, B].
+
+    ``floor`` [d, B] is what no pivot is resolved below (:mod:`autmarg.gaussian.cholesky`).
+    """
     d = a.shape[0]
     if d > UNROLL:
-        return jnp.moveaxis(jnp.linalg.cholesky(jnp.moveaxis(a, -1, 0)), 0, -1)
+        return jax.vmap(lapack_cholesky, in_axes=-1, out_axes=-1)(a, floor)
     zero = jnp.zeros_like(a[0, 0])
     rows: list[list[Any]] = []
     for i in range(d):
@@ -30,7 +35,10 @@ def cholesky(a: Any) -> Any:
                 if j < i
                 else (a[i, i] - sum((x * x for x in row), start=zero))
             )
-            row.append(jnp.sqrt(s) if j == i else s / rows[j][j])
+            if j == i:
+                row.append(jnp.sqrt(jnp.where(s < floor[i], floor[i], s)))
+            else:
+                row.append(s / rows[j][j])
         rows.append(row)
     return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
 

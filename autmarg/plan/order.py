@@ -33,7 +33,9 @@ def schedule(form: AffineForm) -> Schedule:
     assembly = Assembly(form, statistics)
     pattern, stages = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
-        stage, pattern = _in_time(pattern, each, number)
+        waiting = [r.columns[r.columns >= 0] for r in form.recurrences[number + 1 :]]
+        states = np.concatenate([np.zeros(0, np.int64), *waiting])
+        stage, pattern = _in_time(pattern, each, number, states)
         stages.append(stage)
     left = set(pattern.columns.tolist())
     members = [m for m in form.members if m.offset in left]
@@ -53,10 +55,10 @@ def schedule(form: AffineForm) -> Schedule:
 
 
 def _in_time(
-    pattern: Pattern, recurrence: Recurrence, number: int
+    pattern: Pattern, recurrence: Recurrence, number: int, states: np.ndarray
 ) -> tuple[Chain | Unrolled, Pattern]:
     """A recurrence's stage: in time, unless its columns are fewer than those that it would join."""
-    planned = Chain.plan(pattern, recurrence, number)
+    planned = Chain.plan(pattern, recurrence, number, states)
     if planned is not None:
         joined = planned[0].later.shape[1]
         steps = recurrence.steps * recurrence.chains

@@ -116,9 +116,10 @@ class BatchedBlocks(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the blocks out: their factor, and the form over the later columns."""
-        values, h, log_det, dynamics = form
+        values, h, log_det, floor, dynamics = form
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
-        lower = small.cholesky(gather(values, self.diagonal) + jnp.asarray(padding, values.dtype))
+        blocks = gather(values, self.diagonal) + jnp.asarray(padding, values.dtype)
+        lower = small.cholesky(blocks, gather(floor, self.columns.T))
         g = small.solve_lower(lower, gather(h, self.columns.T))
         log_det = log_det + 2.0 * small.log_diagonal(lower)
         remaining = gather(values, self.carried)
@@ -137,7 +138,7 @@ class BatchedBlocks(Stage):
                 update, self.target, num_segments=len(self.carried), indices_are_sorted=True
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
-        return Factor(lower, w, g), QuadraticForm(remaining, h, log_det, dynamics)
+        return Factor(lower, w, g), QuadraticForm(remaining, h, log_det, floor, dynamics)
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""

@@ -94,12 +94,18 @@ class Chain(Stage):
 
     @classmethod
     def plan(
-        cls, pattern: Pattern, recurrence: Recurrence, number: int
+        cls, pattern: Pattern, recurrence: Recurrence, number: int, states: np.ndarray
     ) -> tuple[Chain, Pattern] | None:
-        """The stage, and the pattern it leaves; None where one state would hold all steps."""
+        """The stage, and the pattern it leaves; None where the columns do not go step by step.
+
+        That is where one state would have to hold most steps, where chains meet each other, or
+        where they meet ``states``, columns of recurrences that are still to be eliminated.
+        """
         step, chain = _places(recurrence, pattern)
         first, second = pattern.first, pattern.second
         own = (step[first] >= 0) & (step[second] >= 0)
+        if (chain[first] != chain[second])[own].any() or _meets(chain >= 0, pattern, states):
+            return None
         lag = np.abs(step[first] - step[second])[own]
         lags = max(int(lag.max(initial=0)) + 1, recurrence.order)
         if lags > max_lags(recurrence.steps):
@@ -124,8 +130,8 @@ class Chain(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the chains out: their factor, and the form over the later columns."""
-        values, h, log_det, dynamics = form
-        a, m, q = self._states(dynamics[self.number])
+        values, h = form.values, form.h
+        a, m, q = self._states(form.dynamics[self.number])
         information = gather(values, self.information)
         linear = self._linear(values, h)
 
@@ -154,7 +160,7 @@ class Chain(Stage):
         )
         total = logs.sum()
         factor = Factor(a, m, q, cov, information, linear, innovation, total / 2)
-        return factor, self._smaller(values, h, log_det + total, change, dynamics)
+        return factor, self._smaller(form, change)._replace(log_det=form.log_det + total)
 
     def _states(self, dynamics: Dynamics) -> tuple[Any, Any, Any]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
@@ -178,10 +184,8 @@ class Chain(Stage):
         rest = self.state - self.recurrence.width
         return jnp.pad(linear, ((0, 0), (0, 0), (0, rest), (0, 0)))
 
-    def _smaller(
-        self, values: Any, h: Any, log_det: Any, change: Any, dynamics: Any
-    ) -> QuadraticForm:
-        remaining = gather(values, self.carried)
+    def _smaller(self, form: QuadraticForm, change: Any) -> QuadraticForm:
+        remaining, h = gather(form.values, self.carried), form.h
         if self.later.size:
             left, right = self.pairs
             r = self.later.shape[1]
@@ -194,7 +198,7 @@ class Chain(Stage):
             used = self.later >= 0
             both = (change[:, 0, 1:] + change[:, 1:, 0]) / 2
             h = h.at[self.later[used]].add(both[used])
-        return QuadraticForm(remaining, h, log_det, dynamics)
+        return form._replace(values=remaining, h=h)
 
     def _given(self, z: Any) -> Any:
         """w [B, R+1]: the constant and the later columns."""
@@ -353,6 +357,14 @@ def solve(matrix: Any, b: Any) -> Any:
 def log_abs_det(matrix: Any) -> Any:
     """log|det| of a batch."""
     return jnp.log(matrix[..., 0, 0]) if matrix.shape[-1] == 1 else jnp.linalg.slogdet(matrix)[1]
+
+
+def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:
+    """Whether a column of ``own`` has an entry with one of ``states``."""
+    theirs = np.zeros(len(own), bool)
+    theirs[states] = True
+    i, j = pattern.first, pattern.second
+    return bool(((own[i] & theirs[j]) | (theirs[i] & own[j])).any())
 
 
 def _places(recurrence: Recurrence, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:

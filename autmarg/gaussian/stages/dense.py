@@ -1,12 +1,4 @@
-"""The dense root: what is left, as one symmetric matrix.
-
-Derivatives of the log-determinant use the inverse instead of differentiating the factorisation,
-
-    d log|G| = tr(G⁻¹ dG),
-
-a rule that is linear in the tangents, so that it serves forward mode, reverse mode and, being
-itself differentiable, Hessians.
-"""
+"""The dense root: what is left, as one symmetric matrix."""
 
 from __future__ import annotations
 
@@ -17,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian.cholesky import cholesky, log_det
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.stages.base import Stage
 
@@ -26,23 +19,6 @@ class Factor(NamedTuple):
 
     lower: Any
     h: Any
-
-
-@jax.custom_jvp
-def log_det(matrix: Any) -> Any:
-    """log|G| of a symmetric positive definite matrix."""
-    return 2.0 * jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))).sum()
-
-
-@log_det.defjvp
-def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    (matrix,), (change,) = primals, tangents
-    lower = jnp.linalg.cholesky(matrix)
-    half = jax.scipy.linalg.solve_triangular(
-        lower, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
-    )
-    inverse = jnp.dot(half.T, half, precision="highest")
-    return 2.0 * jnp.log(jnp.diagonal(lower)).sum(), jnp.sum(inverse * change)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +43,11 @@ class DenseRoot(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything that is left out."""
-        values, h, so_far, dynamics = form
+        values, h, so_far, floor, dynamics = form
         matrix = jnp.where(self.position >= 0, values[np.maximum(self.position, 0)], 0)
-        own = h[self.columns]
-        factor = Factor(jnp.linalg.cholesky(matrix), own)
-        return factor, QuadraticForm(values[:0], h, so_far + log_det(matrix), dynamics)
+        lower = cholesky(matrix, floor[self.columns])
+        total = so_far + log_det(matrix, lower)
+        return Factor(lower, h[self.columns]), QuadraticForm(values[:0], h, total, floor, dynamics)
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""

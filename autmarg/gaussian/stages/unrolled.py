@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import gather, positions
@@ -82,7 +82,7 @@ class Unrolled(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
         """The same form over innovations."""
-        values, h, log_det, dynamics = form
+        values, h, log_det, floor, dynamics = form
         matrix = gather(values, self.position)
         change, constant = self._change(dynamics[self.number], values.dtype)
         own = h[self.local] - jnp.dot(matrix, constant, precision="highest")
@@ -92,7 +92,8 @@ class Unrolled(Stage):
         remaining = gather(values, self.carried)
         remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
         h = h.at[self.local].set(change.T @ own)
-        return None, QuadraticForm(remaining, h, log_det, dynamics)
+        floor = floor.at[self.local].set(pivot_floor(jnp.diagonal(matrix)))
+        return None, QuadraticForm(remaining, h, log_det, floor, dynamics)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
         """T [L, L] and the constant k [L] of (v, w) = T (z, w) + k."""
