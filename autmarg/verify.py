@@ -36,7 +36,7 @@ class Report:
         limits: what each may be: the tolerance, or where it is more, what rounding the source's
             own parameters does to its log-density (see :func:`verify`).
         left_out: how many points those are.
-        rows, dimensions: observed elements, and elements integrated out or sampled.
+        rows, dimensions: observed elements, and dimensions integrated out or sampled.
         integrated: the sites integrated out.
     """
 
@@ -234,7 +234,7 @@ def _is_real(leaf: Any) -> bool:
 def _report(compiled: Compiled, found: np.ndarray) -> Report:
     program = compiled.plan.program
     rows = sum(n.size for n in program.nodes if isinstance(n, Observe))
-    dimensions = sum(n.size for n in program.latents)
+    dimensions = sum(n.dimensions for n in program.latents)
     parameters = [v for n in program.nodes if isinstance(n, Sample) for v in n.distribution.values]
     # NumPyro computes a density in the precision of the distribution's own parameters.
     single = any(program.tape.avals[v].dtype == jnp.float32 for v in parameters)

@@ -262,3 +262,17 @@ def test_random_numbers_outside_sites():
 
     assert "'y' depends on random numbers that the model draws outside its sites" in refused(model)
     autmarg.verify(model, Y, points=1, quiet=True)
+
+
+def test_plans_count_unconstrained_dimensions():
+    """A 3 × 3 correlation factor moves in 3 dimensions, a simplex of 4 in 3."""
+
+    def model(y):
+        factor = numpyro.sample("L", dist.LKJCholesky(3))
+        numpyro.sample("p", dist.Dirichlet(np.ones(4)))
+        u = numpyro.sample("u", dist.MultivariateNormal(np.zeros(3), scale_tril=factor))
+        numpyro.sample("y", dist.Normal(u[0], 1.0), obs=y)
+
+    plan = autmarg.transform(model).plan(Y)
+    assert {e.site: e.size for e in plan.entries} == {"L": 3, "p": 3, "u": 3, "y": 40}
+    assert "3 of 9 dimensions integrated out, 6 sampled" in str(plan)

@@ -92,6 +92,8 @@ class Sample(Node):
     """A latent site; ``shape`` is sample_shape + batch_shape + event_shape.
 
     ``scanned`` sites stand in a ``scan``: axis 0 is time, and they may read their own past.
+    ``free`` is the number of elements of a latent's unconstrained value, where that is another one
+    (a correlation's factor).
     """
 
     distribution: DistributionSpec
@@ -101,6 +103,12 @@ class Sample(Node):
     infer: Mapping[str, Any] = field(default_factory=dict)
     scale: int | None = None
     scanned: bool = False
+    free: int | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions in which the site can move."""
+        return self.size if self.free is None else self.free
 
     @property
     def size(self) -> int:

@@ -57,7 +57,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the plan: a site, its elements, what happens to it, why, and how."""
+    """One line of the plan: a site, what happens to it, why, and how.
+
+    ``size`` is a latent's unconstrained dimensions, an observed site's elements.
+    """
 
     site: str
     size: int
@@ -170,7 +173,7 @@ def _entries(
     place = {m.name: g for g in groups for m in g.members}
     density = {n.name: g for g in groups for n in (*g.observed, *g.children)}
     for node in program.nodes:
-        if node.name in place:
+        if isinstance(node, Sample) and node.name in place:
             entries.append(_member_entry(node, place[node.name]))
         elif isinstance(node, Observe):
             group = density.get(node.name)
@@ -184,7 +187,7 @@ def _entries(
             if choice := choices.get(node.name):
                 action = "sampled, non-centred" if choice.noncentred else action
                 why = f"{why}; {choice.why}"
-            entries.append(Entry(node.name, node.size, action, why))
+            entries.append(Entry(node.name, node.dimensions, action, why))
         elif isinstance(node, Deterministic):
             later = node.parents & set(place)
             why = f"reads {', '.join(sorted(later))}" if later else "reads no integrated site"
@@ -196,16 +199,15 @@ def _names(members: tuple[Sample, ...]) -> str:
     return ", ".join(m.name for m in members)
 
 
-def _member_entry(node: Node, group: Group) -> Entry:
+def _member_entry(node: Sample, group: Group) -> Entry:
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
             readers = _names_of_readers(group, node)
             why = f"mean of {readers} affine in it" if readers else "no other density reads it"
             cost = stage_cost(stage)
-            return Entry(
-                node.name, node.size, "integrated out", why, f"{k}: {cost.structure}", str(cost)
-            )
+            how = f"{k}: {cost.structure}"
+            return Entry(node.name, node.dimensions, "integrated out", why, how, str(cost))
     raise AssertionError(f"no stage eliminates {node.name}")
 
 

@@ -20,6 +20,7 @@ import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
+from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import Unit
 from numpyro.primitives import _PYRO_STACK, Messenger
 
@@ -400,6 +401,7 @@ class _NodeReader:
             plates,
             shape=aval.shape,
             dtype=aval.dtype,
+            free=_free(fn, aval.shape),
             **common,
         )
 
@@ -417,6 +419,15 @@ class _NodeReader:
         return Deterministic(
             msg["name"], self.tape.dependencies([value]), place, self._plates(msg), value=value
         )
+
+
+def _free(fn: Any, shape: tuple[int, ...]) -> int | None:
+    """Elements of the unconstrained value; None where the support has no map to one."""
+    try:
+        shape = biject_to(fn.support).inverse_shape(shape)
+    except NotImplementedError:  # discrete
+        return None
+    return int(np.prod(shape, dtype=np.int64))
 
 
 def _joint_shape(
