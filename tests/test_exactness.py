@@ -59,6 +59,22 @@ def test_far_from_zero_nothing_cancels():
     assert report.exact
 
 
+def test_nearly_collinear_features_keep_their_digits():
+    """A smooth basis whose singular values span eight orders (a Hilbert-space GP)."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    x = np.random.default_rng(4).normal(size=11)
+    basis = np.sin(np.arange(1, 13) * np.pi / 4 * (x[:, None] + 2))
+
+    def model(y):
+        t = numpyro.sample("t", dist.HalfNormal(1.0))
+        z = numpyro.sample("z", dist.Normal(0, 2.0).expand([12]))
+        numpyro.sample("y", dist.Normal(t * (basis @ z), 0.8), obs=y)
+
+    assert autmarg.verify(model, Y[:11], points=3, quiet=True).exact
+
+
 def test_an_inexact_model_is_reported(monkeypatch):
     """Sabotage the noise: the oracle must notice."""
     density = Schedule._density

@@ -26,6 +26,9 @@ from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
+# Ridge, relative to the diagonal: where features are nearly collinear an exact fit is a difference
+# of huge numbers, and its digits are lost again when it is subtracted.
+_RIDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,7 @@ def _fit(
     if not len(free) or not data.any():
         return np.zeros(len(free))
     matrix, aim = _normal_equations(total, left, right, data, free)
+    matrix = matrix + _RIDGE * diags_array(matrix.diagonal())
     # Where the matrix is singular, going on below this size would only amplify rounding.
     enough = 1e-10 * float(np.linalg.norm(aim))
     found = np.zeros(len(free))
