@@ -26,8 +26,8 @@ from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
-# Ridge, relative to the diagonal: where features are nearly collinear an exact fit is a difference
-# of huge numbers, and its digits are lost again when it is subtracted.
+# Ridge of each step of the fit, relative to the diagonal: where features are nearly collinear an
+# exact fit is a difference of huge numbers, and its digits are lost again when it is subtracted.
 _RIDGE = 1e-6
 
 
@@ -108,7 +108,7 @@ def _fit(
     if not len(free) or not data.any():
         return np.zeros(len(free))
     matrix, aim = _normal_equations(total, left, right, data, free)
-    matrix = matrix + _RIDGE * diags_array(matrix.diagonal())
+    ridged = (matrix + _RIDGE * diags_array(matrix.diagonal())).tocsr()
     # Where the matrix is singular, going on below this size would only amplify rounding.
     enough = 1e-10 * float(np.linalg.norm(aim))
     found = np.zeros(len(free))
@@ -116,8 +116,8 @@ def _fit(
     for each in sorted(np.flatnonzero(sizes), key=lambda g: sizes[g]):
         some = np.flatnonzero(own == each)
         rest = (aim - matrix @ found)[some]
-        found[some] += _conjugate_gradients(matrix[some][:, some], rest, enough)
-    found += _conjugate_gradients(matrix, aim - matrix @ found, enough)
+        found[some] += _conjugate_gradients(ridged[some][:, some], rest, enough)
+    found += _conjugate_gradients(ridged, aim - matrix @ found, enough)
     return found
 
 
