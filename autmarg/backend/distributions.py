@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,13 +19,13 @@ class _Whole(Distribution):
 
     name: str
 
-    def mask(self, mask: Any) -> Distribution:
+    def mask(self, mask: Any) -> Any:
         """Itself, or a zero density."""
         if isinstance(mask, Tracer) or np.ndim(mask):
             raise RequestError(self._refusal("handlers.mask has an array"))
-        return self if mask else super().mask(False)
+        return self if mask else super().mask(False)  # pyright: ignore[reportArgumentType]
 
-    def expand(self, batch_shape: tuple[int, ...]) -> Distribution:
+    def expand(self, batch_shape: Sequence[int]) -> Any:
         """Itself: refused for any other shape."""
         if tuple(batch_shape) != self.batch_shape:
             raise RequestError(self._refusal("a plate outside the transformed model is"))
@@ -143,7 +143,7 @@ class SequentialDistribution(AncestralDistribution):
         self._density = density
         super().__init__(name, base, draw)
 
-    def mask(self, mask: Any) -> Distribution:
+    def mask(self, mask: Any) -> Any:
         """As for any distribution: the density is one number an element."""
         return Distribution.mask(self, mask)
 

@@ -161,7 +161,8 @@ def find_recurrences(
     parent, child = _edges(members, means, implicit, node)
     depth = _depths(parent, child, count)
     met = [pair for each in rows for pair in _joined(each, node)]
-    label = _labels(*np.concatenate([np.stack([parent, child]), *met], axis=1), count)
+    joined = np.concatenate([np.stack([parent, child]), *met], axis=1)
+    label = _labels(joined[0], joined[1], count)
     where = _where(members, total, random)
     found = []
     for columns in _batches(node, depth, label):

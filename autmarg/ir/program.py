@@ -172,7 +172,7 @@ def check(program: Program) -> Program:
     for node in program.nodes:
         if extra := {p for p in node.parents if p not in known}:
             raise InternalError(f"{node.name} reads {sorted(extra)}, which are no latent sites")
-        if extra := set(node.plates) - set(program.plates):
+        if extra := {str(p) for p in {*node.plates} - {*program.plates}}:
             raise InternalError(f"{node.name} stands in undeclared plates {sorted(extra)}")
         if isinstance(node, Recover):
             if overlap := set(node.integrated) & {n.name for n in program.latents}:
