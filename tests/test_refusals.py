@@ -276,3 +276,12 @@ def test_plans_count_unconstrained_dimensions():
     plan = autmarg.transform(model).plan(Y)
     assert {e.site: e.size for e in plan.entries} == {"L": 3, "p": 3, "u": 3, "y": 40}
     assert "3 of 9 dimensions integrated out, 6 sampled" in str(plan)
+
+
+def test_a_prior_whose_bounds_are_latents_is_planned():
+    def model(y):
+        a = numpyro.sample("a", dist.Uniform(0, 1))
+        numpyro.sample("b", dist.Uniform(0, 1 - a))
+        numpyro.sample("y", dist.Normal(effects()[GROUP], 1.0), obs=y)
+
+    assert autmarg.transform(model).plan(Y).integrated == ("u",)

@@ -401,9 +401,22 @@ class _NodeReader:
             plates,
             shape=aval.shape,
             dtype=aval.dtype,
-            free=_free(fn, aval.shape),
+            free=self._free(spec, aval.shape),
             **common,
         )
+
+    def _free(self, spec: DistributionSpec, shape: tuple[int, ...]) -> int | None:
+        """Elements of the unconstrained value; None where the support has no map to one."""
+        found: list[tuple[int, ...]] = []
+
+        def read(*leaves: Any) -> None:  # a support may have bounds that are latents
+            found.append(biject_to(spec.unflatten(leaves).support).inverse_shape(shape))
+
+        try:
+            jax.eval_shape(read, *(self.tape.avals[v] for v in spec.values))
+        except NotImplementedError:  # discrete
+            return None
+        return int(np.prod(found[0], dtype=np.int64))
 
     def _deterministic(
         self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]
@@ -419,15 +432,6 @@ class _NodeReader:
         return Deterministic(
             msg["name"], self.tape.dependencies([value]), place, self._plates(msg), value=value
         )
-
-
-def _free(fn: Any, shape: tuple[int, ...]) -> int | None:
-    """Elements of the unconstrained value; None where the support has no map to one."""
-    try:
-        shape = biject_to(fn.support).inverse_shape(shape)
-    except NotImplementedError:  # discrete
-        return None
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def _joint_shape(
