@@ -26,8 +26,10 @@ from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
-# Ridge of each step of the fit, relative to the diagonal: where features are nearly collinear an
-# exact fit is a difference of huge numbers, and its digits are lost again when it is subtracted.
+# Where features are nearly collinear an exact fit is a difference of huge numbers, and its digits are
+# lost again when it is subtracted: a fit this many times larger than the data has a ridge instead,
+# relative to the diagonal.
+_HUGE = 1e4
 _RIDGE = 1e-6
 
 
@@ -108,17 +110,27 @@ def _fit(
     if not len(free) or not data.any():
         return np.zeros(len(free))
     matrix, aim = _normal_equations(total, left, right, data, free)
-    ridged = (matrix + _RIDGE * diags_array(matrix.diagonal())).tocsr()
+    found = _in_steps(matrix, matrix, aim, group[free])
+    scale = np.sqrt(matrix.diagonal())
+    data_size = np.max(np.abs(aim) / np.where(scale > 0, scale, 1.0), initial=0.0)
+    if np.linalg.norm(scale * found) > _HUGE * data_size:
+        ridged = (matrix + _RIDGE * diags_array(matrix.diagonal())).tocsr()
+        found = _in_steps(matrix, ridged, aim, group[free])
+    return found
+
+
+def _in_steps(
+    matrix: csr_array, solved: csr_array, aim: np.ndarray, group: np.ndarray
+) -> np.ndarray:
+    """Groups of few features first, then all together, each step by the matrix ``solved``."""
     # Where the matrix is singular, going on below this size would only amplify rounding.
     enough = 1e-10 * float(np.linalg.norm(aim))
-    found = np.zeros(len(free))
-    own, sizes = group[free], np.bincount(group[free])
+    found, sizes = np.zeros(len(aim)), np.bincount(group)
     for each in sorted(np.flatnonzero(sizes), key=lambda g: sizes[g]):
-        some = np.flatnonzero(own == each)
+        some = np.flatnonzero(group == each)
         rest = (aim - matrix @ found)[some]
-        found[some] += _conjugate_gradients(ridged[some][:, some], rest, enough)
-    found += _conjugate_gradients(ridged, aim - matrix @ found, enough)
-    return found
+        found[some] += _conjugate_gradients(solved[some][:, some], rest, enough)
+    return found + _conjugate_gradients(solved, aim - matrix @ found, enough)
 
 
 def _normal_equations(
