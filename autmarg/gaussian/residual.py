@@ -26,9 +26,9 @@ from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
-# Where features are nearly collinear an exact fit is a difference of huge numbers, and its digits are
-# lost again when it is subtracted: a fit this many times larger than the data has a ridge instead,
-# relative to the diagonal.
+# Where features are nearly collinear an exact fit is a difference of huge numbers, and its digits
+# are lost again when it is subtracted: a fit this many times larger than the data has a ridge
+# instead, relative to the diagonal.
 _HUGE = 1e4
 _RIDGE = 1e-6
 
