@@ -18,8 +18,9 @@ from numpyro import handlers
 
 _RNG = np.random.default_rng(20261123)
 N = 40
-GROUP = _RNG.integers(0, 5, N)
-ITEM = _RNG.integers(0, 4, N)
+# int32: after a trace that failed, JAX may keep int64 indices in single precision.
+GROUP = _RNG.integers(0, 5, N).astype(np.int32)
+ITEM = _RNG.integers(0, 4, N).astype(np.int32)
 X = _RNG.normal(size=N)
 DESIGN = _RNG.normal(size=(N, 3))
 Y = _RNG.normal(size=N)
