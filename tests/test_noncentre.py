@@ -306,7 +306,7 @@ def test_requests_that_cannot_be_met():
     assert "both to integrate out and to non-centre" in refused(["a"], marginalize=["a"])
 
     def obstructed(y):
-        t, k = scale("t"), numpyro.sample("k", dist.Bernoulli(0.5))
+        t, k = scale("t"), numpyro.sample("k", dist.Poisson(0.5))
         with handlers.scale(scale=2.0):
             u = numpyro.sample("u", dist.Normal(0, t))
         with handlers.mask(mask=False):
