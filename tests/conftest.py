@@ -23,12 +23,6 @@ def _arguments(case: Reference | Published) -> tuple[Any, ...]:
     return case.arguments()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_traces_of_other_modules() -> None:
-    """JAX's own cached traces made in double precision must not be met in single, and back."""
-    jax.clear_caches()
-
-
 @pytest.fixture
 def data() -> Callable[[str], dict[str, np.ndarray]]:
     """``data(name)`` gives a data set's columns; skips the test when the data set is absent."""

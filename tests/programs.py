@@ -18,7 +18,7 @@ from numpyro import handlers
 
 _RNG = np.random.default_rng(20261123)
 N = 40
-# int32: after a trace that failed, JAX may keep int64 indices in single precision.
+# int32: an error raised inside Predictive leaves JAX with int64 indices, also in single precision.
 GROUP = _RNG.integers(0, 5, N).astype(np.int32)
 ITEM = _RNG.integers(0, 4, N).astype(np.int32)
 X = _RNG.normal(size=N)
