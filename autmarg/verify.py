@@ -234,7 +234,7 @@ def _is_real(leaf: Any) -> bool:
 def _report(compiled: Compiled, found: np.ndarray) -> Report:
     program = compiled.plan.program
     rows = sum(n.size for n in program.nodes if isinstance(n, Observe))
-    dimensions = sum(n.dimensions for n in program.latents)
+    dimensions = sum(compiled.plan.dimensions.values())
     parameters = [v for n in program.nodes if isinstance(n, Sample) for v in n.distribution.values]
     # NumPyro computes a density in the precision of the distribution's own parameters.
     single = any(program.tape.avals[v].dtype == jnp.float32 for v in parameters)

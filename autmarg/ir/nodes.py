@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from numpyro.distributions import biject_to
 
 from autmarg.errors import Place
 from autmarg.ir.tape import Tape
@@ -92,8 +94,6 @@ class Sample(Node):
     """A latent site; ``shape`` is sample_shape + batch_shape + event_shape.
 
     ``scanned`` sites stand in a ``scan``: axis 0 is time, and they may read their own past.
-    ``free`` is the number of elements of a latent's unconstrained value, where that is another one
-    (a correlation's factor).
     """
 
     distribution: DistributionSpec
@@ -103,12 +103,23 @@ class Sample(Node):
     infer: Mapping[str, Any] = field(default_factory=dict)
     scale: int | None = None
     scanned: bool = False
-    free: int | None = None
 
-    @property
-    def dimensions(self) -> int:
-        """Dimensions in which the site can move."""
-        return self.size if self.free is None else self.free
+    def dimensions(self, tape: Tape) -> int:
+        """Dimensions in which a latent can move: elements of its unconstrained value.
+
+        A correlation's factor has fewer of them than elements; a discrete site has its elements.
+        """
+        found: list[tuple[int, ...]] = []
+
+        def read(*leaves: Any) -> None:  # a support may have bounds that are latents
+            support = self.distribution.unflatten(leaves).support
+            found.append(biject_to(support).inverse_shape(self.shape))
+
+        try:
+            jax.eval_shape(read, *(tape.avals[v] for v in self.distribution.values))
+        except NotImplementedError:  # no map to an unconstrained value
+            return self.size
+        return math.prod(found[0])
 
     @property
     def size(self) -> int:

@@ -106,6 +106,12 @@ class Plan:
         return tuple(name for name, choice in self.centrings.items() if choice.noncentred)
 
     @property
+    def dimensions(self) -> dict[str, int]:
+        """Unconstrained dimensions of each latent site, integrated out or sampled."""
+        sizes = {entry.site: entry.size for entry in self.entries}
+        return {n.name: sizes[n.name] for n in self.program.latents}
+
+    @property
     def cost(self) -> sympy.Expr:
         """Multiply-adds of one log-density, in the sizes of each stage."""
         return sympy.Add(*(c.flops for g in self.groups for c in g.costs))
@@ -174,7 +180,8 @@ def _entries(
     density = {n.name: g for g in groups for n in (*g.observed, *g.children)}
     for node in program.nodes:
         if isinstance(node, Sample) and node.name in place:
-            entries.append(_member_entry(node, place[node.name]))
+            size = node.dimensions(program.tape)
+            entries.append(_member_entry(node, size, place[node.name]))
         elif isinstance(node, Observe):
             group = density.get(node.name)
             why = f"given {_names(group.members)}" if group else "reads no integrated site"
@@ -187,7 +194,7 @@ def _entries(
             if choice := choices.get(node.name):
                 action = "sampled, non-centred" if choice.noncentred else action
                 why = f"{why}; {choice.why}"
-            entries.append(Entry(node.name, node.dimensions, action, why))
+            entries.append(Entry(node.name, node.dimensions(program.tape), action, why))
         elif isinstance(node, Deterministic):
             later = node.parents & set(place)
             why = f"reads {', '.join(sorted(later))}" if later else "reads no integrated site"
@@ -199,7 +206,7 @@ def _names(members: tuple[Sample, ...]) -> str:
     return ", ".join(m.name for m in members)
 
 
-def _member_entry(node: Sample, group: Group) -> Entry:
+def _member_entry(node: Sample, size: int, group: Group) -> Entry:
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
@@ -207,7 +214,7 @@ def _member_entry(node: Sample, group: Group) -> Entry:
             why = f"mean of {readers} affine in it" if readers else "no other density reads it"
             cost = stage_cost(stage)
             how = f"{k}: {cost.structure}"
-            return Entry(node.name, node.dimensions, "integrated out", why, how, str(cost))
+            return Entry(node.name, size, "integrated out", why, how, str(cost))
     raise AssertionError(f"no stage eliminates {node.name}")
 
 

@@ -26,9 +26,8 @@ def plan_table(plan: Any) -> str:
 
 
 def _summary(plan: Any) -> str:
-    gone = sum(m.dimensions for g in plan.groups for m in g.members)
-    sizes = {n.name: n.dimensions for n in plan.program.latents}
-    stay = sum(sizes[name] for name in plan.kept)
+    gone = sum(plan.dimensions[name] for name in plan.integrated)
+    stay = sum(plan.dimensions[name] for name in plan.kept)
     if not gone:
         return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
     return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"

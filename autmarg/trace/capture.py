@@ -9,7 +9,6 @@ Nothing is drawn and nothing of the data is computed; data the model closes over
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,11 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
-from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
-from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import Unit
-from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.errors import ModelError, Place, Refusal
 from autmarg.ir.nodes import (
@@ -38,147 +34,25 @@ from autmarg.ir.nodes import (
     Structure,
 )
 from autmarg.ir.program import Program, check
-from autmarg.ir.tape import Builder, is_library, place_of
-
-Model = Callable[..., Any]
-_OF_SCANS = ("_scan_current_index",)  # what NumPyro notes for itself while it runs a scan
-_UNKNOWN = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.NonConcreteBooleanIndexError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
+from autmarg.ir.tape import Builder
+from autmarg.trace.record import (
+    KEY,
+    Message,
+    Model,
+    is_array,
+    is_input,
+    name_of,
+    run_model,
+    shapes_of,
 )
 
+_OF_SCANS = ("_scan_current_index",)  # what NumPyro notes for itself while it runs a scan
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
     "control_flow": "it has sites inside numpyro.contrib.control_flow.cond",
     "mutable": "it has a mutable site",
 }
-_KEY = "@key"  # the input from which keys that the model draws for itself are derived
-
-
-class _Recorder(Messenger):
-    """Keeps every message in order, with the user's line, and rejects two sites of one name.
-
-    Keys that the model draws for itself come from ``key``, so that one can see what reads them.
-    """
-
-    def __init__(self, key: Any) -> None:
-        super().__init__(None)
-        self.messages: list[tuple[dict[str, Any], Place | None]] = []
-        self._key = key
-        self._keys = 0
-        self._places: dict[str, Place | None] = {}
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "prng_key" and msg["kwargs"]["rng_key"] is None:
-            msg["value"] = jax.random.fold_in(self._key, self._keys)
-            self._keys += 1
-        if msg["type"] not in ("sample", "deterministic"):
-            return
-        place, name = _users_place(), msg["name"]
-        if name in self._places:
-            raise ModelError(
-                f"two sites are named '{name}': one at {self._places[name]}, one at {place}. "
-                "Expected unique names; rename one of them."
-            )
-        self._places[name] = place
-        if msg["type"] == "sample" and msg["value"] is None:
-            _stand_in(msg)
-
-    def postprocess_message(self, msg: dict[str, Any]) -> None:
-        place = self._places.get(msg.get("name", "")) or _users_place()
-        self.messages.append((dict(msg), place))
-
-
-def _stand_in(msg: dict[str, Any]) -> None:
-    """Give a site that cannot be drawn (an improper prior) a value, for its shape only."""
-    fn, shape = msg["fn"], tuple(msg["kwargs"].get("sample_shape", ()))
-    try:
-        jax.eval_shape(lambda: fn.sample(jax.random.key(0), shape))
-    except NotImplementedError:
-        msg["value"] = jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
-
-
-def _users_place() -> Place | None:
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not is_library(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        frame = frame.f_back
-    return None
-
-
-def _run(
-    model: Model,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    values: Mapping[str, Any],
-    key: Any,
-) -> list[tuple[dict[str, Any], Place | None]]:
-    """Messages of one run of the model, hidden from handlers outside it."""
-    recorder = _Recorder(key)
-    given = handlers.substitute(data=dict(values))
-    with handlers.block(), handlers.seed(rng_seed=0), recorder, given:
-        model(*args, **kwargs)
-    return recorder.messages
-
-
-def is_tracing() -> bool:
-    """Whether a model is being traced."""
-    return any(isinstance(handler, _Recorder) for handler in _PYRO_STACK)
-
-
-def _is_latent(msg: dict[str, Any]) -> bool:
-    return msg["type"] == "sample" and not msg["is_observed"]
-
-
-def _is_input(msg: dict[str, Any]) -> bool:
-    """A latent or param site; a param of another type than an array is an obstacle."""
-    return _is_latent(msg) or (msg["type"] == "param" and _is_array(msg["value"]))
-
-
-def _shapes(
-    model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the latent and param sites and of a random key, from one abstract run."""
-
-    def run() -> dict[str, Any]:
-        key = jax.random.key(0)
-        messages = _run(model, args, kwargs, {}, key)
-        return {_KEY: key} | {
-            m["name"]: jnp.asarray(m["value"]) for m, _ in messages if _is_input(m)
-        }
-
-    try:
-        return jax.eval_shape(run)
-    except _UNKNOWN as error:
-        raise ModelError(
-            f"the structure of model '{name_of(model)}' depends on an array that is unknown while "
-            f"the model is traced{_error_place(error)}: a latent value, a traced argument, or "
-            "something computed with jax.numpy inside the model. Expected control flow, shapes and "
-            "NumPy calls that only known data decide (NumPyro's samplers trace the model, too): "
-            "use jnp.where, lax.cond or jnp indexing, or compute it with NumPy, outside the model. "
-            f"JAX says: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _error_place(error: Exception) -> str:
-    place, traceback = None, error.__traceback__
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not is_library(code.co_filename):
-            place = Place(code.co_filename, traceback.tb_lineno, code.co_name)
-        traceback = traceback.tb_next
-    return f" ({place})" if place else ""
-
-
-def name_of(model: Model) -> str:
-    """The name to call the user's model by."""
-    while not hasattr(model, "__name__") and hasattr(model, "func"):
-        model = getattr(model, "func")  # noqa: B009 - of a functools.partial
-    return getattr(model, "__name__", type(model).__name__)
 
 
 def trace_program(
@@ -192,12 +66,12 @@ def trace_program(
     Raises:
         ModelError: two sites of one name, or structure that depends on latent values.
     """
-    shapes = _shapes(model, args, kwargs)
-    messages: list[tuple[dict[str, Any], Place | None]] = []
+    shapes = shapes_of(model, args, kwargs)
+    messages: list[Message] = []
 
     def distributions(values: dict[str, Any]) -> list[Any]:
-        sites = {name: value for name, value in values.items() if name != _KEY}
-        messages[:] = _run(model, args, kwargs, sites, values[_KEY])
+        sites = {name: value for name, value in values.items() if name != KEY}
+        messages[:] = run_model(model, args, kwargs, sites, values[KEY])
         return [_arrays(msg) for msg, _ in messages]
 
     closed, out_shape = jax.make_jaxpr(distributions, return_shape=True)(shapes)
@@ -238,7 +112,7 @@ def _arrays(msg: dict[str, Any]) -> dict[str, Any]:
             out["value"] = jnp.asarray(msg["value"])
     elif msg["type"] == "deterministic":
         out["value"] = jax.tree.map(jnp.asarray, msg["value"])
-    elif msg["type"] == "param" and _is_input(msg):
+    elif msg["type"] == "param" and is_input(msg):
         out["leaves"] = _array_leaves(_options(msg))
         if msg["args"]:
             out["value"] = jnp.asarray(msg["args"][0])
@@ -246,14 +120,14 @@ def _arrays(msg: dict[str, Any]) -> dict[str, Any]:
 
 
 def _array_leaves(tree: Any) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(tree) if _is_array(leaf)]
+    return [leaf for leaf in jax.tree.leaves(tree) if is_array(leaf)]
 
 
 def _structure(tree: Any, numbers: list[int]) -> tuple[Any, tuple[int | Static, ...]]:
     """The treedef and leaves of ``tree``, its array leaves replaced by their numbers."""
     leaves, treedef = jax.tree.flatten(tree)
     each = iter(numbers)
-    return treedef, tuple(next(each) if _is_array(leaf) else Static(leaf) for leaf in leaves)
+    return treedef, tuple(next(each) if is_array(leaf) else Static(leaf) for leaf in leaves)
 
 
 def _options(msg: dict[str, Any]) -> dict[str, Any]:
@@ -264,10 +138,6 @@ def _options(msg: dict[str, Any]) -> dict[str, Any]:
 def _initial(msg: dict[str, Any]) -> Callable[[Any], Any]:
     """The user's initialiser of a param site, which NumPyro keeps as a default argument."""
     return inspect.signature(msg["fn"]).parameters["init_value"].default
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float)
 
 
 def _base(fn: Any) -> Any:
@@ -312,11 +182,9 @@ class _NodeReader:
             return self._param(msg, place, out)
         return None
 
-    def own_randomness(
-        self, nodes: list[Node], messages: list[tuple[dict[str, Any], Place | None]]
-    ) -> None:
+    def own_randomness(self, nodes: list[Node], messages: list[Message]) -> None:
         """A site that reads a key which the model drew for itself is an obstacle."""
-        reads = next((node.name for node in nodes if _KEY in node.parents), None)
+        reads = next((node.name for node in nodes if KEY in node.parents), None)
         if reads is not None:
             place = next(p for msg, p in messages if msg["type"] == "prng_key")
             why = (
@@ -344,7 +212,7 @@ class _NodeReader:
 
     def _param(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node | None:
         name = msg["name"]
-        if not _is_input(msg):
+        if not is_input(msg):
             self._obstacle(name, f"the param '{name}' is a pytree rather than an array", place)
             return None
         return Param(
@@ -401,22 +269,8 @@ class _NodeReader:
             plates,
             shape=aval.shape,
             dtype=aval.dtype,
-            free=self._free(spec, aval.shape),
             **common,
         )
-
-    def _free(self, spec: DistributionSpec, shape: tuple[int, ...]) -> int | None:
-        """Elements of the unconstrained value; None where the support has no map to one."""
-        found: list[tuple[int, ...]] = []
-
-        def read(*leaves: Any) -> None:  # a support may have bounds that are latents
-            found.append(biject_to(spec.unflatten(leaves).support).inverse_shape(shape))
-
-        try:
-            jax.eval_shape(read, *(self.tape.avals[v] for v in spec.values))
-        except NotImplementedError:  # discrete
-            return None
-        return int(np.prod(found[0], dtype=np.int64))
 
     def _deterministic(
         self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]
@@ -456,6 +310,3 @@ def _joint_shape(
 def _kind(fn: Any) -> str:
     """Class name of a distribution, seen through expansion, independence and masks."""
     return type(_base(fn)).__name__
-
-
-__all__ = ["is_tracing", "name_of", "place_of", "trace_program"]

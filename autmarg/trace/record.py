@@ -1,0 +1,150 @@
+"""Run the user's model once, abstractly, and keep what its sites say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.primitives import _PYRO_STACK, Messenger
+
+from autmarg.errors import ModelError, Place
+from autmarg.ir.tape import is_library
+
+Model = Callable[..., Any]
+Message = tuple[dict[str, Any], Place | None]
+KEY = "@key"  # the input from which keys that the model draws for itself are derived
+_UNKNOWN = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+class _Recorder(Messenger):
+    """Keeps every message in order, with the user's line, and rejects two sites of one name.
+
+    Keys that the model draws for itself come from ``key``, so that one can see what reads them.
+    """
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(None)
+        self.messages: list[Message] = []
+        self._key = key
+        self._keys = 0
+        self._places: dict[str, Place | None] = {}
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "prng_key" and msg["kwargs"]["rng_key"] is None:
+            msg["value"] = jax.random.fold_in(self._key, self._keys)
+            self._keys += 1
+        if msg["type"] not in ("sample", "deterministic"):
+            return
+        place, name = _users_place(), msg["name"]
+        if name in self._places:
+            raise ModelError(
+                f"two sites are named '{name}': one at {self._places[name]}, one at {place}. "
+                "Expected unique names; rename one of them."
+            )
+        self._places[name] = place
+        if msg["type"] == "sample" and msg["value"] is None:
+            _stand_in(msg)
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        place = self._places.get(msg.get("name", "")) or _users_place()
+        self.messages.append((dict(msg), place))
+
+
+def _stand_in(msg: dict[str, Any]) -> None:
+    """Give a site that cannot be drawn (an improper prior) a value, for its shape only."""
+    fn, shape = msg["fn"], tuple(msg["kwargs"].get("sample_shape", ()))
+    try:
+        jax.eval_shape(lambda: fn.sample(jax.random.key(0), shape))
+    except NotImplementedError:
+        msg["value"] = jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
+
+
+def _users_place() -> Place | None:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not is_library(frame.f_code.co_filename):
+            return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        frame = frame.f_back
+    return None
+
+
+def run_model(
+    model: Model,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    values: Mapping[str, Any],
+    key: Any,
+) -> list[Message]:
+    """Messages of one run of the model, hidden from handlers outside it."""
+    recorder = _Recorder(key)
+    given = handlers.substitute(data=dict(values))
+    with handlers.block(), handlers.seed(rng_seed=0), recorder, given:
+        model(*args, **kwargs)
+    return recorder.messages
+
+
+def is_tracing() -> bool:
+    """Whether a model is being traced."""
+    return any(isinstance(handler, _Recorder) for handler in _PYRO_STACK)
+
+
+def is_input(msg: dict[str, Any]) -> bool:
+    """A latent or param site; a param of another type than an array is an obstacle."""
+    if msg["type"] == "sample":
+        return not msg["is_observed"]
+    return msg["type"] == "param" and is_array(msg["value"])
+
+
+def shapes_of(
+    model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the latent and param sites and of a random key, from one abstract run."""
+
+    def run() -> dict[str, Any]:
+        key = jax.random.key(0)
+        messages = run_model(model, args, kwargs, {}, key)
+        return {KEY: key} | {m["name"]: jnp.asarray(m["value"]) for m, _ in messages if is_input(m)}
+
+    try:
+        return jax.eval_shape(run)
+    except _UNKNOWN as error:
+        raise ModelError(
+            f"the structure of model '{name_of(model)}' depends on an array that is unknown while "
+            f"the model is traced{_error_place(error)}: a latent value, a traced argument, or "
+            "something computed with jax.numpy inside the model. Expected control flow, shapes and "
+            "NumPy calls that only known data decide (NumPyro's samplers trace the model, too): "
+            "use jnp.where, lax.cond or jnp indexing, or compute it with NumPy, outside the model. "
+            f"JAX says: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _error_place(error: Exception) -> str:
+    place, traceback = None, error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not is_library(code.co_filename):
+            place = Place(code.co_filename, traceback.tb_lineno, code.co_name)
+        traceback = traceback.tb_next
+    return f" ({place})" if place else ""
+
+
+def name_of(model: Model) -> str:
+    """The name to call the user's model by."""
+    while not hasattr(model, "__name__") and hasattr(model, "func"):
+        model = getattr(model, "func")  # noqa: B009 - of a functools.partial
+    return getattr(model, "__name__", type(model).__name__)
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf of a pytree is an array or a number."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float)
