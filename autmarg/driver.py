@@ -15,7 +15,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 from autmarg.analysis.admissible import facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.backend.emit import Emission
-from autmarg.backend.given import gives
+from autmarg.backend.given import gives, message
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
 from autmarg.errors import RequestError
@@ -26,7 +26,8 @@ from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.pipeline import Pipeline, Step
 from autmarg.plan.plan import Plan, make_plan
 from autmarg.plan.select import Request
-from autmarg.trace.capture import is_tracing, name_of, trace_program
+from autmarg.trace.capture import trace_program
+from autmarg.trace.record import is_tracing, name_of
 
 Model = Callable[..., Any]
 _CACHED = 16  # compiled programs that one transformed model keeps
@@ -189,7 +190,7 @@ class MarginalizedModel:
         noise = {  # given where the site itself is not
             name: decentered(name)
             for name in given.drawn
-            if any(gives(h, decentered(name), dist.Normal(0, 1)) for h in _PYRO_STACK)
+            if any(gives(h, message(decentered(name), dist.Normal(0, 1))) for h in _PYRO_STACK)
         }
         names = given.names & {n.name for n in program.latents} | set(noise.values())
         missing = self._would_integrate(program) & given.drawn | set(noise) if names else set()

@@ -1,7 +1,8 @@
-"""What handlers around an emitted model say about a site that it meets in another form."""
+"""What NumPyro's handlers around an emitted model do to a site, before it is met."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,6 +10,51 @@ from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK
 
 from autmarg.ir.nodes import decentered
+
+Message = dict[str, Any]
+
+
+def message(name: str, fn: Any, shape: tuple[int, ...] = ()) -> Message:
+    """The message of a latent site, as NumPyro sends it; ``shape`` is its sample shape."""
+    kwargs = {"rng_key": jax.random.key(0), "sample_shape": shape}
+    return {
+        "type": "sample", "name": name, "fn": fn, "args": (), "kwargs": kwargs, "value": None,
+        "scale": None, "is_observed": False, "intermediates": [], "cond_indep_stack": [],
+        "infer": {},
+    }  # fmt: skip
+
+
+def met(*messages: Message) -> Iterator[tuple[Any, tuple[Message, ...]]]:
+    """Handlers that messages would meet, innermost first, with the messages as each sees them.
+
+    The walk ends where the first message is hidden.
+    """
+    for handler in reversed(_PYRO_STACK):
+        yield handler, messages
+        if hides(handler, messages[0]):
+            return
+        if isinstance(handler, handlers.scope) and "sample" not in handler.hide_types:
+            prefix = f"{handler.prefix}{handler.divider}"
+            messages = tuple({**m, "name": f"{prefix}{m['name']}"} for m in messages)
+
+
+def hides(handler: Any, msg: Message) -> bool:
+    """Whether a handler keeps a message from those outside it."""
+    return isinstance(handler, handlers.block) and bool(handler.hide_fn(msg))
+
+
+def gives(handler: Any, msg: Message) -> bool:
+    """Whether a handler gives a latent site a value."""
+    name = msg["name"]
+    if isinstance(handler, handlers.replay):
+        return name in handler.trace
+    if not isinstance(handler, handlers.substitute | handlers.condition | handlers.do):
+        return False
+    if handler.data is not None:
+        return handler.data.get(name) is not None
+    function = getattr(handler, "substitute_fn", None) or getattr(handler, "condition_fn", None)
+    with handlers.block():
+        return function is not None and function(msg) is not None
 
 
 def as_written(name: str, fn: Any, shape: tuple[int, ...], standard: Any) -> bool:
@@ -22,37 +68,8 @@ def as_written(name: str, fn: Any, shape: tuple[int, ...], standard: Any) -> boo
         name, fn, shape: the site's name, distribution and sample shape.
         standard: the distribution of its standard noise.
     """
-    base = decentered(name)
-    for handler in reversed(_PYRO_STACK):
-        if isinstance(handler, handlers.scale):
-            return True
-        if gives(handler, name, fn, shape) and not gives(handler, base, standard, shape):
-            return True
-        if isinstance(handler, handlers.scope) and "sample" not in handler.hide_types:
-            name, base = (f"{handler.prefix}{handler.divider}{n}" for n in (name, base))
-        if isinstance(handler, handlers.block) and handler.hide_fn(_message(name, fn, shape)):
-            break
-    return False
-
-
-def gives(handler: Any, name: str, fn: Any, shape: tuple[int, ...] = ()) -> bool:
-    """Whether a handler gives a latent site a value."""
-    if isinstance(handler, handlers.replay):
-        return name in handler.trace
-    if not isinstance(handler, handlers.substitute | handlers.condition | handlers.do):
-        return False
-    if handler.data is not None:
-        return handler.data.get(name) is not None
-    function = getattr(handler, "substitute_fn", None) or getattr(handler, "condition_fn", None)
-    with handlers.block():
-        return function is not None and function(_message(name, fn, shape)) is not None
-
-
-def _message(name: str, fn: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The message of a latent site, as NumPyro sends it."""
-    kwargs = {"rng_key": jax.random.key(0), "sample_shape": shape}
-    return {
-        "type": "sample", "name": name, "fn": fn, "args": (), "kwargs": kwargs, "value": None,
-        "scale": None, "is_observed": False, "intermediates": [], "cond_indep_stack": [],
-        "infer": {},
-    }  # fmt: skip
+    own, noise = message(name, fn, shape), message(decentered(name), standard, shape)
+    return any(
+        isinstance(handler, handlers.scale) or (gives(handler, x) and not gives(handler, z))
+        for handler, (x, z) in met(own, noise)
+    )

@@ -15,9 +15,8 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.infer import initialization
-from numpyro.primitives import _PYRO_STACK
 
-from autmarg.backend.given import gives
+from autmarg.backend.given import Message, gives, hides, message, met
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import Ancestral, Marginal, Recover, Sample
 from autmarg.ir.program import Program
@@ -53,11 +52,11 @@ def _check_values(model: str, node: Recover) -> None:
 
 
 def _check_replacement(node: Ancestral) -> None:
-    for handler, message in _handlers(node.name, node):
-        name, config = message["name"], getattr(handler, "config", None) or {}
+    for handler, msg in _handlers(node.name, node):
+        name, config = msg["name"], getattr(handler, "config", None) or {}
         changed = isinstance(handler, handlers.do) and name in (handler.data or {})
         if isinstance(handler, handlers.reparam):
-            changed = (config(message) if callable(config) else config.get(name)) is not None
+            changed = (config(msg) if callable(config) else config.get(name)) is not None
         if changed:
             raise RequestError(
                 f"handlers.{type(handler).__name__} is over '{name}', whose density is part of a "
@@ -69,7 +68,7 @@ def _check_marginal(node: Marginal) -> None:
     names = [*(site.name for site in node.observed), *node.children]
     if not node.observed:
         names.append(node.name)
-    hidden = [name for name in names if any(_hides(*seen) for seen in _handlers(name))]
+    hidden = [name for name in names if any(hides(*seen) for seen in _handlers(name))]
     if hidden and len(hidden) < len(names):
         raise RequestError(
             f"handlers.block hides {hidden} but not {sorted({*names} - {*hidden})}, which have one "
@@ -84,34 +83,18 @@ def _check_marginal(node: Marginal) -> None:
             )
 
 
-def _handlers(name: str, node: Sample | None = None) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Handlers that a site's message would meet, innermost first, with the message as each sees it.
-
-    The message has a distribution of the site's shape, for functions that draw from it.
-    """
-    message: dict[str, Any] = {
-        "type": "sample", "name": name, "value": None, "is_observed": False, "scale": None,
-        "fn": dist.Normal(0.0, 1.0).expand(node.shape if node else ()), "args": (), "infer": {},
-        "kwargs": {"rng_key": None, "sample_shape": ()}, "cond_indep_stack": [],
-    }  # fmt: skip
-    for handler in reversed(_PYRO_STACK):
-        yield handler, message
-        if _hides(handler, message):
-            return
-        if isinstance(handler, handlers.scope) and "sample" not in handler.hide_types:
-            name = f"{handler.prefix}{handler.divider}{message['name']}"
-            message = {**message, "name": name}
+def _handlers(name: str, node: Sample | None = None) -> Iterator[tuple[Any, Message]]:
+    """Handlers that a site would meet, each with its message, whose distribution (for functions
+    that draw from it) has the site's shape."""
+    fn = dist.Normal(0.0, 1.0).expand(node.shape if node else ())
+    return ((handler, seen) for handler, (seen,) in met(message(name, fn)))
 
 
-def _hides(handler: Any, message: dict[str, Any]) -> bool:
-    return isinstance(handler, handlers.block) and bool(handler.hide_fn(message))
-
-
-def _gives(handler: Any, message: dict[str, Any]) -> bool:
+def _gives(handler: Any, msg: Message) -> bool:
     """Whether a handler has a value for the site; NumPyro's own initial values do not count."""
     if _is_initialisation(getattr(handler, "substitute_fn", None)):
         return False
-    return gives(handler, message["name"], message["fn"])
+    return gives(handler, msg)
 
 
 def _is_initialisation(function: Any) -> bool:
