@@ -107,11 +107,13 @@ class Distribution:
         stack = [v for v, w in zip(self.carry_out, self.wanted, strict=False) if w]
         stack += [v for v, w in zip(self.stacked_out, self.wanted[carries:], strict=True) if w]
         sources = [s for v in stack if (s := self._source(v)) is not None]
+        seen: set[Any] = set()
         while sources:
             vertex = sources.pop()
-            if vertex in graph and graph.nodes[vertex].get("done"):
+            if vertex in seen:
                 continue
-            graph.add_node(vertex, done=True)
+            seen.add(vertex)
+            graph.add_node(vertex)
             isa_carry = isinstance(vertex, _Carry)
             needs = [self.carry_out[vertex.j]] if isa_carry else self.body.equations[vertex].inputs
             for number in needs:

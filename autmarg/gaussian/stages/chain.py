@@ -30,6 +30,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian.batched import (
+    congruence,
+    eye_plus,
+    log_abs_det,
+    solve,
+    solve_lower,
+    solve_upper,
+    symmetric,
+)
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.recurrence import Dynamics, Recurrence, padded
 from autmarg.gaussian.stages.base import Stage
@@ -139,15 +148,15 @@ class Chain(Stage):
             mean, cov = carry
             a, m, q, info, lin = at
             mean = einsum("bij,bjr->bir", a, mean, **_EXACT) + m
-            cov = _congruence(a, cov) + _congruence(q, None)
+            cov = congruence(a, cov) + congruence(q, None)
             innovation = lin - einsum("bij,bjr->bir", info, mean, **_EXACT)
-            ratio = _eye_plus(cov, info)
+            ratio = eye_plus(cov, info)
             stacked = jnp.concatenate(
                 [einsum("bij,bjr->bir", cov, innovation, **_EXACT), cov], axis=-1
             )
             solved = solve(ratio, stacked)
             r = innovation.shape[-1]
-            gained, after = solved[..., :r], _symmetric(solved[..., r:])
+            gained, after = solved[..., :r], symmetric(solved[..., r:])
             return (mean + gained, after), (mean, cov, innovation, gained, log_abs_det(ratio))
 
         start = (jnp.zeros_like(m[0]), jnp.zeros_like(information[0]))
@@ -208,7 +217,7 @@ class Chain(Stage):
     def mean(self, factor: Factor, z: Any) -> Any:
         """z with this stage's innovations at their conditional mean given the later columns."""
         force = einsum("tbir,br->tbi", factor.innovation, self._given(z), **_EXACT)
-        ratio = jnp.swapaxes(_eye_plus(factor.covariance, factor.information), -1, -2)
+        ratio = jnp.swapaxes(eye_plus(factor.covariance, factor.information), -1, -2)
         following = jnp.concatenate([factor.step[1:], jnp.zeros_like(factor.step[:1])])
 
         def backward(adjoint: Any, at: Any) -> tuple[Any, Any]:
@@ -226,13 +235,13 @@ class Chain(Stage):
         """z with this stage's innovations drawn from noise, given the later columns."""
         roots, q, d = self._roots(factor, z), self.lags, self.recurrence.width
         xi = gather(noise, self.columns)
-        zeta = _solve_upper(roots.lower[-1], roots.shift[-1] + _stack(xi[-q:]))
+        zeta = solve_upper(roots.lower[-1], roots.shift[-1] + _stack(xi[-q:]))
 
         def backward(zeta: Any, at: Any) -> tuple[Any, Any]:
             lower, shift, rotation, fresh = at
             before = einsum("bij,bj->bi", rotation, jnp.concatenate([zeta, fresh], -1), **_EXACT)
             eta, innovation = before[:, :-d], before[:, -d:]
-            return _solve_upper(lower, shift + eta), innovation
+            return solve_upper(lower, shift + eta), innovation
 
         steps = (roots.lower[:-1], roots.shift[:-1], roots.rotation, xi[: xi.shape[0] - q])
         first, rest = jax.lax.scan(backward, zeta, steps, reverse=True)
@@ -252,7 +261,9 @@ class Chain(Stage):
         def step(root: Any, at: Any) -> tuple[Any, Any]:
             information, force, a, noise = at
             lower, shift = _update(root, information, force)
-            moved = jnp.swapaxes(_solve_lower(lower, jnp.swapaxes(a @ root, -1, -2)), -1, -2)
+            moved = jnp.swapaxes(
+                solve_lower(lower, jnp.swapaxes(jnp.matmul(a, root, **_EXACT), -1, -2)), -1, -2
+            )
             joint = jnp.concatenate([moved, noise], axis=-1)
             rotation, upper = jnp.linalg.qr(jnp.swapaxes(joint, -1, -2), mode="complete")
             state = root.shape[-1]
@@ -279,7 +290,7 @@ class Chain(Stage):
             a = factor.step[t]
             entry = einsum("bir,br->bi", factor.entry[t], given, **_EXACT)
             mean = einsum("bij,bj->bi", a, mean, **_EXACT) + entry
-            root = (a @ root).at[:, :, t * d : (t + 1) * d].add(factor.noise[t])
+            root = jnp.matmul(a, root, **_EXACT).at[:, :, t * d : (t + 1) * d].add(factor.noise[t])
             shift = (q - 1 - t) * d  # where step t's state stands in the full one
             inside = slice(0, state - shift)
             block = factor.information[t][:, inside, inside]
@@ -319,44 +330,8 @@ def _unstack(stacked: Any, q: int) -> Any:
 def _update(root: Any, information: Any, force: Any) -> tuple[Any, Any]:
     """L with LLᵀ = I + SᵀHS, and L⁻¹Sᵀ force."""
     turned = jnp.swapaxes(root, -1, -2)
-    lower = jnp.linalg.cholesky(
-        jnp.eye(root.shape[-1], dtype=root.dtype) + turned @ information @ root
-    )
-    return lower, _solve_lower(lower, (turned @ force[..., None]))[..., 0]
-
-
-def _solve_lower(lower: Any, b: Any) -> Any:
-    return jax.scipy.linalg.solve_triangular(lower, b, lower=True)
-
-
-def _solve_upper(lower: Any, b: Any) -> Any:
-    """L⁻ᵀ b for vectors."""
-    return jax.scipy.linalg.solve_triangular(lower, b[..., None], lower=True, trans=1)[..., 0]
-
-
-def _eye_plus(left: Any, right: Any) -> Any:
-    """I + left right."""
-    return jnp.eye(left.shape[-1], dtype=left.dtype) + jnp.matmul(left, right, **_EXACT)
-
-
-def _congruence(a: Any, middle: Any) -> Any:
-    """a middle aᵀ (the identity where ``middle`` is None)."""
-    inner = a if middle is None else jnp.matmul(a, middle, **_EXACT)
-    return jnp.matmul(inner, jnp.swapaxes(a, -1, -2), **_EXACT)
-
-
-def _symmetric(a: Any) -> Any:
-    return (a + jnp.swapaxes(a, -1, -2)) / 2
-
-
-def solve(matrix: Any, b: Any) -> Any:
-    """matrix⁻¹ b for a batch of small matrices and [..., D, R] right-hand sides."""
-    return b / matrix if matrix.shape[-1] == 1 else jnp.linalg.solve(matrix, b)
-
-
-def log_abs_det(matrix: Any) -> Any:
-    """log|det| of a batch."""
-    return jnp.log(matrix[..., 0, 0]) if matrix.shape[-1] == 1 else jnp.linalg.slogdet(matrix)[1]
+    lower = jnp.linalg.cholesky(eye_plus(turned, jnp.matmul(information, root, **_EXACT)))
+    return lower, solve_lower(lower, jnp.matmul(turned, force[..., None], **_EXACT))[..., 0]
 
 
 def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:

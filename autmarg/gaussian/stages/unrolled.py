@@ -22,6 +22,8 @@ from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import gather, positions
 
+_EXACT: Any = {"precision": "highest"}
+
 
 @dataclass(frozen=True, eq=False)
 class Unrolled(Stage):
@@ -85,13 +87,13 @@ class Unrolled(Stage):
         values, h, log_det, floor, dynamics = form
         matrix = gather(values, self.position)
         change, constant = self._change(dynamics[self.number], values.dtype)
-        own = h[self.local] - jnp.dot(matrix, constant, precision="highest")
-        matrix = change.T @ matrix @ change
+        own = h[self.local] - jnp.dot(matrix, constant, **_EXACT)
+        matrix = jnp.dot(change.T, jnp.dot(matrix, change, **_EXACT), **_EXACT)
         n = self.size
         matrix = matrix + jnp.diag(jnp.asarray(np.arange(len(self.local)) < n, values.dtype))
         remaining = gather(values, self.carried)
         remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
-        h = h.at[self.local].set(change.T @ own)
+        h = h.at[self.local].set(jnp.dot(change.T, own, **_EXACT))
         floor = floor.at[self.local].set(pivot_floor(jnp.diagonal(matrix)))
         return None, QuadraticForm(remaining, h, log_det, floor, dynamics)
 
@@ -101,22 +103,18 @@ class Unrolled(Stage):
         t, b, d = rec.columns.shape
         place = np.full(int(max(self.local.max(), rec.columns.max())) + 1, -1)
         place[self.local] = np.arange(len(self.local))
-        used = rec.columns >= 0
-        at_t, at_b, at_d = np.nonzero(used)
-        own = place[rec.columns[used]]
+        step, chain, k = np.nonzero(rec.columns >= 0)
+        own = place[rec.columns[step, chain, k]]
         size = len(self.local)
-        # Noise of every local column that is an innovation, then what enters from outside.
+        # A column's noise enters the states of its own step.
         inputs = jnp.zeros((t, b, d, size + 1), dtype)
-        step, chain, k = np.nonzero(used)
-        noise = dynamics.noise[step, chain]
-        for i in range(d):
-            inputs = inputs.at[step, chain, i, own].add(noise[:, i, :][np.arange(len(k)), k])
+        inputs = inputs.at[step, chain, :, own].add(dynamics.noise[step, chain, :, k])
         inputs = inputs.at[..., size].add(dynamics.entry[..., 0])
-        ob, orr = np.nonzero(rec.outside >= 0)
-        columns = place[rec.outside[ob, orr]]
-        inputs = inputs.at[:, ob, :, columns].add(dynamics.entry[..., 1:][:, ob, :, orr])
+        entered, r = np.nonzero(rec.outside >= 0)
+        columns = place[rec.outside[entered, r]]
+        inputs = inputs.at[:, entered, :, columns].add(dynamics.entry[..., 1:][:, entered, :, r])
         states = rec.advance(dynamics.transition, inputs)
-        rows = states[at_t, at_b, at_d]
+        rows = states[step, chain, k]
         change = jnp.eye(size, dtype=dtype).at[own].set(rows[:, :size])
         constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])
         return change, constant
