@@ -136,7 +136,7 @@ def holt_winters(loop):
     loop(step, (level, trend, season))
 
 
-@goes()  # its own past decides what a step carries: that scan is not looked into
+@goes("level", "trend", "season")
 def holt_winters_scan():
     holt_winters(lambda step, start: scan(step, start, SERIES))
 

@@ -8,18 +8,20 @@ jointly affine in U, scales are free of U, nothing else reads a member.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from autmarg.analysis import nonlinear
 from autmarg.analysis.degrees import Degree, degrees
 from autmarg.analysis.domain import as_affine
 from autmarg.analysis.interpret import Interpreter
 from autmarg.analysis.rules import rule_for
+from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.sites import GaussianSite, Normalised
-from autmarg.errors import Place, Refusal, RequestError
+from autmarg.errors import InternalError, Refusal, RequestError
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
 from autmarg.ir.tape import Equation
 
@@ -39,6 +41,24 @@ class Admissible:
     candidates: tuple[Sample, ...]
     clashes: dict[frozenset[str], Refusal]
     refusals: dict[str, Refusal]
+
+    def without(self, obstacle: CannotExtract) -> Admissible:
+        """The same, with the latents refused that an obstacle to extraction stands against."""
+        gone = [c for c in self.candidates if c.name in obstacle.sites]
+        if not gone or obstacle.equation is None:
+            raise InternalError(f"nothing to refuse: {obstacle}") from obstacle
+        refusals = {
+            c.name: Refusal(
+                c.name,
+                "not written out",
+                f"the mean of '{obstacle.child}' is affine in '{c.name}', but {obstacle.reason}",
+                obstacle.equation.place,
+                obstacle.remedy,
+            )
+            for c in gone
+        }
+        candidates = tuple(c for c in self.candidates if c not in gone)
+        return replace(self, candidates=candidates, refusals={**self.refusals, **refusals})
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,15 +241,7 @@ def _loc_objections(facts: Facts, name: str, child: Node, site: GaussianSite) ->
     equation = facts.degree(site.loc).nonlinear.get(name)
     if equation is not None:
         _check_known_index(facts, name, equation)
-        place: Place | None = equation.place or child.place
-        kind = equation.primitive.name
-        words = f"'{kind}' makes the mean of '{child.name}' nonlinear in '{name}'"
-        if any("jaxpr" in parameter for parameter in equation.params):
-            words = (
-                f"the mean of '{child.name}' reads '{name}' through a '{kind}', which is not "
-                "looked into, so it may be nonlinear; written out in Python (a for loop), it is"
-            )
-        yield Refusal(name, "nonlinear mean", words, place)
+        yield nonlinear.refusal(facts.normalised.program.tape, name, child, site.loc, equation)
 
 
 def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:

@@ -8,10 +8,12 @@ which of them stays sampled.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from autmarg.analysis.rules import rule_for
-from autmarg.ir.tape import Equation, Tape
+from autmarg.analysis.rules import call_for, rule_for
+from autmarg.analysis.rules.base import Operand
+from autmarg.ir.tape import Equation, Tape, body_tape
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,31 +24,97 @@ class Degree:
         affine: latents on which it depends affinely.
         nonlinear: latents on which it depends otherwise, with the first equation that made it so.
         clashes: pairs of latents that are multiplied together, with the equation that does it.
+        known: it is a concrete array, ``value`` where that has been computed.
     """
 
     affine: frozenset[str] = frozenset()
     nonlinear: Mapping[str, Equation] = field(default_factory=dict)
     clashes: Mapping[frozenset[str], Equation] = field(default_factory=dict)
+    known: bool = False
+    value: Any = None
+
+    @property
+    def latent(self) -> bool:
+        """Whether it depends on a latent at all."""
+        return bool(self.affine or self.nonlinear)
+
+    def entry(self) -> Degree:
+        """The degree of an entry of it, whichever."""
+        return replace(self, value=None)
+
+    def join(self, other: Degree) -> Degree:
+        """What holds of both."""
+        nonlinear = {**self.nonlinear, **other.nonlinear}
+        return Degree(
+            (self.affine | other.affine) - set(nonlinear),
+            nonlinear,
+            {**self.clashes, **other.clashes},
+            self.known and other.known,
+        )
+
+    def same(self, other: Degree) -> bool:
+        """Whether they say the same of the same latents."""
+        return (
+            self.affine == other.affine
+            and self.nonlinear.keys() == other.nonlinear.keys()
+            and self.clashes.keys() == other.clashes.keys()
+            and self.known == other.known
+        )
+
+    def indexed_by(self, which: Degree, equation: Equation) -> Degree:
+        """The degree of what ``which`` picks: nonlinear in whatever that depends on."""
+        picking = {**dict.fromkeys(which.affine, equation), **which.nonlinear}
+        return self.join(Degree(frozenset(), picking, which.clashes, which.known))
 
 
 _NONE = Degree()
+_KNOWN = Degree(known=True)
 
 
 def degrees(tape: Tape, latents: Iterable[str]) -> dict[int, Degree]:
     """The degree of every value of a folded tape in every latent."""
     latents = set(latents)
     found = {v: Degree(frozenset({n})) for n, v in tape.inputs.items() if n in latents}
-    for equation in tape.equations:
-        operands = [found.get(v, _NONE) for v in equation.inputs]
-        if any(o.affine or o.nonlinear for o in operands):
-            known = [v in tape.constants for v in equation.inputs]
-            found.update(dict.fromkeys(equation.outputs, _step(equation, operands, known)))
+    found.update({v: Degree(known=True, value=c) for v, c in tape.constants.items()})
+    _walk(tape, tape.equations, found)
     return found
 
 
-def _step(equation: Equation, operands: list[Degree], known: list[bool]) -> Degree:
+def _walk(tape: Tape, equations: Iterable[Equation], found: dict[int, Degree]) -> None:
+    for equation in equations:
+        operands = [found.get(v, _NONE) for v in equation.inputs]
+        outputs = _outputs(tape, equation, operands)
+        found.update(zip(equation.outputs, outputs, strict=True))
+
+
+def _outputs(tape: Tape, equation: Equation, operands: list[Degree]) -> list[Degree]:
+    if all(o.known for o in operands):
+        return [_KNOWN] * len(equation.outputs)
+    if not any(o.latent for o in operands):
+        return [_NONE] * len(equation.outputs)
+    call = call_for(equation.primitive.name)
+    if call is not None:
+        return call.degrees(equation, operands, _run)
+    return [_step(tape, equation, operands)] * len(equation.outputs)
+
+
+def _run(closed: Any, operands: list[Degree]) -> list[Degree]:
+    """The degrees of a body's outputs, given those of its operands."""
+    tape, outputs = body_tape(closed)
+    found = dict(zip(tape.inputs.values(), operands, strict=True))
+    found.update({v: Degree(known=True, value=c) for v, c in tape.constants.items()})
+    _walk(tape, tape.slice(outputs), found)
+    return [found.get(v, _NONE) for v in outputs]
+
+
+def _step(tape: Tape, equation: Equation, operands: list[Degree]) -> Degree:
     rule = rule_for(equation.primitive.name)
-    linear = rule.linear(equation, known) if rule else ()
+    avals = [tape.avals[v] for v in equation.inputs]
+    described = [
+        Operand(a.shape, a.dtype, o.known, not o.known and not o.latent)
+        for a, o in zip(avals, operands, strict=True)
+    ]
+    linear = rule.linear(equation, described) if rule else ()
     nonlinear: dict[str, Equation] = {}
     clashes: dict[frozenset[str], Equation] = {}
     for i, operand in enumerate(operands):
@@ -56,7 +124,7 @@ def _step(equation: Equation, operands: list[Degree], known: list[bool]) -> Degr
             nonlinear.update(dict.fromkeys(operand.affine, equation))
     affine = frozenset().union(*(operands[i].affine for i in linear))
     if rule and rule.bilinear:
-        left, right = (operands[i].affine - set(nonlinear) for i in (0, 1))
+        left, right = (operands[i].affine - set(nonlinear) for i in rule.bilinear)
         nonlinear.update(dict.fromkeys(left & right, equation))
         pairs = ((a, b) for a in left for b in right if a != b)
         clashes.update({frozenset(pair): equation for pair in pairs})

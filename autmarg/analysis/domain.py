@@ -4,7 +4,8 @@
 * :class:`Opaque` depends on sampled latents only: ``base[index]`` with a JAX array ``base`` and a
   concrete ``index``, so that ``sigma[g]`` stays recognisable as a few numbers looked up by row.
 * :class:`Affine` is an array each of whose elements is Σ known · opaque · column, the columns being
-  elements of latent sites (or the constant one, for the offset).
+  elements of latent sites (or the constant one, for the offset). Complex arrays have complex
+  coefficients of the same real columns.
 
 Arrays inside a term are flattened over the shape: axis 0 counts rows (elements of the array) and
 has length 1 where all rows agree, axis 1 counts the K summands of the term.
@@ -12,7 +13,9 @@ has length 1 where all rows agree, axis 1 counts the K summands of the term.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,6 +41,11 @@ class Opaque:
     def dtype(self) -> Any:
         return self.base.dtype
 
+    @cached_property
+    def flat(self) -> Any:
+        """``base`` with one axis; one object, so that terms can be told to share it."""
+        return self.base if self.base.ndim == 1 else jnp.ravel(self.base)
+
     @property
     def entries(self) -> int:
         """Number of distinct entries."""
@@ -51,7 +59,7 @@ class Opaque:
         """The array itself."""
         if self.index is None:
             return jnp.reshape(self.base, self.shape)
-        return jnp.reshape(jnp.ravel(self.base)[self.index], self.shape)
+        return jnp.reshape(self.flat[self.index], self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +73,24 @@ class Lookup:
         """Product, kept as a lookup into as few products as there are distinct pairs."""
         if other is None:
             return self
-        size = count(other.base.shape)
-        if size == 1:
+        if count(other.base.shape) == 1:
             return Lookup(self.base * other.base, self.index)
         if count(self.base.shape) == 1:
             return Lookup(self.base * other.base, other.index)
+        own, others, index = self._pairs(other)
+        return Lookup(self.base[own] * other.base[others], index)
+
+    def where(self, gate: Lookup) -> Lookup:
+        """Its entries where ``gate`` is true and 0 elsewhere, also where they are not finite."""
+        own, gates, index = self._pairs(gate)
+        return Lookup(jnp.where(gate.base[gates], self.base[own], 0), index)
+
+    def _pairs(self, other: Lookup) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distinct pairs of entries of two lookups, and the index into them."""
+        size = count(other.base.shape)
         left, right = np.broadcast_arrays(self.index, other.index)
         pairs, inverse = np.unique(left.astype(np.int64) * size + right, return_inverse=True)
-        base = self.base[pairs // size] * other.base[pairs % size]
-        return Lookup(base, inverse.reshape(left.shape))
+        return pairs // size, pairs % size, inverse.reshape(left.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,16 +169,126 @@ class Affine:
     def times(self, factor: Any) -> Affine:
         """Product with a Known or Opaque of the same shape, or of one element."""
         if isinstance(factor, Opaque):
-            index = factor.rows()[:, None]
-            lookup = Lookup(jnp.ravel(factor.base), index)
-            return Affine(self.shape, self.dtype, tuple(t.times(None, lookup) for t in self.terms))
-        known = _compact(np.asarray(factor, np.float64).reshape(-1, 1))
-        return Affine(self.shape, self.dtype, tuple(t.times(known) for t in self.terms))
+            lookup = Lookup(factor.flat, factor.rows()[:, None])
+            return replace(self, terms=tuple(t.times(None, lookup) for t in self.terms))
+        known = _agreeing(coefficients(factor).reshape(-1, 1))
+        return replace(self, terms=tuple(t.times(known) for t in self.terms))
+
+    def where(self, gate: Opaque) -> Affine:
+        """The array where ``gate``, boolean and of the same shape, is true; elsewhere zero."""
+        lookup, one = Lookup(gate.flat, gate.rows()[:, None]), Lookup(jnp.ones(1), _ZERO)
+        terms = [replace(t, lookup=(t.lookup or one).where(lookup)) for t in self.terms]
+        return replace(self, terms=tuple(terms))
+
+    def merged(self) -> Affine:
+        """The same array with fewer, wider terms: one for each site and opaque array."""
+        groups: dict[Any, list[Term]] = {}
+        for term in self.terms:
+            arrays = (term.column, *((term.lookup.index,) if term.lookup else ()))
+            dense = all(a.shape[0] == 1 for a in arrays)
+            base = term.lookup and id(term.lookup.base)
+            groups.setdefault((term.site, base, dense), []).append(term)
+        return replace(self, terms=tuple(_merge(terms, key[2]) for key, terms in groups.items()))
 
 
-def _compact(column: np.ndarray) -> np.ndarray:
-    """[1, 1] where all rows agree."""
-    return column[:1] if column.size and (column == column[0]).all() else column
+_ZERO = np.zeros((1, 1), np.int64)
+
+
+def _merge(terms: list[Term], dense: bool) -> Term:
+    """Terms of one site and opaque array side by side; equal summands are added up."""
+    if len(terms) == 1 and (terms[0].width == 1 or not (dense or terms[0].lookup is None)):
+        return terms[0]
+    site, lookup = terms[0].site, terms[0].lookup
+    column = _beside([t.column for t in terms], [t.width for t in terms])
+    known = _beside([t.known for t in terms], [t.width for t in terms])
+    index = np.zeros_like(column)
+    if lookup is not None:
+        index = _beside([t.lookup.index for t in terms if t.lookup], [t.width for t in terms])
+    if dense:
+        code = column[0].astype(np.int64) * (int(index.max(initial=0)) + 1) + index[0]
+        _, at, inverse = np.unique(code, return_index=True, return_inverse=True)
+        if len(at) < len(code):
+            order = np.argsort(inverse, kind="stable")
+            starts = np.searchsorted(inverse[order], np.arange(len(at)))
+            known = np.add.reduceat(known[:, order], starts, axis=1)
+            column, index = column[:, at], index[:, at]
+    elif lookup is None and known.shape[1] > (size := int(column.max(initial=0)) + 1):
+        known = _scattered(column, known, size)
+        column = np.arange(size, dtype=np.int32)[None]
+    return Term(site, column, known, lookup and Lookup(lookup.base, index))
+
+
+def _beside(arrays: Sequence[np.ndarray], widths: Sequence[int]) -> np.ndarray:
+    """Arrays [n|1, K|1], each spread to its width, next to each other."""
+    rows = max(a.shape[0] for a in arrays)
+    shapes = [(rows, width) for width in widths]
+    return np.concatenate([np.broadcast_to(a, s) for a, s in zip(arrays, shapes, strict=True)], 1)
+
+
+def _scattered(column: np.ndarray, known: np.ndarray, size: int) -> np.ndarray:
+    """[n, size] sums of ``known`` by column."""
+    n, width = np.broadcast_shapes(column.shape, known.shape)
+    full = np.zeros((n, size), known.dtype)
+    rows = np.broadcast_to(np.arange(n)[:, None], (n, width))
+    np.add.at(full, (rows, np.broadcast_to(column, (n, width))), known)
+    return full
+
+
+def stacked(n: int, pieces: Sequence[tuple[Affine, np.ndarray, np.ndarray]]) -> tuple[Term, ...]:
+    """Terms of n rows: each piece puts its rows ``local`` at the places ``rows``.
+
+    The places of different pieces do not meet; rows that no piece fills are zero.
+    """
+    sites: dict[str | None, list[tuple[int, np.ndarray, list[Term]]]] = {}
+    for number, (affine, local, rows) in enumerate(pieces):
+        for term in affine.terms:
+            parts = sites.setdefault(term.site, [])
+            if not parts or parts[-1][0] != number:
+                parts.append((number, rows, []))
+            parts[-1][2].append(term.take(local).arrays(len(rows)))
+    return tuple(
+        _over_each_other(site, n, [(rows, terms) for _, rows, terms in parts])
+        for site, parts in sites.items()
+    )
+
+
+def _over_each_other(site: str | None, n: int, parts: list[tuple[np.ndarray, list[Term]]]) -> Term:
+    """One term for terms of one site that fill different rows."""
+    width = max(sum(t.width for t in terms) for _, terms in parts)
+    dtype = np.result_type(*(t.known for _, terms in parts for t in terms))
+    column, known = np.zeros((n, width), np.int32), np.zeros((n, width), dtype)
+    index = np.zeros((n, width), np.int64)
+    starts: dict[int, int] = {}
+    bases: list[Any] = []
+    total = 0
+    for rows, terms in parts:
+        at = 0
+        for term in terms:
+            base = term.lookup.base if term.lookup else None
+            if id(base) not in starts:
+                starts[id(base)] = total
+                bases.append(np.ones(1) if base is None else base)
+                total += count(bases[-1].shape)
+            place = (rows, slice(at, at + term.width))
+            column[place], known[place] = term.column, term.known
+            index[place] = starts[id(base)] + (term.lookup.index if term.lookup else 0)
+            at += term.width
+    column, index = _agreeing(column), _agreeing(index)
+    if starts.keys() == {id(None)}:
+        return Term(site, column, known)
+    base = bases[0] if len(bases) == 1 else jnp.concatenate([jnp.ravel(b) for b in bases])
+    return Term(site, column, known, Lookup(base, index))
+
+
+def _agreeing(rows: np.ndarray) -> np.ndarray:
+    """[1, K] where all rows agree."""
+    return rows[:1] if rows.size and (rows == rows[0]).all() else rows
+
+
+def coefficients(values: Any) -> np.ndarray:
+    """Known values in double precision, real or complex."""
+    array = np.asarray(values)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 
 def identity(site: str, shape: tuple[int, ...], dtype: Any) -> Affine:
@@ -176,8 +303,8 @@ def as_affine(value: Known | Opaque | Affine) -> Affine:
         return value
     zero = np.zeros((1, 1), np.int32)
     if isinstance(value, Opaque):
-        lookup = Lookup(jnp.ravel(value.base), value.rows()[:, None])
+        lookup = Lookup(value.flat, value.rows()[:, None])
         return Affine(value.shape, value.dtype, (Term(None, zero, np.ones((1, 1)), lookup),))
-    known = _compact(np.asarray(value, np.float64).reshape(-1, 1))
+    known = _agreeing(coefficients(value).reshape(-1, 1))
     terms = () if known.size and not known.any() else (Term(None, zero, known),)
     return Affine(value.shape, value.dtype, terms)

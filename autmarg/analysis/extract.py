@@ -20,6 +20,7 @@ from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
 from autmarg.analysis.interpret import Interpreter
 from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, multiply
+from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.contraction import linear_map
 from autmarg.analysis.sites import GaussianSite
 from autmarg.errors import ModelError
@@ -57,6 +58,7 @@ def extract(
 
     Raises:
         ModelError: an index array out of range, NaN in observed data.
+        CannotExtract: a mean is affine in a member, but not written out.
     """
     tape = facts.normalised.program.tape
     sites = facts.normalised.gaussian
@@ -177,9 +179,20 @@ class _Writer:
         """The site's mean over members and over kept latents that enter it affinely."""
         degree = self.facts.degree(site.loc)
         clashing = frozenset().union(*degree.clashes)
-        kept = degree.affine - clashing
-        columns = (kept & set(self.values)) | (self.names & self.tape.dependencies([site.loc]))
-        return as_affine(Interpreter(self.tape, columns, self.values).read(site.loc))
+        kept = (degree.affine - clashing) & set(self.values)
+        members = self.names & self.tape.dependencies([site.loc])
+        obstacle = None
+        for columns in (members | kept, members):  # kept latents as columns only save work
+            try:
+                return self._read(site.loc, columns)
+            except CannotExtract as failed:
+                obstacle = failed
+        assert obstacle is not None
+        obstacle.child = site.name
+        raise obstacle
+
+    def _read(self, number: int, columns: frozenset[str]) -> Affine:
+        return as_affine(Interpreter(self.tape, columns, self.values).read(number))
 
     def _centred(self, form: Affine, means: Mapping[str, Affine]) -> Affine:
         """Replace members x_s by δ_s + m_s, and kept latents by their values.

@@ -6,17 +6,17 @@ everything about structure stays concrete.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Opaque, count, identity
-from autmarg.analysis.rules import rule_for
-from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.rules import call_for, rule_for
+from autmarg.analysis.rules.base import CannotExtract, Operand
 from autmarg.errors import InternalError
-from autmarg.ir.tape import Equation, Tape
+from autmarg.ir.tape import Equation, Tape, body_tape
 
 _NAMES = """
     abs add add_any cbrt ceil clamp convert_element_type cos cosh digamma div eq erf erfc
@@ -47,40 +47,68 @@ class Interpreter:
 
     def read(self, number: int) -> np.ndarray | Opaque | Affine:
         """The value with that number, evaluating what it needs."""
-        for equation in self.tape.slice([number]):
-            if equation.outputs[0] not in self.env:
-                operands = [self.env[v] for v in equation.inputs]
-                self.env.update(zip(equation.outputs, apply(equation, operands), strict=True))
+        _evaluate(self.tape.slice([number]), self.env)
         return self.env[number]
 
 
+def _evaluate(equations: Iterable[Equation], env: dict[int, Any]) -> None:
+    for equation in equations:
+        if equation.outputs[0] not in env:
+            operands = [env[v] for v in equation.inputs]
+            env.update(zip(equation.outputs, apply(equation, operands), strict=True))
+
+
+def _run(closed: Any, operands: list[Any]) -> list[Any]:
+    """The outputs of a body applied to values."""
+    tape, outputs = body_tape(closed)
+    env = {**tape.constants, **dict(zip(tape.inputs.values(), operands, strict=True))}
+    _evaluate(tape.slice(outputs), env)
+    return [env[v] for v in outputs]
+
+
 def apply(equation: Equation, operands: list[Any]) -> list[Any]:
-    """One equation on Known, Opaque and Affine operands."""
-    rule = rule_for(equation.primitive.name)
+    """One equation on Known, Opaque and Affine operands.
+
+    Raises:
+        CannotExtract: the result is affine and is not written out.
+    """
+    sites = frozenset().union(*(o.sites for o in operands if isinstance(o, Affine)))
     if any(isinstance(o, Affine) for o in operands):
-        if rule is None:
-            raise InternalError(f"'{equation.primitive.name}' was taken for affine, without a rule")
         try:
-            return [rule.extract(equation, operands)]
-        except CannotExtract as error:
-            raise InternalError(f"{error} ({equation.primitive.name}, {equation.place})") from error
+            return _affine(equation, operands)
+        except CannotExtract as obstacle:
+            if obstacle.equation is None:
+                obstacle.equation, obstacle.sites = equation, sites
+            raise
     opaque = [o for o in operands if isinstance(o, Opaque)]
     if not opaque:
         with jax.ensure_compile_time_eval():
             return [np.asarray(out) for out in equation.bind(*operands)]
     indexed = any(o.index is not None for o in opaque)
+    rule = rule_for(equation.primitive.name)
     if rule and rule.lazy and len(opaque) == 1:
-        known = [isinstance(o, np.ndarray) for o in operands]
-        data = rule.linear(equation, known)
+        data = rule.linear(equation, [Operand.of(o) for o in operands])
         alone = len(data) == 1 and isinstance(operands[data[0]], Opaque)
         if alone and (indexed or _grows(equation, opaque[0])):
-            return [rule.extract(equation, operands)]
+            result = rule.extract(equation, operands)
+            return result if isinstance(result, list) else [result]
     if indexed and equation.primitive.name in ELEMENTWISE:
         shared = _on_distinct(equation, operands)
         if shared is not None:
             return [shared]
     results = equation.bind(*(o.value() if isinstance(o, Opaque) else o for o in operands))
     return [Opaque(r, r.shape) for r in results]
+
+
+def _affine(equation: Equation, operands: list[Any]) -> list[Any]:
+    name = equation.primitive.name
+    if (call := call_for(name)) is not None:
+        return call.values(equation, operands, _run)
+    rule = rule_for(name)
+    if rule is None:
+        raise InternalError(f"'{name}' was taken for affine, without a rule ({equation.place})")
+    result = rule.extract(equation, operands)
+    return result if isinstance(result, list) else [result]
 
 
 def _grows(equation: Equation, operand: Opaque) -> bool:

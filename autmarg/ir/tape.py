@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from jax.extend.core import ClosedJaxpr, Literal, Primitive
 from autmarg.errors import Place
 from autmarg.ir.loops import Distribution, body_of
 
-INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint"}
+INLINED = {"jit", "pjit", "closed_call", "core_call"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +145,15 @@ class Tape:
         with jax.ensure_compile_time_eval():
             results = jax.jit(run)({v: self.constants[v] for v in given})
             return {v: _as_known(r) for v, r in zip(outputs, results, strict=True)}
+
+
+@lru_cache(maxsize=256)
+def body_tape(closed: ClosedJaxpr) -> tuple[Tape, tuple[int, ...]]:
+    """The tape of a primitive's body, its inputs named "0", "1", …, and its outputs' numbers."""
+    builder = Builder()
+    numbers = [builder.number(v.aval) for v in closed.jaxpr.invars]
+    outputs = tuple(builder.inline(closed, numbers))
+    return builder.tape({str(i): v for i, v in enumerate(numbers)}), outputs
 
 
 def _as_known(value: Any) -> Any:

@@ -11,6 +11,7 @@ import sympy
 
 from autmarg.analysis.admissible import Facts, admissible
 from autmarg.analysis.extract import LinearSystem, extract
+from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample
@@ -130,8 +131,14 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         ModelError: the data contradict the model (an index out of range, NaN among the data).
     """
     program = facts.normalised.program
-    selection = select(program, admissible(facts), request)
-    groups = tuple(_group(facts, part) for part in _connected(program, selection.members))
+    judged = admissible(facts)
+    while True:
+        selection = select(program, judged, request)
+        try:
+            groups = tuple(_group(facts, part) for part in _connected(program, selection.members))
+            break
+        except CannotExtract as obstacle:
+            judged = judged.without(obstacle)
     refusals = tuple(
         selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
     )

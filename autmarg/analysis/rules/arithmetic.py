@@ -1,17 +1,41 @@
-"""Sums, differences, products and quotients."""
+"""Sums, differences, products, quotients, conversions and parts of complex numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.domain import Affine, Opaque, as_affine, count
-from autmarg.analysis.rules.base import CannotExtract, Rule, every, first
+from autmarg.analysis.domain import (
+    Affine,
+    Lookup,
+    Opaque,
+    Term,
+    as_affine,
+    coefficients,
+    count,
+)
+from autmarg.analysis.rules.base import Operand, Rule, every, first, no_product
 from autmarg.ir.tape import Equation
 
+_MANY = 4  # terms above which like ones are merged
 
-def _broadcast(value: Any, shape: tuple[int, ...]) -> Any:
+
+def add(values: Sequence[Any], factors: Sequence[complex]) -> Affine:
+    """Σ factor · value, operands of one element broadcast."""
+    shape = np.broadcast_shapes(*(v.shape for v in values))
+    terms: list[Term] = []
+    for value, factor in zip(values, factors, strict=True):
+        affine = as_affine(spread(value, shape))
+        terms.extend(affine.terms if factor == 1 else affine.times(np.full((), factor)).terms)
+    total = Affine(shape, np.result_type(*(v.dtype for v in values)), tuple(terms))
+    return total.merged() if len(terms) > _MANY else total
+
+
+def spread(value: Any, shape: tuple[int, ...]) -> Any:
     """An operand of one element spread over ``shape``; others have that shape already."""
     if value.shape == shape:
         return value
@@ -23,72 +47,121 @@ def _broadcast(value: Any, shape: tuple[int, ...]) -> Any:
     return np.broadcast_to(value, shape)
 
 
-def _sum(values: list[Any], signs: tuple[float, ...]) -> Affine:
-    shape = np.broadcast_shapes(*(v.shape for v in values))
-    terms = []
-    for value, sign in zip(values, signs, strict=True):
-        affine = as_affine(_broadcast(value, shape))
-        terms.extend(affine.terms if sign == 1 else affine.times(np.full((), sign)).terms)
-    return Affine(shape, values[0].dtype, tuple(terms))
-
-
 def _add(equation: Equation, values: list[Any]) -> Affine:
-    return _sum(values, (1.0, 1.0))
+    return add(values, (1, 1))
 
 
 def _sub(equation: Equation, values: list[Any]) -> Affine:
-    return _sum(values, (1.0, -1.0))
+    return add(values, (1, -1))
 
 
 def _neg(equation: Equation, values: list[Any]) -> Affine:
     return values[0].times(np.full((), -1.0))
 
 
-def _mul(equation: Equation, values: list[Any]) -> Affine:
-    left, right = values
+def multiply(left: Any, right: Any) -> Affine:
+    """The product of two values, one of which is Affine."""
+    no_product([left, right])
     if isinstance(right, Affine):
         left, right = right, left
-    if isinstance(right, Affine):
-        raise CannotExtract("a product of two latents that are both to be integrated out")
     shape = np.broadcast_shapes(left.shape, right.shape)
-    return _broadcast(left, shape).times(_broadcast(right, shape))
+    return spread(left, shape).times(spread(right, shape))
+
+
+def _mul(equation: Equation, values: list[Any]) -> Affine:
+    return multiply(*values)
 
 
 def _div(equation: Equation, values: list[Any]) -> Affine:
     numerator, denominator = values
-    if isinstance(denominator, Affine):
-        raise CannotExtract("a division by a latent that is to be integrated out")
     if isinstance(denominator, Opaque):
-        inverse: Any = Opaque(1.0 / denominator.base, denominator.shape, denominator.index)
-    else:
-        with np.errstate(divide="ignore"):
-            inverse = 1.0 / np.asarray(denominator, np.float64)
-    return _mul(equation, [numerator, inverse])
+        return multiply(numerator, replace(denominator, base=1.0 / denominator.base))
+    with np.errstate(divide="ignore"):
+        return multiply(numerator, 1.0 / coefficients(denominator))
 
 
-def _first_power(equation: Equation, known: list[bool]) -> tuple[int, ...]:
+def _first_power(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     return (0,) if equation.params["y"] == 1 else ()
 
 
-def _to_float(equation: Equation, known: list[bool]) -> tuple[int, ...]:
-    return (0,) if np.issubdtype(equation.params["new_dtype"], np.floating) else ()
+def _widening(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
+    """A conversion that does not round; complex to real takes the real part."""
+    old, new = (np.dtype(d) for d in (operands[0].dtype, equation.params["new_dtype"]))
+    if not jnp.issubdtype(new, jnp.inexact):
+        return ()
+    if not jnp.issubdtype(old, jnp.inexact):
+        return (0,)
+    return (0,) if jnp.finfo(new).bits >= jnp.finfo(old).bits else ()
 
 
 def _convert(equation: Equation, values: list[Any]) -> Affine:
-    return Affine(values[0].shape, equation.params["new_dtype"], values[0].terms)
+    new = np.dtype(equation.params["new_dtype"])
+    part = values[0] if np.iscomplexobj(np.empty(0, new)) else real_part(values[0])
+    return replace(part, dtype=new)
 
 
 def _same(equation: Equation, values: list[Any]) -> Affine:
     return values[0]
 
 
+def real_part(value: Affine, factor: complex = 1) -> Affine:
+    """Re(factor · value): the columns are real, so it is that of each coefficient."""
+    if not np.iscomplexobj(np.empty(0, value.dtype)):
+        return value
+    terms: list[Term] = []
+    for term in value.terms:
+        known = term.known * factor
+        if term.lookup is None or not jnp.iscomplexobj(term.lookup.base):
+            terms.append(replace(term, known=known.real))
+            continue
+        real, imag = jnp.real(term.lookup.base), jnp.imag(term.lookup.base)
+        terms.append(replace(term, known=known.real, lookup=Lookup(real, term.lookup.index)))
+        terms.append(replace(term, known=-known.imag, lookup=Lookup(imag, term.lookup.index)))
+    return Affine(value.shape, np.empty(0, value.dtype).real.dtype, tuple(terms))
+
+
+def imaginary_part(value: Affine) -> Affine:
+    """Im value = Re(-i · value)."""
+    return real_part(value, -1j)
+
+
+def _real(equation: Equation, values: list[Any]) -> Affine:
+    return real_part(values[0])
+
+
+def _imag(equation: Equation, values: list[Any]) -> Affine:
+    return imaginary_part(values[0])
+
+
+def _complex(equation: Equation, values: list[Any]) -> Affine:
+    return replace(add(values, (1, 1j)), dtype=_complex_dtype(values[0].dtype))
+
+
+def _conj(equation: Equation, values: list[Any]) -> Affine:
+    (value,) = values
+    parts = (real_part(value), imaginary_part(value)) if _is_complex(value) else (value,)
+    return replace(add(parts, (1, -1j)[: len(parts)]), dtype=_complex_dtype(value.dtype))
+
+
+def _is_complex(value: Any) -> bool:
+    return np.iscomplexobj(np.empty(0, value.dtype))
+
+
+def _complex_dtype(dtype: Any) -> np.dtype:
+    return np.result_type(dtype, np.complex64)
+
+
 ARITHMETIC = (
     Rule(("add", "add_any"), every, _add),
     Rule(("sub",), every, _sub),
     Rule(("neg",), first, _neg),
-    Rule(("mul",), every, _mul, bilinear=True),
+    Rule(("mul",), every, _mul, bilinear=(0, 1)),
     Rule(("div",), first, _div),
     Rule(("integer_pow",), _first_power, _same),
-    Rule(("convert_element_type",), _to_float, _convert),
-    Rule(("copy_p", "real", "reduce_precision", "optimization_barrier"), first, _same),
+    Rule(("convert_element_type",), _widening, _convert),
+    Rule(("copy_p", "optimization_barrier"), first, _same),
+    Rule(("real",), first, _real),
+    Rule(("imag",), first, _imag),
+    Rule(("conj",), first, _conj),
+    Rule(("complex",), every, _complex),
 )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, count
-from autmarg.analysis.rules.base import CannotExtract, Rule, every, first
+from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, coefficients, count
+from autmarg.analysis.rules.base import Rule, check_summands, every, first, no_product
 from autmarg.ir.tape import Equation
 
 
-def _fold(term: Term, groups: np.ndarray) -> Term:
+def fold(term: Term, groups: np.ndarray) -> Term:
     """Sum rows within groups: ``groups`` [m, r] holds the r rows that make each new row."""
     m, r = groups.shape
     width = term.width
+    check_summands(groups.size * width)
 
     def gather(a: np.ndarray) -> np.ndarray:
         if a.shape[0] == 1:
@@ -34,13 +34,14 @@ def _reduce_sum(equation: Equation, values: list[Any]) -> Affine:
     shape = tuple(value.shape[i] for i in rest)
     rows = np.arange(value.size).reshape(value.shape).transpose(*rest, *axes)
     groups = rows.reshape(count(shape), -1)
-    return Affine(shape, value.dtype, tuple(_fold(t, groups) for t in value.terms))
+    return Affine(shape, value.dtype, tuple(fold(t, groups) for t in value.terms)).merged()
 
 
 def _cumsum(equation: Equation, values: list[Any]) -> Affine:
     (value,) = values
     axis, reverse = equation.params["axis"], equation.params["reverse"]
     n = value.shape[axis]
+    check_summands(value.size * n)
     keep = np.tri(n) if not reverse else np.tri(n).T
     rows = np.moveaxis(np.arange(value.size).reshape(value.shape), axis, -1)
     groups = np.broadcast_to(rows[..., None, :], (*rows.shape, n))
@@ -49,30 +50,34 @@ def _cumsum(equation: Equation, values: list[Any]) -> Affine:
     mask = np.moveaxis(mask, -2, axis).reshape(value.size, n)
     terms = []
     for term in value.terms:
-        folded = _fold(term, groups)
+        folded = fold(term, groups)
         terms.append(folded.times(np.repeat(mask, term.width, axis=1)))
-    return Affine(value.shape, value.dtype, tuple(terms))
+    return Affine(value.shape, value.dtype, tuple(terms)).merged()
 
 
 def _dot_general(equation: Equation, values: list[Any]) -> Affine:
-    (lc, rc), (lb, rb) = equation.params["dimension_numbers"]
-    left, right = values
-    if isinstance(left, Affine) and isinstance(right, Affine):
-        raise CannotExtract("a product of two latents that are both to be integrated out")
+    return contract(*values, equation.params["dimension_numbers"])
+
+
+def contract(left: Any, right: Any, numbers: Any) -> Affine:
+    """``lax.dot_general`` of two values, one of which is Affine."""
+    (lc, rc), (lb, rb) = numbers
+    no_product([left, right])
     lf = tuple(i for i in range(len(left.shape)) if i not in (*lc, *lb))
     rf = tuple(i for i in range(len(right.shape)) if i not in (*rc, *rb))
     batch = tuple(left.shape[i] for i in lb)
     shape = (*batch, *(left.shape[i] for i in lf), *(right.shape[i] for i in rf))
     b, c = count(batch), count(tuple(left.shape[i] for i in lc))
-    lrows = _numbers(left.shape, (*lb, *lf, *lc)).reshape(b, -1, 1, c)
-    rrows = _numbers(right.shape, (*rb, *rf, *rc)).reshape(b, 1, -1, c)
+    lfree, rfree = (count(tuple(v.shape[i] for i in f)) for v, f in ((left, lf), (right, rf)))
+    lrows = _numbers(left.shape, (*lb, *lf, *lc)).reshape(b, lfree, 1, c)
+    rrows = _numbers(right.shape, (*rb, *rf, *rc)).reshape(b, 1, rfree, c)
     if isinstance(left, Affine):
         affine, arows, factor, frows = left, lrows, right, rrows
     else:
         affine, arows, factor, frows = right, rrows, left, lrows
     n = count(shape)
     terms = tuple(_contract(t, arows, factor, frows, n, c) for t in affine.terms)
-    return Affine(shape, affine.dtype, terms)
+    return Affine(shape, np.result_type(left.dtype, right.dtype), terms).merged()
 
 
 def _numbers(shape: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:
@@ -83,6 +88,7 @@ def _contract(
     term: Term, arows: np.ndarray, factor: Any, frows: np.ndarray, n: int, c: int
 ) -> Term:
     """One term of the product: rows ``arows`` [b,m,n',c] of the term times those of ``factor``."""
+    check_summands(n * c)
     if isinstance(factor, np.ndarray):
         kept = _sparse_columns(factor, arows, frows, n, c)
         if kept is not None:
@@ -95,12 +101,11 @@ def _contract(
             return rows.reshape(1, c)
         return np.broadcast_to(rows, full).reshape(n, c)
 
-    folded = _fold(term, flat(arows))
+    folded = fold(term, flat(arows))
     f = np.repeat(flat(frows), term.width, axis=1)
     if isinstance(factor, Opaque):
-        base = jnp.ravel(factor.base)
-        return folded.times(None, Lookup(base, factor.rows()[f]))
-    return folded.times(np.asarray(factor, np.float64).reshape(-1)[f])
+        return folded.times(None, Lookup(factor.flat, factor.rows()[f]))
+    return folded.times(coefficients(factor).reshape(-1)[f])
 
 
 def _sparse_columns(
@@ -122,16 +127,16 @@ def _sparse_columns(
 def linear_map(matrix: Any, value: Affine) -> Affine:
     """``matrix[..., i, j] @ value[..., j]``, matrices broadcast over the batch of ``value``."""
     *batch, d = value.shape
-    b = count(tuple(batch))
+    m, b = matrix.shape[-2], count(tuple(batch))
     arows = np.arange(value.size).reshape(b, 1, 1, d)
     numbers = np.arange(count(matrix.shape)).reshape(matrix.shape)
-    frows = np.broadcast_to(numbers, (*batch, d, d)).reshape(b, d, 1, d)
-    terms = tuple(_contract(t, arows, matrix, frows, value.size, d) for t in value.terms)
-    return Affine(value.shape, value.dtype, terms)
+    frows = np.broadcast_to(numbers, (*batch, m, d)).reshape(b, m, 1, d)
+    terms = tuple(_contract(t, arows, matrix, frows, b * m, d) for t in value.terms)
+    return Affine((*batch, m), value.dtype, terms).merged()
 
 
 CONTRACTION = (
     Rule(("reduce_sum",), first, _reduce_sum),
     Rule(("cumsum",), first, _cumsum),
-    Rule(("dot_general",), every, _dot_general, bilinear=True),
+    Rule(("dot_general",), every, _dot_general, bilinear=(0, 1)),
 )

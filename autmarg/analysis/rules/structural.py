@@ -2,52 +2,54 @@
 
 Apply the primitive to arrays of row numbers instead of the operands, then re-index the terms by
 the row numbers that come out. Several operands that may end up in the result (concatenate, pad,
-select, scatter) are numbered one after the other.
+select, scatter) are numbered one after the other. Where an index or a predicate depends on kept
+latents, the result is a matrix of zeros and ones, opaque, times the operand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import GatherScatterMode
 
-from autmarg.analysis.domain import Affine, Opaque, as_affine, count
-from autmarg.analysis.rules.base import CannotExtract, Rule, every, first
+from autmarg.analysis.domain import Affine, Known, Opaque, as_affine, count, stacked
+from autmarg.analysis.rules.arithmetic import add, spread
+from autmarg.analysis.rules.base import Linear, Operand, Rule, every, first
+from autmarg.analysis.rules.matrix import times_matrix
 from autmarg.errors import ModelError
 from autmarg.ir.tape import Equation
 
-
-def _bind(equation: Equation, operands: list[Any]) -> np.ndarray:
-    with jax.ensure_compile_time_eval():
-        return np.asarray(equation.bind(*(jnp.asarray(o) for o in operands))[0])
+_NO_ROW = -1  # what a gather in fill mode puts where it reads outside
 
 
-def _select_cases(equation: Equation, known: list[bool]) -> tuple[int, ...]:
-    return tuple(range(1, len(equation.inputs))) if known[0] else ()
-
-
-def _pad_operands(equation: Equation, known: list[bool]) -> tuple[int, ...]:
+def _pad_operands(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     return (0, 1)
 
 
-def _indexed(equation: Equation, known: list[bool]) -> tuple[int, ...]:
-    return (0,) if all(known[1:]) else ()
+def _data(*positions: int) -> Linear:
+    """Linear in the operands at ``positions``, unless one of the others is traced."""
+
+    def linear(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
+        others = (o for i, o in enumerate(operands) if i not in positions)
+        return () if any(o.traced for o in others) else positions
+
+    return linear
 
 
-def _updated(equation: Equation, known: list[bool]) -> tuple[int, ...]:
-    """dynamic_update_slice(operand, update, *starts)."""
-    return (0, 1) if all(known[2:]) else ()
-
-
-def _scattered(equation: Equation, known: list[bool]) -> tuple[int, ...]:
-    """scatter(operand, indices, updates)."""
-    return (0, 2) if known[1] else ()
+def _cases(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
+    """select_n(which, *cases)."""
+    return _data(*range(1, len(operands)))(equation, operands)
 
 
 def check_bounds(equation: Equation, index: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raise where a known gather reads past the end of its operand; JAX would clamp silently."""
+    if equation.params["mode"] == GatherScatterMode.CLIP:
+        return  # asked for by name
     numbers = equation.params["dimension_numbers"]
     sizes = equation.params["slice_sizes"]
     for k, axis in enumerate(numbers.start_index_map):
@@ -65,65 +67,97 @@ def check_bounds(equation: Equation, index: np.ndarray, shape: tuple[int, ...]) 
 
 
 def _extract(equation: Equation, values: list[Any], data: tuple[int, ...]) -> Any:
+    others = [v for i, v in enumerate(values) if i not in data]
+    if not all(isinstance(v, np.ndarray) for v in others):
+        if equation.primitive.name == "select_n":
+            return select(values[0], values[1:])
+        return times_matrix(equation, values, data)
     operands, starts, total = list(values), {}, 0
-    for i, value in enumerate(values):
-        if i in data:
-            n = count(value.shape)
-            starts[i] = (total, n)
-            operands[i] = np.arange(total, total + n, dtype=np.int64).reshape(value.shape)
-            total += n
-        elif not isinstance(value, np.ndarray):
-            raise CannotExtract("an index or predicate that depends on a latent")
-    if equation.primitive.name == "gather":
-        check_bounds(equation, np.asarray(values[1]), values[0].shape)
-    picked = _bind(equation, operands)
-    rows = picked.reshape(-1)
-    pieces = []
-    for i, (start, n) in starts.items():
+    for i in data:
+        n = count(values[i].shape)
+        starts[i] = (total, n)
+        operands[i] = np.arange(total, total + n).reshape(values[i].shape)
+        total += n
+    equation, fill = _filled(equation, values)
+    with jax.ensure_compile_time_eval():
+        out = equation.bind(*(jnp.asarray(o) for o in operands))
+    dtype = np.result_type(*(values[i].dtype for i in data))
+    pieces = [(values[i], *starts[i]) for i in data] + fill
+    results = [_picked(np.asarray(rows), pieces, dtype) for rows in out]
+    return results if equation.primitive.multiple_results else results[0]
+
+
+def _filled(equation: Equation, values: list[Any]) -> tuple[Equation, list[tuple[Any, int, int]]]:
+    """For a gather: one that marks rows outside, and the constant that stands there."""
+    if equation.primitive.name != "gather":
+        return equation, []
+    fill = equation.params["fill_value"]
+    filling = equation.params["mode"] == GatherScatterMode.FILL_OR_DROP
+    if not filling or fill is None or np.isnan(fill):
+        check_bounds(equation, values[1], values[0].shape)
+        return equation, []
+    marked = replace(equation, params={**equation.params, "fill_value": _NO_ROW})
+    return marked, [(np.full(1, fill, float), _NO_ROW, 1)]
+
+
+def _picked(rows: np.ndarray, pieces: list[tuple[Any, int, int]], dtype: Any) -> Any:
+    """The array whose entries are numbered ``rows``: piece after piece from its start."""
+    shape, rows = rows.shape, rows.reshape(-1)
+    used = []
+    for value, start, n in pieces:
         inside = (rows >= start) & (rows < start + n)
         if inside.any():
-            pieces.append((values[i], np.where(inside, rows - start, 0), inside))
-    if len(pieces) == 1 and isinstance(pieces[0][0], Opaque):
-        value, local, _ = pieces[0]
-        return Opaque(value.base, picked.shape, value.rows()[local])
+            used.append((value, np.where(inside, rows - start, 0), inside))
+    if len(used) == 1 and isinstance(used[0][0], Opaque):
+        value, local, _ = used[0]
+        return Opaque(value.base, shape, value.rows()[local])
+    if all(isinstance(value, np.ndarray) for value, _, _ in used):
+        out = np.zeros(len(rows), dtype)
+        for value, local, inside in used:
+            out[inside] = value.reshape(-1)[local[inside]]
+        return out.reshape(shape)
+    if len(used) > 2:
+        parts = [(as_affine(v), local[i], np.flatnonzero(i)) for v, local, i in used]
+        return Affine(shape, dtype, stacked(len(rows), parts))
     terms: list[Any] = []
-    for value, local, inside in pieces:
-        affine = as_affine(value)
-        terms.extend(affine.take(local, picked.shape, inside).terms)
-    return Affine(picked.shape, _dtype(values, data), tuple(terms))
+    for value, local, inside in used:
+        terms.extend(as_affine(value).take(local, shape, inside).terms)
+    return Affine(shape, dtype, tuple(terms))
 
 
-def _dtype(values: list[Any], data: tuple[int, ...]) -> Any:
-    return next(values[i].dtype for i in data)
+def select(which: Any, cases: Sequence[Any]) -> Any:
+    """``lax.select_n`` with an Opaque selector: each case where it is chosen, zero elsewhere."""
+    if not any(isinstance(case, Affine) for case in cases):
+        chosen = jax.lax.select_n(_array(which), *(_array(case) for case in cases))
+        return Opaque(chosen, chosen.shape)
+    shape = cases[0].shape
+    which = spread(which, shape)
+    parts = []
+    for number, case in enumerate(cases):
+        gate = Opaque(which.flat == number, shape, which.rows())
+        parts.append(as_affine(case).where(gate))
+    return add(parts, [1] * len(parts))
 
 
-def _rule(primitives: tuple[str, ...], linear: Any) -> Rule:
+def _array(value: Known | Opaque) -> Any:
+    return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
+
+
+def _rule(primitives: tuple[str, ...], linear: Linear) -> Rule:
     def extract(equation: Equation, values: list[Any]) -> Any:
-        known = [isinstance(v, np.ndarray) for v in values]
-        return _extract(equation, values, linear(equation, known))
+        return _extract(equation, values, linear(equation, [Operand.of(v) for v in values]))
 
     return Rule(primitives, linear, extract, lazy=True)
 
 
+MOVING = "reshape squeeze expand_dims transpose broadcast_in_dim slice rev copy tile split"
+
 STRUCTURAL = (
-    _rule(
-        (
-            "reshape",
-            "squeeze",
-            "expand_dims",
-            "transpose",
-            "broadcast_in_dim",
-            "slice",
-            "rev",
-            "copy",
-            "tile",
-        ),
-        first,
-    ),
+    _rule(tuple(MOVING.split()), first),
     _rule(("concatenate", "stack"), every),
     _rule(("pad",), _pad_operands),
-    _rule(("gather", "dynamic_slice"), _indexed),
-    _rule(("select_n",), _select_cases),
-    _rule(("dynamic_update_slice",), _updated),
-    _rule(("scatter",), _scattered),
+    _rule(("gather", "dynamic_slice"), _data(0)),
+    _rule(("select_n",), _cases),
+    _rule(("dynamic_update_slice",), _data(0, 1)),
+    _rule(("scatter",), _data(0, 2)),
 )

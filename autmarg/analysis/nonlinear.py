@@ -1,0 +1,85 @@
+"""Why a mean is not affine in a latent, in words that are true.
+
+JAX's own derivative rules tell "nonlinear" from "affine, but there is no rule for it yet": a
+function is affine where its tangent, once dead code is removed, does not read the primal value.
+That is wrong only where a derivative is zero, or cut, by definition; those primitives are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from autmarg.analysis.rules import call_for
+from autmarg.errors import Refusal
+from autmarg.ir.nodes import Node
+from autmarg.ir.tape import Equation, Tape, body_tape
+
+_ROUNDING = ("floor", "ceil", "round", "sign", "rem", "nextafter")
+
+
+def refusal(tape: Tape, name: str, child: Node, mean: int, equation: Equation) -> Refusal:
+    """The refusal to integrate ``name`` out of the mean of ``child``, which ``equation`` spoils."""
+    primitive = equation.primitive.name
+    place = equation.place or child.place
+    rule, remedy = "nonlinear mean", ""
+    reason = f"'{primitive}' makes the mean of '{child.name}' nonlinear in '{name}'"
+    if primitive == "stop_gradient":
+        rule = "derivative cut"
+        reason = f"'{primitive}' hides '{name}' from the gradient of the mean of '{child.name}'"
+        remedy = "remove it"
+    elif primitive == "convert_element_type":
+        new = np.dtype(equation.params["new_dtype"])
+        reason = f"'{name}' is rounded to {new} in the mean of '{child.name}'"
+        remedy = "compute the mean in the latent's own float type"
+    elif primitive not in _ROUNDING and is_affine_mean(tape, mean, name):
+        rule = "no rule yet"
+        reason = (
+            f"the mean of '{child.name}' is affine in '{name}', but there is no rule yet for "
+            f"'{primitive}'"
+        )
+        remedy = "write it with other array operations, such as a product with a matrix"
+    return Refusal(name, rule, reason, place, remedy)
+
+
+def is_affine_mean(tape: Tape, number: int, name: str) -> bool:
+    """Whether value ``number`` is affine in the input ``name`` by JAX's derivative rules."""
+    avals = {n: tape.avals[tape.inputs[n]] for n in tape.dependencies([number])}
+    others = {n: aval for n, aval in avals.items() if n != name}
+
+    def of(x: Any, rest: Mapping[str, Any]) -> Any:
+        env = {**tape.constants, **{tape.inputs[n]: v for n, v in rest.items()}}
+        env[tape.inputs[name]] = x
+        return _evaluate(tape.slice([number]), env)[number]
+
+    return is_affine(of, avals[name], others)
+
+
+def is_affine(function: Callable[[Any, Any], Any], aval: Any, rest: Any) -> bool:
+    """Whether ``function(x, rest)`` is affine in the arrays ``x`` by JAX's derivative rules."""
+
+    def tangent(x: Any, dx: Any, rest: Any) -> Any:
+        return jax.jvp(lambda x: function(x, rest), (x,), (dx,))[1]
+
+    closed = jax.make_jaxpr(tangent)(aval, aval, rest)
+    _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    return not any(used[: len(jax.tree.leaves(aval))])
+
+
+def _evaluate(equations: Iterable[Equation], env: dict[int, Any]) -> dict[int, Any]:
+    """Evaluate equations, and functions with derivatives of their own by what they compute."""
+    for equation in equations:
+        values = [env[v] for v in equation.inputs]
+        if call_for(equation.primitive.name) and "call_jaxpr" in equation.params:
+            tape, outputs = body_tape(equation.params["call_jaxpr"])
+            inner = dict(zip(tape.inputs.values(), values, strict=True))
+            inner = _evaluate(tape.slice(outputs), {**tape.constants, **inner})
+            results = [inner[v] for v in outputs]
+        else:
+            results = equation.bind(*values)
+        env.update(zip(equation.outputs, results, strict=True))
+    return env
