@@ -12,23 +12,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
-from autmarg.analysis.interpret import Interpreter
+from autmarg.analysis.interpret import Interpreter, run
 from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, multiply
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.contraction import linear_map
 from autmarg.analysis.sites import GaussianSite
+from autmarg.analysis.states import States, recurrent, taken_along
 from autmarg.errors import ModelError
 from autmarg.gaussian.affine import AffineForm, Member, Point, Rows, RowTerm
 from autmarg.gaussian.recurrence import find_recurrences
 from autmarg.ir.nodes import Observe, Sample
-
-_DEEP = 8  # means of means up to this depth are substituted; deeper ones are recurrences
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,48 +98,48 @@ class _Writer:
         self.slots = 1
         self.members: dict[str, Member] = {}
         self.factors: list[Any] = []
+        self.states = States(run)
 
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, Point]:
         """The form of all members and children, and the traced point."""
-        priors, offset = [], 0
-        for node in self.nodes:
-            member, prior = self._member(node, offset)
-            self.members[node.name] = member
-            priors.append(prior)
-            offset += member.blocks * member.size
-        self.implicit = self._recurrent()
+        raw = {n.name: self._mean(self.sites[n.name]) for n in (*self.nodes, *children)}
+        priors = self._members()
+        read = {n.name: raw[n.name] for n in self.nodes}
+        read |= {s.name: s.mean for s in self.states.found.values()}
+        self.implicit = self._in_time(read)
         # Members' own means in terms of centred columns δ, parents before children.
         means: dict[str, Affine] = {}
-        for node in self.nodes:
-            means[node.name] = self._centred(self._mean(self.sites[node.name]), means)
-        self.total = offset
-        rows = [row for child in children if (row := self._child(child, means)) is not None]
-        mean_rows = tuple(self._rows(n.name, means[n.name]) for n in self.nodes)
+        for name, mean in read.items():
+            means[name] = self._centred(mean, means)
+        rows = [self._child(c, self._centred(raw[c.name], means)) for c in children]
+        mean_rows = tuple(self._rows(name, mean) for name, mean in means.items())
         omega = jnp.concatenate([b.astype(float) for b in self.bases])
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
-        random = np.ones(offset, bool)
-        chains = find_recurrences(members, mean_rows, rows, chained, random) if chained else ()
+        chains = find_recurrences(members, mean_rows, rows, chained) if chained else ()
         form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains)
         return form, Point(omega, tuple(priors), self.constant, tuple(self.factors))
 
-    def _recurrent(self) -> frozenset[str]:
-        """Members whose means read each other in time: in a circle, or along a long path."""
-        graph = nx.DiGraph()
-        graph.add_nodes_from(self.names)
+    def _members(self) -> list[Any]:
+        """Give every member its columns, derived states after sampled sites; their prior scales."""
+        priors, self.total = [], 0
         for node in self.nodes:
-            reads = self.tape.dependencies([self.sites[node.name].loc]) & self.names
-            graph.add_edges_from((parent, node.name) for parent in reads)
-        circles = [c for c in nx.strongly_connected_components(graph) if len(c) > 1]
-        found = {n for c in circles for n in c} | {n for n in graph if graph.has_edge(n, n)}
-        rest = graph.subgraph(set(graph) - found)
-        level: dict[str, int] = {}
-        for name in nx.topological_sort(rest):
-            level[name] = max((level[p] + 1 for p in rest.predecessors(name)), default=0)
-        below: dict[str, int] = {}
-        for name in reversed(list(nx.topological_sort(rest))):
-            below[name] = max((below[c] + 1 for c in rest.successors(name)), default=0)
-        return frozenset(found | {n for n in rest if level[n] and level[n] + below[n] > _DEEP})
+            member, prior = self._member(node, self.total)
+            self.members[node.name] = member
+            priors.append(prior)
+            self.total += member.blocks * member.size
+        for state in self.states.found.values():
+            size = state.mean.size
+            self.members[state.name] = Member(state.name, size, 1, self.total, random=False)
+            priors.append(jnp.zeros(1))
+            self.total += size
+        return priors
+
+    def _in_time(self, means: Mapping[str, Affine]) -> frozenset[str]:
+        """Members that belong to recurrences: their columns are values, not deviations."""
+        sampled = {n.name: self.members[n.name] for n in self.nodes}
+        sizes = {name: m.size for name, m in sampled.items() if m.basis is None}
+        return recurrent(means) | taken_along(sizes, self.states.found.values())
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
         site = self.sites[node.name]
@@ -192,7 +190,7 @@ class _Writer:
         raise obstacle
 
     def _read(self, number: int, columns: frozenset[str]) -> Affine:
-        return as_affine(Interpreter(self.tape, columns, self.values).read(number))
+        return as_affine(Interpreter(self.tape, columns, self.values, self.states).read(number))
 
     def _centred(self, form: Affine, means: Mapping[str, Affine]) -> Affine:
         """Replace members x_s by δ_s + m_s, and kept latents by their values.
@@ -201,7 +199,7 @@ class _Writer:
         """
         terms: list[Term] = []
         for term in form.terms:
-            if term.site in self.names:
+            if term.site in self.members:
                 terms.extend(self._deviation(term))
                 if term.site not in self.implicit:
                     terms.extend(_compose(term, means[term.site].terms))
@@ -222,10 +220,9 @@ class _Writer:
         columns, known = member.of_columns()
         return _compose(term, (Term(term.site, columns - member.offset, known),))
 
-    def _child(self, node: Sample, means: Mapping[str, Affine]) -> Rows | None:
+    def _child(self, node: Sample, mean: Affine) -> Rows:
         """value - mean of a child, with its noise."""
         site = self.sites[node.name]
-        mean = self._centred(self._mean(site), means)
         value = self._array(site.value)
         keep = self._unmasked(node, site)
         self._check_finite(node, value, keep)

@@ -6,7 +6,7 @@ everything about structure stays concrete.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,8 @@ _NAMES = """
 """
 ELEMENTWISE = frozenset(_NAMES.split())
 
+Derive = Callable[[Equation, list[Any]], list[Any] | None]
+
 
 class Interpreter:
     """Values of a tape, with ``columns`` as affine unknowns and all other inputs Opaque.
@@ -33,10 +35,17 @@ class Interpreter:
         tape: a folded tape.
         columns: names of the latents that are unknowns.
         values: arrays of all other inputs.
+        derive: gives the outputs of an equation over states of their own, or None.
     """
 
-    def __init__(self, tape: Tape, columns: frozenset[str], values: Mapping[str, Any]) -> None:
-        self.tape = tape
+    def __init__(
+        self,
+        tape: Tape,
+        columns: frozenset[str],
+        values: Mapping[str, Any],
+        derive: Derive | None = None,
+    ) -> None:
+        self.tape, self.derive = tape, derive
         self.env: dict[int, Any] = dict(tape.constants)
         for name, number in tape.inputs.items():
             aval = tape.avals[number]
@@ -47,18 +56,22 @@ class Interpreter:
 
     def read(self, number: int) -> np.ndarray | Opaque | Affine:
         """The value with that number, evaluating what it needs."""
-        _evaluate(self.tape.slice([number]), self.env)
+        _evaluate(self.tape.slice([number]), self.env, self.derive)
         return self.env[number]
 
 
-def _evaluate(equations: Iterable[Equation], env: dict[int, Any]) -> None:
+def _evaluate(
+    equations: Iterable[Equation], env: dict[int, Any], derive: Derive | None = None
+) -> None:
     for equation in equations:
         if equation.outputs[0] not in env:
             operands = [env[v] for v in equation.inputs]
-            env.update(zip(equation.outputs, apply(equation, operands), strict=True))
+            outputs = derive(equation, operands) if derive else None
+            outputs = apply(equation, operands) if outputs is None else outputs
+            env.update(zip(equation.outputs, outputs, strict=True))
 
 
-def _run(closed: Any, operands: list[Any]) -> list[Any]:
+def run(closed: Any, operands: list[Any]) -> list[Any]:
     """The outputs of a body applied to values."""
     tape, outputs = body_tape(closed)
     env = {**tape.constants, **dict(zip(tape.inputs.values(), operands, strict=True))}
@@ -103,7 +116,7 @@ def apply(equation: Equation, operands: list[Any]) -> list[Any]:
 def _affine(equation: Equation, operands: list[Any]) -> list[Any]:
     name = equation.primitive.name
     if (call := call_for(name)) is not None:
-        return call.values(equation, operands, _run)
+        return call.values(equation, operands, run)
     rule = rule_for(name)
     if rule is None:
         raise InternalError(f"'{name}' was taken for affine, without a rule ({equation.place})")

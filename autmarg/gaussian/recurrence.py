@@ -95,7 +95,11 @@ class Recurrence:
             scale = _scales(self.outside_prior, priors, omega.dtype)
             rest = jnp.einsum("tbir,brs->tbis", entry[..., 1:], scale, precision="highest")
             entry = jnp.concatenate([entry[..., :1], rest], axis=-1)
-        return Dynamics(transition, entry, _scales(self.prior, priors, omega.dtype))
+        noise = _scales(self.prior, priors, omega.dtype)
+        if (padding := self.columns < 0).any():
+            # Independent stand-ins, which the rotations of draws keep apart (see the chain stage).
+            noise = noise + jnp.asarray(padding[..., None] * np.eye(d), omega.dtype)
+        return Dynamics(transition, entry, noise)
 
     def advance(self, transition: Any, inputs: Any, given: Any = None) -> Any:
         """v [T, B, d, …] of v_t = Σ A_tk v_{t-k} + inputs_t; ``given`` (values, mask) overrides."""
@@ -139,7 +143,6 @@ def find_recurrences(
     means: Sequence[Rows],
     rows: Sequence[Rows],
     implicit: Sequence[int],
-    random: np.ndarray,
 ) -> tuple[Recurrence, ...]:
     """The chains among the columns of the ``implicit`` members.
 
@@ -149,7 +152,6 @@ def find_recurrences(
     Args:
         members, means, rows: of the whole form.
         implicit: indices of the members whose means read each other's columns.
-        random: [columns] whether a column has noise of its own.
     """
     total = sum(m.blocks * m.size for m in members)
     node = np.full(total + 1, -1)
@@ -163,7 +165,7 @@ def find_recurrences(
     met = [pair for each in rows for pair in _joined(each, node)]
     joined = np.concatenate([np.stack([parent, child]), *met], axis=1)
     label = _labels(joined[0], joined[1], count)
-    where = _where(members, total, random)
+    where = _where(members, total)
     found = []
     for columns in _batches(node, depth, label):
         found.append(_recurrence(columns, members, means, implicit, where, total))
@@ -217,7 +219,19 @@ def _depths(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
                 ready.append(at)
     if done < count:
         raise InternalError("the means of the integrated sites read each other in a circle")
-    return np.array(depth, np.int64)
+    return _as_late_as_possible(np.array(depth, np.int64), parent, child)
+
+
+def _as_late_as_possible(depth: np.ndarray, parent: np.ndarray, child: np.ndarray) -> np.ndarray:
+    """Depths with nodes that read nothing put right before the first node that reads them.
+
+    Noise that a later step reads is then met at that step, and not carried to it from the start.
+    """
+    first = np.full(len(depth), np.iinfo(np.int64).max)
+    np.minimum.at(first, parent, depth[child])
+    free = np.ones(len(depth), bool)
+    free[child] = False
+    return np.where(free & (first <= depth.max(initial=0)), first - 1, depth)
 
 
 def _labels(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
@@ -251,13 +265,13 @@ def _batches(node: np.ndarray, depth: np.ndarray, label: np.ndarray) -> list[np.
     return batches
 
 
-def _where(members: Sequence[Member], total: int, random: np.ndarray) -> np.ndarray:
+def _where(members: Sequence[Member], total: int) -> np.ndarray:
     """[columns + 1, 3] (member, block, component), member -1 where there is no noise."""
     where = np.full((total + 1, 3), -1)
     for k, member in enumerate(members):
-        block, component = np.indices((member.blocks, member.size))
-        where[member.columns] = np.stack([np.full_like(block, k), block, component], axis=-1)
-    where[:-1][~random, 0] = -1
+        if member.random:
+            block, component = np.indices((member.blocks, member.size))
+            where[member.columns] = np.stack([np.full_like(block, k), block, component], axis=-1)
     return where
 
 

@@ -29,7 +29,7 @@ _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
 # Where features are nearly collinear an exact fit is a difference of huge numbers, and its digits
 # are lost again when it is subtracted: a fit this many times larger than the data has a ridge
 # instead, relative to the diagonal.
-_HUGE = 1e4
+_HUGE = 1e3
 _RIDGE = 1e-6
 
 
@@ -111,7 +111,7 @@ def _fit(
         return np.zeros(len(free))
     matrix, aim = _normal_equations(total, left, right, data, free)
     found = _in_steps(matrix, matrix, aim, group[free])
-    scale = np.sqrt(matrix.diagonal())
+    scale = np.sqrt(np.maximum(matrix.diagonal(), 0.0))  # below zero only by rounding
     data_size = np.max(np.abs(aim) / np.where(scale > 0, scale, 1.0), initial=0.0)
     if np.linalg.norm(scale * found) > _HUGE * data_size:
         ridged = (matrix + _RIDGE * diags_array(matrix.diagonal())).tocsr()

@@ -7,6 +7,7 @@ the minimum being where the conditional mean z* = G⁻¹h is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class Schedule:
         With noise zero the values are the conditional means.
         """
         factors, _, _ = self._eliminate(point)
-        z = self._refined(point, factors, noise)
+        z = self._refined(point, factors, noise, self._squares)
         # Columns without noise of their own have standard normal stand-ins on both sides.
         idle = jnp.where(self.form.random, 0.0, z)
         squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
@@ -60,17 +61,14 @@ class Schedule:
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members, each flattened.
 
-        The exponent (z - z*)ᵀ G (z - z*) is evaluated row by row: where members are collinear, the
-        entries of G cancel, while the rows of A L (z - z*) do not.
+        The exponent (z - z*)ᵀ G (z - z*) is evaluated row by row, and so is what z* is refined by:
+        where members are collinear, the entries of G cancel, while the rows of A L z do not.
         """
         factors, quadratic, _ = self._eliminate(point)
-        mean = self._refined(point, factors, jnp.zeros_like(quadratic.h))
+        mean = self._refined(point, factors, jnp.zeros_like(quadratic.h), self._squares_by_row)
         z = self._scaled(point, values)
         change = self._centred(point, z) - self._centred(point, mean)
-        squares = jnp.vdot(z - mean, z - mean) + self.assembly.squares(point, change)
-        for rows in self.form.independent:
-            weight = point.omega[rows.precision]
-            squares = squares + jnp.sum(weight * rows.evaluate(point.omega, change) ** 2)
+        squares = self._by_row(point, change) + jnp.vdot(z - mean, z - mean)
         return self._density(point, factors, squares)
 
     def _squares(self, point: Point, z: Any) -> Any:
@@ -78,16 +76,29 @@ class Schedule:
         v = self._centred(point, z)
         return self.residual(point.omega, v) + self.assembly.squares(point, v) + jnp.vdot(z, z)
 
-    def _refined(self, point: Point, factors: list[Any], noise: Any) -> Any:
+    def _squares_by_row(self, point: Point, z: Any) -> Any:
+        """The same in a pass over all rows, each of which rounds by itself."""
+        return self._by_row(point, self._centred(point, z)) + jnp.vdot(z, z)
+
+    def _by_row(self, point: Point, v: Any) -> Any:
+        """rᵀW r of the rows at v."""
+        squares = self.assembly.squares(point, v)
+        for rows in self.form.independent:
+            weight = point.omega[rows.precision]
+            squares = squares + jnp.sum(weight * rows.evaluate(point.omega, v) ** 2)
+        return squares
+
+    def _refined(
+        self, point: Point, factors: list[Any], noise: Any, squares: Callable[[Point, Any], Any]
+    ) -> Any:
         """z* + L⁻ᵀξ, with one step of iterative refinement for z*.
 
         The factors' own z* is off by rounding times the condition of G; what is left of the
-        gradient there, rest = h - G z*, is free of cancellation in the residual form, and
-        G⁻¹ rest = L⁻ᵀ(L⁻¹ rest).
+        gradient of ``squares`` there, rest = h - G z*, cancels less, and G⁻¹ rest = L⁻ᵀ(L⁻¹ rest).
         """
         start = jnp.zeros_like(noise)
         mean, spread = jax.linearize(lambda xi: self._back(factors, xi), start)
-        rest = -0.5 * jax.grad(lambda z: self._squares(point, z))(mean)
+        rest = -0.5 * jax.grad(lambda z: squares(point, z))(mean)
         (inverse,) = jax.linear_transpose(spread, start)(rest)
         return mean + spread(noise + inverse)
 

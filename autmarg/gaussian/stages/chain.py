@@ -16,9 +16,10 @@ z_t = Q_tᵀλ_t with the adjoint λ_t = (I + H_t P_t)⁻¹(E_t w + A_{t+1}ᵀ �
 J. Am. Stat. Assoc. 84).
 
 Draws use square roots: with s_t = μ_t w + S_t ζ_t, P = S Sᵀ, I + SᵀHS = LLᵀ and noise ξ,
-ζ_t = L⁻ᵀ(L⁻¹SᵀE w + η_t), and an orthogonal matrix U turns (η_t, z_{t+1}) into (ζ_{t+1}, ξ_t) where
-[A S L⁻ᵀ, Q] = [S_{t+1}, 0] U. So noise becomes innovations by orthogonal maps and L⁻ᵀ alone, and
-the density of a draw is that of its noise times Π|L_t|.
+ζ_t = L⁻ᵀ(L⁻¹SᵀE w + η_t), and an orthogonal matrix U turns (z_{t+1}, η_t) into (ζ_{t+1}, ξ_t) where
+[Q, A S L⁻ᵀ] = [S_{t+1}, 0] U. So noise becomes innovations by orthogonal maps and L⁻ᵀ alone, and
+the density of a draw is that of its noise times Π|L_t|. In that order padding, which has noise of
+its own and no reader, stands at the same place on both sides, and Householder's U keeps it apart.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ class Chain(Stage):
         def backward(zeta: Any, at: Any) -> tuple[Any, Any]:
             lower, shift, rotation, fresh = at
             before = einsum("bij,bj->bi", rotation, jnp.concatenate([zeta, fresh], -1), **_EXACT)
-            eta, innovation = before[:, :-d], before[:, -d:]
+            innovation, eta = before[:, :d], before[:, d:]
             return solve_upper(lower, shift + eta), innovation
 
         steps = (roots.lower[:-1], roots.shift[:-1], roots.rotation, xi[: xi.shape[0] - q])
@@ -264,7 +265,7 @@ class Chain(Stage):
             moved = jnp.swapaxes(
                 solve_lower(lower, jnp.swapaxes(jnp.matmul(a, root, **_EXACT), -1, -2)), -1, -2
             )
-            joint = jnp.concatenate([moved, noise], axis=-1)
+            joint = jnp.concatenate([noise, moved], axis=-1)  # aligned with the new state
             rotation, upper = jnp.linalg.qr(jnp.swapaxes(joint, -1, -2), mode="complete")
             state = root.shape[-1]
             return jnp.swapaxes(upper[:, :state], -1, -2), (lower, shift, rotation)
