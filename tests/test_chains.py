@@ -264,6 +264,77 @@ def observed_random_walk(y=None):
     numpyro.sample("w", dist.Normal(a, 1.0), obs=None if y is None else y[0])
 
 
+@chain("z mu", f"1 chains of {T + 1} steps, states of 2")
+def cumulative_sum(y=None):
+    """A walk in standard noise, with a drift."""
+    mu, tau = numpyro.sample("mu", dist.Normal(0, 1)), scale("tau")
+    z = numpyro.sample("z", dist.Normal(0, 1).expand([T]))
+    x = numpyro.deterministic("x", jnp.cumsum(mu + tau * z))
+    numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
+
+
+@chain("z w", f"3 chains of {T + 2} steps, states of 4", PANEL)
+def cumulative_sums_of_cumulative_sums(y=None):
+    """Three local linear trends, backwards in time."""
+    tau = numpyro.sample("tau", dist.HalfNormal(1).expand([2]))
+    with numpyro.plate("series", 3), numpyro.plate("time", T):
+        z, w = (numpyro.sample(n, dist.Normal(0, 1)) for n in ("z", "w"))
+    slope = jax.lax.cumsum(tau[0] * z, reverse=True)
+    level = jax.lax.cumsum(slope + tau[1] * w, reverse=True)
+    numpyro.sample("y", dist.Normal(level, scale("s")), obs=y)
+
+
+@chain("z x0", f"1 chains of {T + 1} steps, states of 4")
+def noncentred_autoregression(y=None):
+    """Autoregressive, with a moving average of the noise."""
+    phi, theta = (numpyro.sample(n, dist.Uniform(-1, 1)) for n in ("phi", "theta"))
+    tau, s, x0 = scale("tau"), scale("s"), numpyro.sample("x0", dist.Normal(0, 1))
+
+    def step(carry, y):
+        x, before = carry
+        z = numpyro.sample("z", dist.Normal(0, 1))
+        x = phi * x + tau * (z + theta * before)
+        numpyro.sample("y", dist.Normal(x, s), obs=y)
+        return (x, z), None
+
+    scan(step, (x0, 0.0), y, length=T)
+
+
+@chain("z", "1 chains of 7 steps, states of 2")
+def loop_over_sampled_noise(y=None):
+    """The noise is a site of its own, the loop is JAX's, and it starts anew at a known step."""
+    phi, tau = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau")
+    with numpyro.plate("time", T):
+        z = numpyro.sample("z", dist.Normal(0, tau))
+
+    def step(x, at):
+        z, reset = at
+        x = jnp.where(reset, z, phi * x + z)
+        return x, x
+
+    _, x = jax.lax.scan(step, 0.0, (z, np.arange(T) == 4))
+    numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
+
+
+def ragged(y=None):
+    """A second state that begins later: padding on both sides of it, states of two steps."""
+    tau, s, phi = scale("tau"), scale("s"), numpyro.sample("phi", dist.Uniform(-1, 1))
+    x, before, w, means = 0.0, 0.0, 0.0, []
+    for t in range(T):
+        new = numpyro.sample(f"x{t}", dist.Normal(phi * x - 0.3 * before + 0.5 * w, tau))
+        x, before = new, x
+        if 4 <= t < 8:
+            w = numpyro.sample(f"w{t}", dist.Normal(w + 0.1 * before, 1.0))
+        means.append(x)
+    numpyro.sample("y", dist.Normal(jnp.stack(means), s), obs=y)
+
+
+CHAINS["ragged"] = Chain(
+    ragged, Y, frozenset({*(f"x{t}" for t in range(T)), *(f"w{t}" for t in range(4, 8))}),
+    f"1 chains of {T - 1} steps, states of 4",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_exact(name):
     case = CHAINS[name]
@@ -292,6 +363,30 @@ def test_in_time_and_written_out_agree(monkeypatch):
     in_time = derivatives()
     monkeypatch.setattr(order, "_in_time", lambda *args: order.Unrolled.plan(*args[:3]))
     np.testing.assert_allclose(in_time, derivatives(), rtol=1e-8)
+
+
+def test_a_long_cumulative_sum_is_a_walk():
+    """3,000 steps: nothing is written out, and the density is that of the centred walk."""
+    n = 3000
+    data = jnp.asarray(np.random.default_rng(1).normal(size=n).cumsum())
+
+    def centred(y=None):
+        x = numpyro.sample("x", dist.GaussianRandomWalk(scale("tau"), n))
+        numpyro.sample("y", dist.Normal(x, 0.5), obs=y)
+
+    def noncentred(y=None):
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([n]))
+        numpyro.sample("y", dist.Normal(jnp.cumsum(scale("tau") * z), 0.5), obs=y)
+
+    def density(model):
+        marg = autmarg.transform(model)
+        at = jax.jit(lambda tau: log_density(marg, (data,), {}, {"tau": tau})[0])
+        return marg.plan(data), at(0.8)
+
+    (plan, found), (_, expected) = density(noncentred), density(centred)
+    assert plan.integrated == ("z",)
+    assert max(term.width for rows in plan.groups[0].system.form.means for term in rows.terms) == 1
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def trend_density(t1, t2, s):

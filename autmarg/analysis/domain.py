@@ -190,8 +190,42 @@ class Affine:
             groups.setdefault((term.site, base, dense), []).append(term)
         return replace(self, terms=tuple(_merge(terms, key[2]) for key, terms in groups.items()))
 
+    def collapsed(self) -> Affine:
+        """The same array with one coefficient, opaque where it is not known, for each site's
+        element in a row: terms of many opaque arrays, as loops make them, become one."""
+        sites: dict[str | None, list[Term]] = {}
+        for term in self.terms:
+            sites.setdefault(term.site, []).append(term)
+        collapsed = (_collapse(terms, self.size) for terms in sites.values())
+        return replace(self, terms=tuple(t for terms in collapsed for t in terms))
+
+
+_FEW = 4  # opaque arrays that are kept apart
 
 _ZERO = np.zeros((1, 1), np.int64)
+
+
+def _collapse(terms: list[Term], n: int) -> list[Term]:
+    """Terms of one site as one, its coefficients summed; as they are where they are few."""
+    if sum(t.lookup is not None for t in terms) <= _FEW:
+        return terms
+    keys, products = [], []
+    stride = max(int(t.column.max(initial=0)) for t in terms) + 1
+    for term in (t.arrays(n) for t in terms):
+        row, k = np.nonzero(term.known)
+        keys.append(row * stride + term.column[row, k])
+        known = jnp.asarray(term.known[row, k])
+        lookup = term.lookup
+        products.append(known if lookup is None else known * lookup.base[lookup.index[row, k]])
+    key, place = np.unique(np.concatenate(keys), return_inverse=True)
+    dtype = jnp.result_type(*products)
+    sums = jnp.zeros(len(key), dtype).at[place].add(jnp.concatenate(products).astype(dtype))
+    row = key // stride
+    at = np.arange(len(key)) - np.searchsorted(row, row)
+    column, index = (np.zeros((n, int(at.max(initial=-1)) + 1), np.int64) for _ in range(2))
+    known = np.zeros(column.shape)
+    column[row, at], index[row, at], known[row, at] = key % stride, np.arange(len(key)), 1.0
+    return [Term(terms[0].site, column, known, Lookup(sums, index))]
 
 
 def _merge(terms: list[Term], dense: bool) -> Term:

@@ -164,7 +164,7 @@ def _while_parts(equation: Equation, operands: list[Any]) -> tuple[list[Any], li
 
 
 def _tidy(value: Any) -> Any:
-    return value.merged() if isinstance(value, Affine) else value
+    return value.merged().collapsed() if isinstance(value, Affine) else value
 
 
 def _entry(value: Any, t: int) -> Any:

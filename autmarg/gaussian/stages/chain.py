@@ -291,8 +291,9 @@ class Chain(Stage):
             a = factor.step[t]
             entry = einsum("bir,br->bi", factor.entry[t], given, **_EXACT)
             mean = einsum("bij,bj->bi", a, mean, **_EXACT) + entry
-            root = jnp.matmul(a, root, **_EXACT).at[:, :, t * d : (t + 1) * d].add(factor.noise[t])
             shift = (q - 1 - t) * d  # where step t's state stands in the full one
+            root = jnp.matmul(a, root, **_EXACT)
+            root = root.at[:, :, shift : shift + d].add(factor.noise[t])
             inside = slice(0, state - shift)
             block = factor.information[t][:, inside, inside]
             information = information.at[:, shift:, shift:].add(block)
@@ -320,12 +321,12 @@ def max_lags(steps: int) -> int:
 
 
 def _stack(steps: Any) -> Any:
-    """[B, q d] from [q, B, d]."""
-    return jnp.moveaxis(steps, 0, 1).reshape(steps.shape[1], -1)
+    """[B, q d] from [q, B, d], the last step first, as in a state."""
+    return jnp.moveaxis(steps[::-1], 0, 1).reshape(steps.shape[1], -1)
 
 
 def _unstack(stacked: Any, q: int) -> Any:
-    return jnp.moveaxis(stacked.reshape(stacked.shape[0], q, -1), 1, 0)
+    return jnp.moveaxis(stacked.reshape(stacked.shape[0], q, -1), 1, 0)[::-1]
 
 
 def _update(root: Any, information: Any, force: Any) -> tuple[Any, Any]:
