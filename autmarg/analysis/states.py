@@ -152,7 +152,7 @@ def taken_along(sizes: Mapping[str, int], states: Iterable[State]) -> frozenset[
     reads: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for state in states:
         for term in state.mean.terms:
-            if term.site in sizes:
+            if term.site is not None and term.site in sizes:
                 whole = term.arrays(state.mean.size)
                 row, k = np.nonzero(whole.known)
                 block = whole.column[row, k] // sizes[term.site]

@@ -41,7 +41,7 @@ class Call:
 
 
 def _body(equation: Equation) -> ClosedJaxpr:
-    body = equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
+    body: Any = equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
     return body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
 
 

@@ -56,7 +56,8 @@ def _cumsum(equation: Equation, values: list[Any]) -> Affine:
 
 
 def _dot_general(equation: Equation, values: list[Any]) -> Affine:
-    return contract(*values, equation.params["dimension_numbers"])
+    left, right = values
+    return contract(left, right, equation.params["dimension_numbers"])
 
 
 def contract(left: Any, right: Any, numbers: Any) -> Affine:
