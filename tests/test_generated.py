@@ -1,7 +1,7 @@
 """Programs that nobody wrote: what should be integrated out is, and the identity holds.
 
 100 programs in double and 20 in single precision by default, the tenth of them with ``verify``; a
-thousand more with ``pytest -m slow tests/test_generated.py`` (``-n 2``: two at a time). A failure
+thousand more, and a hundred in single precision, with ``pytest -m slow tests/test_generated.py`` (``-n 2``: two at a time). A failure
 prints the least failing program as text: paste it into tests/test_regressions.py.
 """
 
@@ -27,6 +27,7 @@ RULES = {
     "nonlinear mean",
     "latent in a scale",
     "latent in a covariance",
+    "mask of a latent",
     "non-Gaussian child",
     "product of latents",
 }
@@ -91,3 +92,10 @@ def test_in_single_precision(number: int) -> None:
 @pytest.mark.parametrize("number", range(100, 200))
 def test_a_thousand_more(number: int) -> None:
     check_some(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(200, 210))
+def test_a_hundred_more_in_single_precision(number: int) -> None:
+    with jax.enable_x64(False):
+        check_some(number)

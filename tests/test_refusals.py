@@ -121,6 +121,15 @@ def test_latent_under_an_unknown_mask():
     assert "the mask over the latent 'u' is traced or depends on a latent" in refused(model)
 
 
+def test_rows_under_an_unknown_mask():
+    def model(y):
+        t, u = numpyro.sample("t", dist.HalfNormal(1.0)), effects()
+        with handlers.mask(mask=t * np.ones(len(y)) > 1):
+            numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    assert "the mask over 'y', which depends on 'u', depends on 't'" in refused(model)
+
+
 def test_observed_value_that_depends_on_a_latent():
     def model(y):
         u = effects()

@@ -228,6 +228,10 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
                 f"the {words} of '{child.name}' depends on '{name}'",
                 child.place,
             )
+    others = [] if site.mask is None else sorted(tape.dependencies([site.mask]) - {name})
+    if latents := [f"'{n}'" for n in others if not n.startswith("@")]:
+        words = f"the mask over '{child.name}', which depends on '{name}', depends on "
+        yield Refusal(name, "mask of a latent", words + ", ".join(latents), child.place)
 
 
 def _basis_depends(facts: Facts, site: GaussianSite) -> str:

@@ -151,10 +151,10 @@ class Recovery:
                     if moments
                     else (self._draw(keys[some], point, traced))
                 )
-                parts.append(jax.tree.map(np.asarray, out))
+                parts.append(jax.block_until_ready(out))
                 bar.update(min(batch, draws - start))
-        joined = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-        recovered = jax.tree.map(lambda x: jnp.asarray(x.reshape(*lead, *x.shape[1:])), joined)
+        joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+        recovered = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), joined)
         noise = {n.base.name for n in self.noncentred}
         own = {name: value for name, value in samples.items() if name not in noise}
         return recovered if moments else self._ordered({**own, **recovered})

@@ -69,7 +69,7 @@ def _strata(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 def _of_rows(rows: Rows) -> tuple[_Keys, np.ndarray]:
     assert rows.precision is not None
     collected: list[tuple[_Keys, np.ndarray]] = []
-    for i, left in enumerate(rows.terms):
+    for i, left in enumerate(rows.terms if rows.n else ()):
         for j, right in enumerate(rows.terms[: i + 1]):
             if _is_dense(left) and _is_dense(right):
                 collected.append(_dense_pair(left, right, rows, same=i == j))

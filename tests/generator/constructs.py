@@ -71,6 +71,34 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "jnp.hstack([{0}, {1}[h[:8]]])": ((4,), (3,)),
             "jnp.stack([{0}, {1}, {0}], axis=1).reshape(12)": ((4,), (4,)),
             "{0} * {1}[g]": ((12,), "s4"),
+            "jnp.asarray({0}).at[h].add({1}[h])": ((12,), (3,)),
+            "jnp.asarray({0}).at[3].set({1})": ((12,), ()),
+            "jnp.asarray({0}).at[2:8].multiply(-0.5)": ((12,),),
+            "jnp.zeros(12).at[::3].set({0})": ((4,),),
+            "jax.ops.segment_sum({0}, h, 12)": ((12,),),
+            "jax.lax.dynamic_update_slice(jnp.asarray({0}), jnp.asarray({1}), (5,))": (
+                (12,),
+                (3,),
+            ),
+            'jnp.take({0}, g + 1, mode="fill", fill_value=0.5)': ((4,),),
+            "jnp.pad({0}, (3, 5))": ((4,),),
+            "jnp.interp(x, np.linspace(-1.5, 2.0, 4), {0})": ((4,),),
+            "jnp.select([x > 1.0, x > 0.0], [{0}, {1}], 0.2)": ((12,), (12,)),
+            "jnp.where({1} > 0.8, {0}, -{0})": ((12,), "s"),
+            'jnp.convolve({0}, np.array([0.5, 1.0, -0.3]), mode="same")': ((12,),),
+            'jnp.convolve({0}, {1}, mode="same")': ((12,), "s3"),
+            "jnp.fft.irfft(jnp.fft.rfft({0}) * np.linspace(1.0, 0.2, 7), 12)": ((12,),),
+            "jax.scipy.linalg.solve_triangular(np.eye(12) - 0.5 * np.eye(12, k=-1), {0},"
+            " lower=True)": ((12,),),
+            "jax.lax.cond(w[0] > 0, lambda v: v[g], lambda v: jnp.exp(v[g]), {0})": ((4,),),
+            "jax.lax.switch(1, [jnp.exp, lambda v: 3.0 * v, jnp.sin], {0})": ((12,),),
+            "jax.lax.map(lambda i: jnp.asarray({0})[i], g)": ((4,),),
+            "jax.lax.fori_loop(0, 3, lambda i, m: m + jnp.asarray({0})[i] * x, jnp.zeros(12))": (
+                (3,),
+            ),
+            "jax.lax.scan(lambda c, e: (0.7 * c + e,) * 2, 0.0, {0})[1]": ((12,),),
+            "jax.lax.scan(lambda c, e: (jnp.exp(-{1}) * c + e,) * 2, 0.0, {0})[1]": ((12,), "s"),
+            "jax.lax.scan(lambda c, e: (c + e, c), 0.2 * {0}[0], {0}, reverse=True)[1]": ((12,),),
         }
     ),
     (4, 3): _rules(
@@ -84,6 +112,10 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "jnp.outer(w, {0})": ((3,),),
             "{0}[county]": ((2, 3),),
             "jnp.cumsum({0}, axis=0)": ((4, 3),),
+            "jnp.asarray({0}).at[:, 1].add({1})": ((4, 3), (4,)),
+            "jax.vmap(lambda row: row - row.mean())({0})": ((4, 3),),
+            "jnp.linalg.solve(np.eye(4) + 0.3, {0})": ((4, 3),),
+            "jax.lax.scan(lambda c, row: (0.5 * c + row,) * 2, jnp.zeros(3), {0})[1]": ((4, 3),),
         }
     ),
     (3, 2, 2): _rules(
@@ -92,13 +124,14 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "{0}.reshape(3, 2, 2)": ((12,),),
             "{0}[:, None, None] + {1}": ((3,), (2, 2)),
             "jnp.transpose({0}, (1, 0, 2))": ((2, 3, 2),),
+            "jax.lax.map(lambda a: a.T, {0})": ((3, 2, 2),),
         }
     ),
     (4,): _rules(
         {
             "{0}[county]": ((2,),),
             "W @ {0}": ((2,),),
-            "W.dot({0})": ((2,),),
+            "jnp.asarray(W).dot({0})": ((2,),),
             "jnp.append({0}, -{0}.sum())": ((3,),),
             "jnp.concatenate([jnp.zeros(1), {0}])": ((3,),),
             "{0} - {0}.mean()": ((4,),),
@@ -109,6 +142,12 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "jnp.flip({0})": ((4,),),
             "jnp.array([{0}, {1}, {0}, 0.1])": ((), ()),
             "{1} * {0}": ((4,), "s4"),
+            "jnp.linalg.solve(np.eye(4) + 0.3, {0})": ((4,),),
+            "jnp.linalg.solve((1.0 + {1}) * jnp.eye(4) + 0.3, {0})": ((4,), "s"),
+            "jax.ops.segment_sum({0}, g, 4)": ((12,),),
+            "jnp.zeros(4).at[np.array([3, 1])].set({0})": ((2,),),
+            "jnp.insert({0}, 1, {1})": ((3,), ()),
+            "jnp.pad({0}, (1, 0))": ((3,),),
         }
     ),
     (3,): _rules(
@@ -119,6 +158,9 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "jnp.stack([{0}, {1}, {0}])": ((), ()),
             "jnp.cumsum({0})": ((3,),),
             "jnp.array([1.0, 0.0, -1.0]) * {0}": ((),),
+            "jax.ops.segment_sum({0}, h, 3)": ((12,),),
+            'jnp.convolve({0}, np.array([1.0, -0.5]), mode="valid")': ((4,),),
+            "jnp.linalg.cholesky({1} * jnp.eye(3) + 0.2) @ {0}": ((3,), "s"),
         }
     ),
     (8,): _rules({"{0}[g[:8]]": ((4,),), "jnp.concatenate([{0}, {0}])": ((4,),)}),
@@ -137,6 +179,7 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "{0}.sum()": ((2,),),
             "jnp.mean({0})": ((4,),),
             "jnp.vdot(w, {0})": ((4,),),
+            "jax.lax.fori_loop(0, 4, lambda i, m: m + jnp.asarray({0})[i], 0.0)": ((4,),),
         }
     ),
     (4, 2): _rules(
@@ -187,16 +230,44 @@ POSITIVE = (
     "dist.LogNormal(0.0, 0.4)",
 )
 
-# The covariance of ``d`` correlated elements: (text, latents it reads).
-COVARIANCE: dict[str, tuple[str, ...]] = {
-    "scale_tril=np.tril(np.full(({d}, {d}), 0.3)) + 0.7 * np.eye({d})": (),
-    "covariance_matrix=0.4 + 0.6 * np.eye({d})": (),
-    "precision_matrix=2.0 * np.eye({d}) + 0.5": (),
-    "scale_tril={s} * (np.tril(np.full(({d}, {d}), 0.3)) + 0.7 * np.eye({d}))": ("s",),
-    "covariance_matrix={s} ** 2 + 0.6 * jnp.eye({d})": ("s",),
-    "precision_matrix={s} * (2.0 * np.eye({d}) + 0.5)": ("s",),
-    "covariance_matrix=jnp.diag({v})": ("v",),
-    "scale_tril={v}[:, None] * {L}": ("v", "L"),
-    "covariance_matrix=jnp.exp(-(np.subtract.outer(np.arange({d}), np.arange({d})) / {s}) ** 2)"
-    " + 0.1 * jnp.eye({d})": ("s",),
+# Distributions of ``d`` correlated elements along the last axis: (text, latents it reads). {0} is the
+# mean, where there is one; "s" is a positive latent, "v" a vector of ``d``, "L" a Cholesky factor.
+_TRIL = "(np.tril(np.full(({d}, {d}), 0.3)) + 0.7 * np.eye({d}))"
+_RING = "np.minimum(np.arange({d}), {d} - np.arange({d}))"
+CORRELATED: dict[str, tuple[str, ...]] = {
+    f"dist.MultivariateNormal({{0}}, {covariance})": reads
+    for covariance, reads in {
+        f"scale_tril={_TRIL}": (),
+        "covariance_matrix=0.4 + 0.6 * np.eye({d})": (),
+        "precision_matrix=2.0 * np.eye({d}) + 0.5": (),
+        f"scale_tril={{s}} * {_TRIL}": ("s",),
+        "covariance_matrix={s} ** 2 + 0.6 * jnp.eye({d})": ("s",),
+        "precision_matrix={s} * (2.0 * np.eye({d}) + 0.5)": ("s",),
+        "covariance_matrix=jnp.diag({v})": ("v",),
+        "scale_tril={v}[:, None] * {L}": ("v", "L"),
+        "covariance_matrix=jnp.exp(-(np.subtract.outer(np.arange({d}), np.arange({d})) / {s}) ** 2)"
+        " + 0.1 * jnp.eye({d})": ("s",),
+    }.items()
+} | {
+    "dist.LowRankMultivariateNormal({0}, np.linspace(-1.0, 1.0, {d})[:, None], "
+    "{s} * np.linspace(0.5, 1.5, {d}))": ("s",),
+    f"dist.CirculantNormal({{0}}, covariance_row={{s}} * np.exp(-1.0 * {_RING}))": ("s",),
+    "dist.CAR({0}, 0.6, {s}, np.eye({d}, k=1) + np.eye({d}, k=-1))": ("s",),
+    "dist.CAR({0}, {s} / (1 + {s}), 2.0, np.eye({d}, k=1) + np.eye({d}, k=-1))": ("s",),
+}
+# Without a mean.
+CORRELATED_FROM_ZERO: dict[str, tuple[str, ...]] = {
+    "dist.ZeroSumNormal({s}, ({d},))": ("s",),
+    "dist.GaussianRandomWalk({s}, {d})": ("s",),
+    "dist.GaussianRandomWalk(0.8, num_steps={d})": (),
+}
+# Of ``n`` × ``d`` elements, also with a mean and without.
+MATRICES: dict[str, tuple[str, ...]] = {
+    f"dist.MatrixNormal({{0}}, {{s}} * {_TRIL.replace('{d}', '{n}')}, {_TRIL})": ("s",),
+}
+MATRICES_FROM_ZERO: dict[str, tuple[str, ...]] = {
+    "dist.ZeroSumNormal({s}, ({n}, {d}))": ("s",),
+    f"dist.GaussianStateSpace({{n}}, 0.5 * np.eye({{d}}) + 0.2, scale_tril={{s}} * {_TRIL})": (
+        "s",
+    ),
 }

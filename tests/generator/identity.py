@@ -17,7 +17,7 @@ import autmarg
 
 
 def values_of(latents: Any, seed: int) -> dict[str, Any]:
-    """A value for each latent: "s…" are positive, "L…" Cholesky factors of correlations."""
+    """A value for each latent: "s…" are positive, "L…" factors of correlations, "c…" sum to zero."""
     rng = np.random.default_rng(seed)
     out = {}
     for node in latents:
@@ -28,6 +28,9 @@ def values_of(latents: Any, seed: int) -> dict[str, Any]:
             value = value / np.linalg.norm(value, axis=-1, keepdims=True)
         else:
             value = rng.normal(size=node.shape)
+        if node.name.startswith("c"):
+            for axis in range(-len(node.distribution.event_shape), 0):
+                value = value - value.mean(axis, keepdims=True)
         out[node.name] = jnp.asarray(value, float)
     return out
 

@@ -58,6 +58,8 @@ class Term:
                 yield from operand.uses(here)
             else:
                 yield operand, here
+                if operand.through:
+                    yield from operand.value.uses(here)
 
     def products(self) -> Iterator[tuple[Site, Site]]:
         """Pairs of latents that are multiplied together, the smaller one first."""
@@ -73,7 +75,8 @@ class Site:
     """One statement of the program, ``name = numpyro.sample("name", value, arguments)``.
 
     ``latent`` is the name of the site that a Gaussian latent leaves in a trace, None for any other
-    site; ``plates`` are (size, dim) pairs, ``handler`` wraps the statement.
+    site; ``plates`` are (size, dim) pairs, ``handler`` wraps the statement. Who reads a site with
+    ``through`` reads its parameters too: it is a function of them and of its latent.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Site:
     arguments: str = ""
     handler: str = ""
     kind: str = "sample"
+    through: bool = False
 
     def __str__(self) -> str:
         return self.name

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.generator.constructs import COVARIANCE, EVERYWHERE, NONLINEAR, POSITIVE, RULES, Shape
+from tests.generator.constructs import (
+    CORRELATED,
+    CORRELATED_FROM_ZERO,
+    EVERYWHERE,
+    MATRICES,
+    MATRICES_FROM_ZERO,
+    NONLINEAR,
+    POSITIVE,
+    RULES,
+    Shape,
+)
 from tests.generator.program import Program, Site, Term
 
 _LATENTS = 6  # Gaussian latents after which an expression ends in known arrays or in old ones
@@ -22,7 +33,9 @@ def programs(draw: Any) -> Program:
     if extra == "second":
         ends.append(build.observed("z"))
     elif extra == "childless":
-        ends.append(build.gaussian(build.pick([(4,), ()]), level=1))
+        end = build.gaussian(build.pick([(4,), ()]), level=1)
+        masked = build.pick([False, True]) and not end.handler
+        ends.append(replace(end, handler="numpyro.handlers.mask(mask=False)") if masked else end)
     elif extra == "deterministic":
         value = Term("{0} + 1.0", (build.expression(build.pick([(12,), (4,)]), 1, 0),))
         ends.append(Site("effect", value, kind="deterministic"))
@@ -101,21 +114,48 @@ class _Builder:
     def gaussian(self, shape: Shape, level: int, shared: bool = True, tame: bool = False) -> Site:
         """A latent with a Gaussian prior, whose mean may read others."""
         self.latents += 1
-        correlated = not tame and bool(shape) and shape[-1] > 1 and self.pick([False, False, True])
-        event = 1 if correlated else 0
-        loc, scalar = self.loc(shape, level, event)
-        if correlated:
-            value = self.correlated(loc, shape[-1])
+        name, wide = self.name("u"), [n for n in shape[-2:] if n > 1]
+        events = [0] if tame or not wide or shape[-1] == 1 else [0, 0, 0, 1, 1]
+        event = self.pick(events + [2] * (events[-1] == 1 and len(wide) == 2))
+        if event:
+            value = self.correlated(shape, level, event)
+            name = f"c{name}" if "ZeroSum" in value.template else name
+            site = self.spelled(Site(name, value, name), shape, event, scalar=False)
         else:
-            scale, scalar_scale = (Term("0.5"), True) if tame else self.scale(shape)
-            scalar = scalar and scalar_scale
-            text = self.pick(["dist.Normal({0}, {1})"] * 4 + [_AFFINE] * (not tame))
-            value = Term(text, (loc, scale), linear=(0,))
-        value, plates, arguments = self.spelling(value, shape, event, scalar)
-        name = self.name("u")
-        site = Site(name, value, name, plates, arguments)
+            site = self.normal(name, shape, level, tame)
         self.gaussians.append((shape if shared else (-1,), site))
         return site
+
+    def normal(self, name: str, shape: Shape, level: int, tame: bool) -> Site:
+        """Independent elements: as they are, reparameterised, or partly observed."""
+        (loc, scalar), (scale, scalar_scale) = self.loc(shape, level, 0), (Term("0.5"), True)
+        if not tame:
+            scale, scalar_scale = self.scale(shape)
+        value = Term("dist.Normal({0}, {1})", (loc, scale), linear=(0,))
+        ways = ["", "", "", "", "affine", "TransformReparam", "LocScaleReparam(0.0)"]
+        ways += ["LocScaleReparam(0.4)"] + ["obs_mask"] * (shape == (12,))
+        way = self.pick(ways) if not tame else ""
+        if way == "obs_mask":
+            spread = Term("{0}.expand([12])", (value,))
+            plates = self.pick([(), plates_of(shape)])
+            arguments = ", obs=0.4 * Y, obs_mask=seen"
+            return Site(name, spread, f"{name}_unobserved", plates, arguments)
+        if way in ("affine", "TransformReparam"):
+            value = Term(_AFFINE, (value,))
+        elif not way:
+            return self.spelled(Site(name, value, name), shape, 0, scalar and scalar_scale)
+        site = self.spelled(Site(name, value, name), shape, 0, scalar=False)
+        if way == "affine":
+            return site
+        call = way if "(" in way else f"{way}()"
+        handler = f"numpyro.handlers.reparam(config={{'{name}': numpyro.infer.reparam.{call}}})"
+        suffix = "base" if way == "TransformReparam" else "decentered"
+        through = suffix == "decentered"
+        return replace(site, handler=handler, latent=f"{name}_{suffix}", through=through)
+
+    def spelled(self, site: Site, shape: Shape, event: int, scalar: bool) -> Site:
+        value, plates, arguments = self.spelling(site.value, shape, event, scalar)
+        return replace(site, value=value, plates=plates, arguments=arguments)
 
     def loc(self, shape: Shape, level: int, event: int) -> tuple[Term | Site, bool]:
         """A prior mean that broadcasts to ``shape``, and whether it has no batch dimensions."""
@@ -144,16 +184,28 @@ class _Builder:
             return self.positive(shape), not shape
         return self.positive(()), True
 
-    def correlated(self, loc: Term | Site, d: int) -> Term:
-        text = self.pick(list(COVARIANCE))
-        reads, operands = COVARIANCE[text], [loc]
-        holes = {"d": str(d)}
-        for i, letter in enumerate(reads, start=1):
+    def correlated(self, shape: Shape, level: int, event: int) -> Term:
+        """A prior of correlated elements along the last ``event`` axes."""
+        with_mean, from_zero = _EVENTS[event]
+        text = self.pick([*with_mean, *from_zero])
+        loc = self.loc(shape, level, event)[0] if text in with_mean else None
+        return self.family(text, {**with_mean, **from_zero}[text], shape, loc)
+
+    def family(
+        self, text: str, reads: Sequence[str], shape: Shape, loc: Term | Site | None
+    ) -> Term:
+        """The distribution that ``text`` is, its latents filled in."""
+        operands = [] if loc is None else [loc]
+        holes = {"d": str(shape[-1]), "n": str(shape[-2:][0])}
+        for i, letter in enumerate(reads, start=len(operands)):
             holes[letter] = f"{{{i}}}"
-            shape = (d,) if letter == "v" else ()
-            operands.append(self.cholesky(d) if letter == "L" else self.positive(shape))
-        text = f"dist.MultivariateNormal({{0}}, {text.format(**holes)})"
-        return Term(text, tuple(operands), linear=(0,))
+            operands.append(self.operand_of(letter, shape[-1]))
+        return Term(_fill(text, holes), tuple(operands), linear=() if loc is None else (0,))
+
+    def operand_of(self, letter: str, d: int) -> Site:
+        if letter == "L":
+            return self.cholesky(d)
+        return self.positive((d,) if letter == "v" else ())
 
     def cholesky(self, d: int) -> Site:
         return Site(self.name("L"), Term(f"dist.LKJCholesky({d})"))
@@ -203,24 +255,35 @@ class _Builder:
         data = data if len(shape) == 1 else f"{data}.reshape{shape}"
         families = ["Normal"] * 4 + ["LogNormal", "sigmoid", "StudentT"] + ["multivariate"]
         family = self.pick(families if len(shape) < 3 else families[:-1])
-        handler, plates = "", ()
+        handler, plates, latent, arguments = "", (), None, ""
         if family == "multivariate":
-            value = self.correlated(Term(f"{{0}} + jnp.zeros({shape})", (mean,)), shape[-1])
+            loc = Term(f"{{0}} + jnp.zeros({shape})", (mean,))
+            text = self.pick(list(CORRELATED))
+            value = self.family(text, CORRELATED[text], shape, loc)
             batch = shape[:-1]
         else:
             text, data = _OBSERVED[family][0], _OBSERVED[family][1].format(data)
             linear = () if family == "StudentT" else (0,)
             value = Term(text, (mean, self.noise(shape)), linear=linear)
             batch = shape
-            mask = self.pick(["", "", "handler", "method"])
+            mask = self.pick(["", "", "", "handler", "method", "known", "latent", "obs_mask"])
             reshaped = "seen" if len(shape) == 1 else f"seen.reshape{shape}"
             if mask == "handler":
                 handler = f"numpyro.handlers.mask(mask={reshaped})"
             elif mask == "method":
                 value = Term(f"{{0}}.mask({reshaped})", (value,))
+            elif mask == "known":
+                handler = f"numpyro.handlers.mask(mask={self.pick([True, False])})"
+            elif mask == "latent":
+                value = Term("{0}.mask({1} > 0.7)", (value, self.positive(())), linear=())
+            elif mask == "obs_mask" and family in ("Normal", "StudentT"):
+                # The parameters may be smaller than the data, of which the mask is.
+                value = Term(f"{{0}}.expand({list(shape)})", (value,))
+                arguments = f", obs_mask={reshaped}"
+                latent = f"{name}_unobserved" if family == "Normal" else None
         if self.pick([False, True]):
             plates = plates_of(batch)
-        return Site(name, value, None, plates, f", obs={data}", handler)
+        return Site(name, value, latent, plates, f", obs={data}{arguments}", handler)
 
     def noise(self, shape: Shape) -> Term | Site:
         """A noise scale that broadcasts to the rows."""
@@ -239,9 +302,9 @@ class _Builder:
         return self.positive(())
 
 
-_AFFINE = (
-    "dist.TransformedDistribution(dist.Normal({0}, {1}), dist.transforms.AffineTransform(0.3, 2.0))"
-)
+_AFFINE = "dist.TransformedDistribution({0}, dist.transforms.AffineTransform(0.3, 2.0))"
+# Families of correlated elements by the number of axes that they span: with a mean, and without.
+_EVENTS = {1: (CORRELATED, CORRELATED_FROM_ZERO), 2: (MATRICES, MATRICES_FROM_ZERO)}
 _OBSERVED = {
     "Normal": ("dist.Normal({0}, {1})", "{0}"),
     "StudentT": ("dist.StudentT(4.0, {0}, {1})", "{0}"),
@@ -252,6 +315,13 @@ _OBSERVED = {
         "1 / (1 + np.exp(-{0}))",
     ),
 }
+
+
+def _fill(text: str, holes: dict[str, str]) -> str:
+    """``text`` with letters filled in, and {0} left as it is."""
+    for letter, value in holes.items():
+        text = text.replace(f"{{{letter}}}", value)
+    return text
 
 
 def known(shape: Shape) -> Term:
