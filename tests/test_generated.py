@@ -1,8 +1,9 @@
 """Programs that nobody wrote: what should be integrated out is, and the identity holds.
 
 100 programs in double and 20 in single precision by default, the tenth of them with ``verify``; a
-thousand more, and a hundred in single precision, with ``pytest -m slow tests/test_generated.py`` (``-n 2``: two at a time). A failure
-prints the least failing program as text: paste it into tests/test_regressions.py.
+thousand more, and a hundred in single precision, with ``pytest -m slow tests/test_generated.py``
+(``-n 2``: two at a time). A failure prints the least failing program as text: paste it into
+tests/test_regressions.py.
 """
 
 from __future__ import annotations

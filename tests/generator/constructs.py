@@ -230,8 +230,8 @@ POSITIVE = (
     "dist.LogNormal(0.0, 0.4)",
 )
 
-# Distributions of ``d`` correlated elements along the last axis: (text, latents it reads). {0} is the
-# mean, where there is one; "s" is a positive latent, "v" a vector of ``d``, "L" a Cholesky factor.
+# Distributions of ``d`` correlated elements along the last axis → latents that they read: "s" is
+# positive, "v" a vector of ``d``, "L" a Cholesky factor. {0} is the mean, where there is one.
 _TRIL = "(np.tril(np.full(({d}, {d}), 0.3)) + 0.7 * np.eye({d}))"
 _RING = "np.minimum(np.arange({d}), {d} - np.arange({d}))"
 CORRELATED: dict[str, tuple[str, ...]] = {

@@ -17,7 +17,7 @@ import autmarg
 
 
 def values_of(latents: Any, seed: int) -> dict[str, Any]:
-    """A value for each latent: "s…" are positive, "L…" factors of correlations, "c…" sum to zero."""
+    """A value for each latent: "s…" are positive, "L…" correlation factors, "c…" sum to zero."""
     rng = np.random.default_rng(seed)
     out = {}
     for node in latents:
