@@ -4,7 +4,7 @@ Parameters are drawn from the prior of the program as its user wrote it, and dat
 parameters. Where a posterior is right, the rank of a true value among independent draws from it is
 uniform (Cook, Gelman & Rubin 2006, Validation of software for Bayesian models using posterior
 quantiles; Talts et al. 2018, Validating Bayesian inference algorithms with SBC). The draws are of
-NUTS on the transformed model, with recovery. Ranked are every scalar latent, kept or integrated out,
+NUTS on the transformed model, with recovery. Ranked is every scalar latent, kept or integrated out,
 and the source's joint log-density, which sees what is wrong jointly (Modrák et al. 2023,
 Simulation-based calibration checking for Bayesian computation)::
 
