@@ -136,6 +136,14 @@ def test_recovery_keeps_leading_dimensions_and_batches(marg):
     np.testing.assert_allclose(whole["ratio"], SAMPLES["t1"] / SAMPLES["t2"])
 
 
+def test_recovery_is_mapped_over_data_sets(marg):
+    keys, data = jax.random.split(jax.random.key(2), 2), np.stack([Y, 2 * Y])
+    mapped = jax.vmap(lambda key, y: marg.recover(key, SAMPLES, y))(keys, data)
+    for k in range(2):
+        alone = marg.recover(keys[k], SAMPLES, data[k])
+        np.testing.assert_allclose(mapped["pupil"][k], alone["pupil"], rtol=1e-9)
+
+
 def test_kept_children_are_drawn_jointly_from_the_prior():
     """Correlation of two kept children that share an integrated parent: 4/5 = 0.8."""
     import numpyro.distributions as dist
