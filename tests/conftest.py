@@ -54,3 +54,12 @@ def strict_dtypes() -> Iterator[None]:
     """No implicit dtype promotion inside the test: for our own numerics, not for users' models."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """For tests in which every program is compiled for one call only."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -19,7 +19,6 @@ from numpyro.infer.util import log_density
 from scipy.stats import multivariate_normal
 
 import autmarg
-from autmarg.plan import order
 
 T = 10
 Y = jnp.asarray(np.random.default_rng(5).normal(size=T))
@@ -343,26 +342,6 @@ def test_exact(name):
     assert set(plan.integrated) == case.integrated
     assert case.structure in [cost.structure for group in plan.groups for cost in group.costs]
     autmarg.verify(marg, case.data, points=3, quiet=True)
-
-
-def test_in_time_and_written_out_agree(monkeypatch):
-    """The two ways of eliminating a recurrence give one density, also in its second derivatives."""
-    case = CHAINS["autoregressive"]
-    trace = handlers.trace(handlers.seed(case.model, 1)).get_trace(case.data)
-    kept = set(autmarg.transform(case.model).plan(case.data).kept)
-    point = {n: jnp.asarray(s["value"]) for n, s in trace.items() if n in kept}
-
-    def derivatives():
-        marg = autmarg.transform(case.model)
-
-        def density(t):
-            return log_density(marg, (case.data,), {}, {k: t * v for k, v in point.items()})[0]
-
-        return jnp.stack([density(1.0), jax.grad(density)(1.0), jax.hessian(density)(1.0)])
-
-    in_time = derivatives()
-    monkeypatch.setattr(order, "_in_time", lambda *args: order.Unrolled.plan(*args[:3]))
-    np.testing.assert_allclose(in_time, derivatives(), rtol=1e-8)
 
 
 def test_a_long_cumulative_sum_is_a_walk():

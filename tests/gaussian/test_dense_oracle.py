@@ -117,35 +117,6 @@ def density(marg, theta):
     return log_density(marg, (Y,), {}, theta)[0]
 
 
-def test_gradient_against_finite_differences(marg):
-    gradient = jax.grad(lambda th: density(marg, th))(THETA)
-    for name, value in THETA.items():
-        for k in range(np.size(value)):
-            step = np.zeros(np.shape(value))
-            step[(k,) if np.ndim(value) else ()] = 1e-5
-            up, down = ({**THETA, name: value + sign * step} for sign in (1, -1))
-            numeric = (density(marg, up) - density(marg, down)) / 2e-5
-            np.testing.assert_allclose(np.ravel(gradient[name])[k], numeric, rtol=1e-6, atol=1e-7)
-
-
-def test_forward_mode_hessian_and_vmap(marg):
-    def at(s):
-        return density(marg, {**THETA, "s": s[0], "w_scale": s[1]})
-
-    point = jnp.array([0.7, 0.6])
-    reverse = jax.grad(at)(point)
-    forward = jax.jacfwd(at)(point)
-    np.testing.assert_allclose(forward, reverse, rtol=1e-10)
-    numeric = jnp.stack(
-        [(jax.grad(at)(point + d) - jax.grad(at)(point - d)) / 2e-5 for d in 1e-5 * jnp.eye(2)]
-    )
-    np.testing.assert_allclose(jax.hessian(at)(point), numeric, rtol=1e-6)
-    many = jnp.stack([point, 2 * point])
-    np.testing.assert_allclose(
-        jax.vmap(at)(many), jnp.array([at(many[0]), at(many[1])]), rtol=1e-12
-    )
-
-
 def test_finite_as_a_scale_goes_to_zero(marg):
     """At τ = 0 the density is that of the model without u, and its gradient is finite."""
     limit = {**THETA, "tau": np.zeros(2)}
