@@ -142,7 +142,8 @@ def _joint(at: Mapping[str, Any], members: list[str]) -> float:
     design = np.concatenate([_slopes(at[name][0]) for name in members] or [np.zeros((0, 0))])
     spread = np.linalg.inv(np.eye(d) - design)
     mean = spread @ offset
-    covariance = spread @ block_diag(*(at[name][1][0] for name in members)) @ spread.T
+    own = block_diag(np.zeros((0, 0)), *(at[name][1][0] for name in members))
+    covariance = spread @ own @ spread.T
     total, parts = 0.0, []
     for name in sorted(at.keys() - set(members)):
         if not isinstance(at[name], tuple):

@@ -22,3 +22,14 @@ def test_a_fit_to_nothing_but_rounding():
 
     report = autmarg.verify(model, points=2, quiet=True)
     assert report.integrated == ("u3", "u4")
+
+
+def test_no_row_of_a_dense_mean_is_left():
+    """A mask over all rows left none to find the noise strata of."""
+
+    def model():
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0).expand([3]))
+        with numpyro.handlers.mask(mask=False):
+            numpyro.sample("y", dist.Normal(np.eye(4)[:, 1:] @ u, 1.0), obs=np.ones(4))
+
+    assert autmarg.verify(model, points=2, quiet=True).integrated == ("u",)

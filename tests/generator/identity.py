@@ -6,6 +6,7 @@ made by NumPy, since log p(θ, u, y) = log p_marg(θ, y) + log p_recover(u | θ,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -35,12 +36,22 @@ def values_of(latents: Any, seed: int) -> dict[str, Any]:
     return out
 
 
-def errors(marg: autmarg.MarginalizedModel, seed: int = 0) -> tuple[Any, float]:
-    """Errors in nats at a recovery draw and at arbitrary values, and the tolerance.
+@dataclass(frozen=True)
+class Found:
+    """Errors of the identity in nats at two points, and the density that they hold for.
 
-    The draw's log-density is the one that the sampler returns from its noise; the other is the
-    formula's.
+    The points are a recovery draw, with the log-density that the sampler returns from its noise,
+    and arbitrary values, with that of the formula.
     """
+
+    errors: np.ndarray
+    tolerance: float
+    kept: dict[str, Any]
+    density: float
+
+
+def identity(marg: autmarg.MarginalizedModel, seed: int = 0) -> Found:
+    """Both points in one compiled call."""
     compiled, traced = marg.compiled()
     program = compiled.plan.program
     values = values_of(program.latents, seed)
@@ -57,9 +68,11 @@ def errors(marg: autmarg.MarginalizedModel, seed: int = 0) -> tuple[Any, float]:
             return log_density(marg.source, (), {}, {**kept, **members})[0]
 
         left = jax.vmap(source)(points) if points else source({})
-        return left - log_density(marg, (), {}, kept)[0] - jnp.stack([density, formula])
+        marginal = log_density(marg, (), {}, kept)[0]
+        return left - marginal - jnp.stack([density, formula]), marginal
 
     # A key that is cheap to compile; the points are any, so its quality is of no matter.
-    found = np.asarray(both(jax.random.key(seed, impl="unsafe_rbg"), kept, members))
+    errors, density = both(jax.random.key(seed, impl="unsafe_rbg"), kept, members)
     size = sum(n.size for n in program.latents) + sum(n.size for n in program.observed)
-    return found, (1e-9 if jax.config.values["jax_enable_x64"] else 1e-4) * size
+    rate = 1e-9 if jax.config.values["jax_enable_x64"] else 1e-4
+    return Found(np.asarray(errors), rate * size, kept, float(density))
