@@ -378,25 +378,24 @@ def trend_density(t1, t2, s):
     return multivariate_normal(np.zeros(T), covariance).logpdf(np.asarray(Y))
 
 
-@pytest.mark.parametrize("scales", [(1e-8, 0.3, 0.5), (0.3, 1e-8, 0.5)])
 @pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
-def test_exact_as_a_scale_goes_to_zero(scales, double):
+def test_exact_as_a_scale_goes_to_zero(double):
     with jax.enable_x64(double):
         marg = autmarg.transform(local_linear_trend)
-        names = ("t1", "t2", "s")
-        point = {n: jnp.asarray(v, float) for n, v in zip(names, scales, strict=True)}
         data = jnp.asarray(Y, float)
 
-        def density(values):
+        def density(scales):
+            values = dict(zip(("t1", "t2", "s"), scales, strict=True))
             return log_density(marg, (data,), {}, values)[0]
 
-        found, gradient = jax.value_and_grad(density)(point)
-        prior = sum(float(dist.HalfNormal(1.0).log_prob(v)) for v in point.values())
+        derivative = jax.jit(jax.value_and_grad(density))
         tolerance = 1e-8 if double else 1e-4 * 2 * T
-        assert abs(found - prior - trend_density(*scales)) < tolerance
-        none = {**point, names[int(np.argmin(scales[:2]))]: jnp.asarray(0.0, float)}
-        gradients = [*gradient.values(), *jax.grad(density)(none).values()]
-        assert np.isfinite(np.array(gradients)).all()
+        for scales in ((1e-8, 0.3, 0.5), (0.3, 1e-8, 0.5)):
+            found, gradient = derivative(jnp.array(scales))
+            prior = float(dist.HalfNormal(1.0).log_prob(jnp.array(scales)).sum())
+            assert abs(found - prior - trend_density(*scales)) < tolerance
+            _, at_zero = derivative(jnp.array([s if s > 1e-8 else 0.0 for s in scales]))
+            assert np.isfinite(np.array([gradient, at_zero])).all()
 
 
 def test_draws_have_the_smoothing_distribution():
