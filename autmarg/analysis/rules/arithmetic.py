@@ -22,6 +22,7 @@ from autmarg.analysis.rules.base import Operand, Rule, every, first, no_product
 from autmarg.ir.tape import Equation
 
 _MANY = 4  # terms above which like ones are merged
+_SHORT = 256  # elements up to which opaque coefficients are summed one by one, as in a Python loop
 
 
 def add(values: Sequence[Any], factors: Sequence[complex]) -> Affine:
@@ -32,7 +33,9 @@ def add(values: Sequence[Any], factors: Sequence[complex]) -> Affine:
         affine = as_affine(spread(value, shape))
         terms.extend(affine.terms if factor == 1 else affine.times(np.full((), factor)).terms)
     total = Affine(shape, np.result_type(*(v.dtype for v in values)), tuple(terms))
-    return total.merged() if len(terms) > _MANY else total
+    if len(terms) <= _MANY:
+        return total
+    return total.merged().collapsed() if total.size <= _SHORT else total.merged()
 
 
 def spread(value: Any, shape: tuple[int, ...]) -> Any:
