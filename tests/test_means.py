@@ -106,4 +106,3 @@ def test_means_are_integrated_out_exactly(batch):
     assert set(plan.integrated) == set(MEMBERS), "\n".join(map(str, plan.refusals))
     found = log_density(marg, (), {}, THETA)[0]
     np.testing.assert_allclose(found - kept_prior(), dense_marginal(names), rtol=1e-9)
-    autmarg.verify(marg, points=2, quiet=True)
