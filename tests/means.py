@@ -439,3 +439,12 @@ def exponential_smoothing(v):
     alpha = jax.nn.sigmoid(v.p)
     weights = alpha * (1 - alpha) ** jnp.abs(np.arange(12)[:, None] - np.arange(12))
     return jnp.tril(weights) @ v.z
+
+
+@mean
+def python_loop(v):
+    x, xs = v.c, []
+    for e in v.z:
+        x = v.p * x + v.ell * e
+        xs.append(x)
+    return jnp.stack(xs)
