@@ -283,6 +283,14 @@ def cumulative_sums_of_cumulative_sums(y=None):
     numpyro.sample("y", dist.Normal(level, scale("s")), obs=y)
 
 
+@chain("z", f"dense root of {T}")
+def centred_cumulative_sum(y=None):
+    """The mean over time joins all steps; sums need no columns of their own in the root."""
+    z = numpyro.sample("z", dist.Normal(0, scale("tau")).expand([T]))
+    x = jnp.cumsum(z)
+    numpyro.sample("y", dist.Normal(x - x.mean(), scale("s")), obs=y)
+
+
 @chain("z x0", f"1 chains of {T + 1} steps, states of 4")
 def noncentred_autoregression(y=None):
     """Autoregressive, with a moving average of the noise."""

@@ -85,6 +85,11 @@ class Recurrence:
         """d, the number of columns of a step."""
         return self.columns.shape[2]
 
+    @property
+    def idle(self) -> np.ndarray:
+        """Columns without noise of their own."""
+        return self.columns[(self.columns >= 0) & (self.prior[..., 0] < 0)]
+
     def dynamics(self, omega: Any, priors: tuple[Any, ...]) -> Dynamics:
         """A, M and Q at ω and the prior scales of all members."""
         t, b, d = self.columns.shape

@@ -64,7 +64,8 @@ def _in_time(
         steps = recurrence.steps * recurrence.chains
         in_time = steps * (planned[0].state + joined) ** 2 * planned[0].state + joined**3 / 6
         others = len(pattern.columns) - planned[0].size
-        at_once = (planned[0].size + min(others, SMALL_ROOT)) ** 3 + others * planned[0].size ** 2
+        full = planned[0].size - len(recurrence.idle)
+        at_once = (full + min(others, SMALL_ROOT)) ** 3 + others * full**2
         if in_time <= at_once:
             return planned
     return Unrolled.plan(pattern, recurrence, number)

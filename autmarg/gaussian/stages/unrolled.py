@@ -6,7 +6,8 @@ first), the columns v of a recurrence are replaced by
     v = F z + K w,    w = (1, z of outside columns),
 
 F and K being the recurrence run on unit vectors, so that the form becomes one over innovations z
-with a full block for each chain; later stages eliminate it.
+with a full block for each chain; later stages eliminate it. Columns without noise of their own have
+standard normal stand-ins, which nothing meets: they end here.
 """
 
 from __future__ import annotations
@@ -27,29 +28,27 @@ _EXACT: Any = {"precision": "highest"}
 
 @dataclass(frozen=True, eq=False)
 class Unrolled(Stage):
-    """Rewrites one recurrence's columns; eliminates nothing.
+    """Rewrites one recurrence's columns; eliminates those without noise of their own.
 
     Attributes:
         recurrence, number: as for :class:`~autmarg.gaussian.stages.chain.Chain`.
+        columns: those without noise of their own.
         local: [L] all columns whose entries change: the chains' own, then what they meet.
+        kept: [K] places in ``local`` of those that stay.
         position: [L, L] places of their entries in the form's values.
         carried: places of the next form's values in this one's; ``target`` of those that change.
     """
 
     recurrence: Recurrence
     number: int
+    columns: np.ndarray
     local: np.ndarray
+    kept: np.ndarray
     position: np.ndarray
-    outside: np.ndarray
     carried: np.ndarray
     changed: np.ndarray
     target: np.ndarray
     name: str = "unrolled"
-
-    @property
-    def columns(self) -> np.ndarray:
-        """None: the columns go in later stages."""
-        return np.zeros(0, np.int64)
 
     @property
     def size(self) -> int:
@@ -60,7 +59,7 @@ class Unrolled(Stage):
         cls, pattern: Pattern, recurrence: Recurrence, number: int
     ) -> tuple[Unrolled, Pattern]:
         """The rewriting, and the pattern it leaves."""
-        own = recurrence.columns[recurrence.columns >= 0]
+        own, idle = recurrence.columns[recurrence.columns >= 0], recurrence.idle
         inside = np.zeros(int(pattern.columns.max()) + 1, bool)
         inside[own] = True
         touched = inside[pattern.first] | inside[pattern.second]
@@ -68,17 +67,17 @@ class Unrolled(Stage):
         outside = recurrence.outside[recurrence.outside >= 0]
         met = np.setdiff1d(np.concatenate([met, outside]), own)
         local = np.concatenate([own, met])
+        kept = np.flatnonzero(~np.isin(local, idle))
         position = positions(pattern, local[:, None], local[None, :])
-        i, j = np.triu_indices(len(local))
-        stride = len(inside)
-        clique = np.minimum(local[i], local[j]) * stride + np.maximum(local[i], local[j])
-        old = np.minimum(pattern.first, pattern.second) * stride
-        old = old + np.maximum(pattern.first, pattern.second)
+        i, j, stride = *np.triu_indices(len(kept)), len(inside)
+        clique = _keys(local[kept[i]], local[kept[j]], stride)
+        rest = ~np.isin(pattern.first, idle) & ~np.isin(pattern.second, idle)
+        old = _keys(pattern.first[rest], pattern.second[rest], stride)
         keys = np.unique(np.concatenate([old, clique]))
-        nxt = Pattern(pattern.columns, keys // stride, keys % stride)
+        nxt = Pattern(np.setdiff1d(pattern.columns, idle), keys // stride, keys % stride)
         return cls(
-            recurrence, number, local, position, recurrence.outside,
-            pattern.lookup(nxt.first, nxt.second), i * len(local) + j,
+            recurrence, number, idle, local, kept, position,
+            pattern.lookup(nxt.first, nxt.second), i * len(kept) + j,
             np.searchsorted(keys, clique),
         ), nxt  # fmt: skip
 
@@ -89,16 +88,17 @@ class Unrolled(Stage):
         change, constant = self._change(dynamics[self.number], values.dtype)
         own = h[self.local] - jnp.dot(matrix, constant, **_EXACT)
         matrix = jnp.dot(change.T, jnp.dot(matrix, change, **_EXACT), **_EXACT)
-        n = self.size
-        matrix = matrix + jnp.diag(jnp.asarray(np.arange(len(self.local)) < n, values.dtype))
+        innovations = np.arange(len(self.kept)) < self.size - len(self.columns)
+        matrix = matrix + jnp.diag(jnp.asarray(innovations, values.dtype))
         remaining = gather(values, self.carried)
         remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
-        h = h.at[self.local].set(jnp.dot(change.T, own, **_EXACT))
-        floor = floor.at[self.local].set(pivot_floor(jnp.diagonal(matrix)))
+        columns = self.local[self.kept]
+        h = h.at[columns].set(jnp.dot(change.T, own, **_EXACT))
+        floor = floor.at[columns].set(pivot_floor(jnp.diagonal(matrix)))
         return None, QuadraticForm(remaining, h, log_det, floor, dynamics)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
-        """T [L, L] and the constant k [L] of (v, w) = T (z, w) + k."""
+        """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""
         rec = self.recurrence
         t, b, d = rec.columns.shape
         place = np.full(int(max(self.local.max(), rec.columns.max())) + 1, -1)
@@ -117,12 +117,17 @@ class Unrolled(Stage):
         rows = states[step, chain, k]
         change = jnp.eye(size, dtype=dtype).at[own].set(rows[:, :size])
         constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])
-        return change, constant
+        return change[:, self.kept], constant
 
     def back(self, factor: None, z: Any, noise: Any) -> Any:
-        """z as it is."""
-        return z
+        """z with noise for what stands in where a column has none."""
+        return z.at[self.columns].set(noise[self.columns])
 
     def log_det(self, factor: None) -> Any:
         """Zero."""
         return 0.0
+
+
+def _keys(first: np.ndarray, second: np.ndarray, stride: int) -> np.ndarray:
+    """One number for each unordered pair of columns."""
+    return np.minimum(first, second) * stride + np.maximum(first, second)
