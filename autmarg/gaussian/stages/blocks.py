@@ -124,7 +124,7 @@ class BatchedBlocks(Stage):
         log_det = log_det + 2.0 * small.log_diagonal(lower)
         remaining = gather(values, self.carried)
         if self.dense is not None:
-            w = small.solve_lower(lower[:, :, None, :], gather(values, self.dense))
+            w = small.solve_lower(lower, gather(values, self.dense))
             flat = jnp.moveaxis(w, 1, 0).reshape(len(self.later), -1)
             product = jnp.dot(flat, flat.T, precision="highest")
             remaining = remaining - product.reshape(-1)[self.target]
