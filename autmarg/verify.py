@@ -17,7 +17,7 @@ from numpyro.infer import init_to_sample
 from numpyro.infer.util import log_density
 
 from autmarg.driver import Compiled, MarginalizedModel, Model, transform
-from autmarg.errors import ExactnessError
+from autmarg.errors import ExactnessError, ModelError
 from autmarg.ir.nodes import Observe, Sample
 
 FAR = 30.0  # conditional standard deviations by which the far points are away
@@ -124,8 +124,8 @@ def verify(
         The errors in nats, and what each may be.
 
     Raises:
-        ExactnessError: an error exceeds its limit, or there is no point at which the source's
-            log-density is finite; ``report`` has the numbers.
+        ExactnessError: an error exceeds its limit; ``report`` has the numbers.
+        ModelError: there is no point at which the source's log-density is finite.
     """
     marg = (
         model
@@ -134,7 +134,14 @@ def verify(
     )
     kwargs = dict(kwargs or {})
     compiled, traced = marg.compiled(*args, **kwargs)
-    report = _report(compiled, _errors(marg, compiled, traced, args, kwargs, points, seed))
+    found, impossible = _errors(marg, compiled, traced, args, kwargs, points, seed)
+    report = _report(compiled, found)
+    if not report.errors:
+        raise ModelError(
+            f"there is nothing to compare: the log-density of '{marg.__name__}' is not finite at "
+            f"any of {report.left_out} points, because of {_places(compiled, impossible)}. "
+            "Expected data that prior draws of the latents could give."
+        )
     if not quiet:
         print(report)
     if not report.exact:
@@ -150,9 +157,10 @@ def _errors(
     kwargs: dict[str, Any],
     points: int,
     seed: int,
-) -> np.ndarray:
+) -> tuple[np.ndarray, list[str]]:
     """[4, 2, points]: errors, log-densities of the source, their rounding, and whether the source
-    has one; at draws, and far from them."""
+    has one; at draws, and far from them. And the sites whose density is not finite at some point.
+    """
     recovery = compiled.recovery
     noncentred = recovery.noncentred
     noise = {n.name: n.base.name for n in noncentred}
@@ -168,8 +176,9 @@ def _errors(
     def density(values: dict[str, Any]) -> Any:
         return log_density(handlers.seed(marg.source, 0), args, kwargs, values)
 
-    def source(values: dict[str, Any]) -> Any:
-        """log p(θ, u, y), its rounding, and whether it is finite (or we gave it no numbers)."""
+    def source(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """log p(θ, u, y), its rounding, and whether it is finite (or we gave it no numbers); and
+        whether that of each site is."""
         value, trace = density(values)
         numbers = jnp.asarray([jnp.isfinite(x).all() for x in values.values()])
         finite = jnp.isfinite(value) | ~numbers.all()
@@ -177,7 +186,9 @@ def _errors(
         rounding = sum(map(_rounding, trace.values(), keys[1:]))
         real = {name: jnp.asarray(x) for name, x in values.items() if _is_real(x)}
         rounding += _moved(lambda some: density({**values, **some})[0], real, keys[0])
-        return jnp.stack([value, rounding, finite])
+        sites = {n: site for n, site in trace.items() if site["type"] == "sample"}
+        each = {n: jnp.isfinite(s["fn"].log_prob(s["value"])).all() for n, s in sites.items()}
+        return jnp.stack([value, rounding, finite]), each
 
     def marginal(values: dict[str, Any]) -> Any:
         """The transformed model's, at the sites that it samples, as a density of the user's."""
@@ -193,11 +204,21 @@ def _errors(
         drawn, conditional = recovery.draw_with_density(second, theta, traced)
         far, _ = recovery.draw_with_density(third, theta, traced, spread=FAR)
         away = recovery.log_conditional({**traced, **theta}, far)
-        left = jnp.stack([source({**theta, **u}) for u in (drawn, far)], axis=1)
-        return jnp.stack([left[0] - marginal(theta) - jnp.stack([conditional, away]), *left])
+        both, each = zip(*(source({**theta, **u}) for u in (drawn, far)), strict=True)
+        left = jnp.stack(both, axis=1)
+        errors = left[0] - marginal(theta) - jnp.stack([conditional, away])
+        return jnp.stack([errors, *left]), each
 
-    keys = jax.random.split(jax.random.key(seed), points)
-    return np.stack([np.asarray(at(k), np.float64) for k in keys], axis=2)
+    found, each = zip(*map(at, jax.random.split(jax.random.key(seed), points)), strict=True)
+    flags = [one for pair in each for one in pair]
+    impossible = [name for name in flags[0] if not all(one[name] for one in flags)]
+    return np.stack([np.asarray(x, np.float64) for x in found], axis=2), impossible
+
+
+def _places(compiled: Compiled, names: list[str]) -> str:
+    """Names of sites, with the user's lines."""
+    places = {n.name: n.place for n in compiled.plan.program.nodes}
+    return ", ".join(f"'{name}' ({places.get(name)})" for name in names)
 
 
 def _rounding(site: dict[str, Any], key: Any) -> Any:

@@ -206,6 +206,22 @@ def state_spaces_in_a_batch(y=None):
     numpyro.sample("y", dist.Normal(x[..., 1].T, scale("s")), obs=y)
 
 
+@chain("a x", f"1 chains of {T} steps, states of 1")
+def moved_random_walk(y=None):
+    a, tau = numpyro.sample("a", dist.Normal(0, 3)), scale("tau")
+    shift = dist.transforms.AffineTransform(a + jnp.linspace(0, 1, T), -tau)
+    x = numpyro.sample("x", dist.TransformedDistribution(dist.GaussianRandomWalk(2.0, T), shift))
+    numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
+
+
+@chain("x", f"1 chains of {T} steps, states of 2")
+def recursive_linear_transform(y=None):
+    noise = dist.Normal(0.1, numpyro.sample("tau", dist.HalfNormal(1).expand([2]).to_event(1)))
+    recursion = dist.transforms.RecursiveLinearTransform(jnp.array([[1.0, 1.0], [0.0, 1.0]]))
+    fn = dist.TransformedDistribution(noise.expand([T, 2]).to_event(2), recursion)
+    numpyro.sample("y", dist.Normal(numpyro.sample("x", fn)[:, 0], scale("s")), obs=y)
+
+
 @chain("b", f"1 chains of {T} steps, states of 2")
 def dynamic_regression(y=None):
     """Each row reads both coefficients, whose priors do not read each other."""

@@ -71,6 +71,13 @@ def with_param(y):
     numpyro.sample("y", dist.Normal(effect_of(t)[GROUP] + shift[0], 0.7), obs=y)
 
 
+def param_in_a_plate(y):
+    with numpyro.plate("groups", 5):
+        t = numpyro.param("t", jnp.array(1.5))
+        u = numpyro.sample("u", dist.Normal(0.0, t))
+    numpyro.sample("y", dist.Normal(u[GROUP], 0.7), obs=y)
+
+
 def transformed_effect(y):
     t = numpyro.sample("t", dist.HalfNormal(1.0))
     shift = dist.transforms.AffineTransform(1.0, t)
@@ -137,11 +144,16 @@ HANDLED = {
     "transform_reparam": (transformed_effect, {"u_base"}),
     "param": (with_param, {"u"}),
     "lift": (handlers.lift(with_param, prior={"t": dist.HalfNormal(1.0)}), {"u"}),
+    "lift_in_a_plate": (
+        handlers.lift(param_in_a_plate, prior={"t": dist.HalfNormal(1.0)}),
+        {"u"},
+    ),
     "lift_to_a_member": (
         handlers.lift(with_param, prior={"shift": dist.Normal(np.zeros(2), 1.0)}),
         {"u", "shift"},
     ),
     "infer_config": (handlers.infer_config(intercepts, config_fn=no_config), {"u", "b"}),
+    "scale_of_one": (handlers.scale(intercepts, scale=1.0), {"u", "b"}),
     "mask_true": (handlers.mask(intercepts, mask=True), {"u", "b"}),
     "factors": (factors, {"u"}),
     "block_that_nothing_reads": (own_key, {"u"}),

@@ -218,6 +218,14 @@ def negative_indices(y):
     observe(u[jnp.asarray(GROUP) - 5] + u[-1], y)
 
 
+@case("a", "u")
+def seven_effects_in_each_group(y):
+    a, designs = numpyro.sample("a", dist.Normal(0, 1)), np.vander(X, 7)
+    with numpyro.plate("groups", 5):
+        u = numpyro.sample("u", dist.Normal(a * jnp.ones(7), 1.0).to_event(1))
+    observe((designs * u[GROUP]).sum(-1), y)
+
+
 @case("u", "v", "w", "m")
 def three_levels(y):
     m = numpyro.sample("m", dist.Normal(0, 1))

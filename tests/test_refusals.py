@@ -11,6 +11,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jax import lax
 from numpyro import handlers
 from numpyro.infer.util import log_density
 
@@ -55,6 +56,31 @@ def test_nonlinear_mean(function, primitive):
     assert "test_refusals.py:" in words
 
 
+@pytest.mark.parametrize(
+    ("function", "primitive"),
+    [
+        (lambda u: lax.cond(u[0] > 0, lambda x: x, lambda x: 2 * x, X), "gt"),
+        (lambda u: lax.switch(jnp.argmax(u), [lambda x: x, lambda x: 2 * x], X), "argmax"),
+        (lambda u: lax.while_loop(lambda k: k < u[0], lambda k: k + 1, 0.0) * X, "lt"),
+        (lambda u: jnp.where(u > 0, X, 0.0), "gt"),
+        (lambda u: jnp.asarray(X)[jnp.argsort(u)], "sort"),
+    ],
+)
+def test_choice_by_a_latent(function, primitive):
+    words = f"'{primitive}' makes a choice by 'u' in the mean of 'y' (a condition, an index"
+    assert words in refused(through(function))
+
+
+def test_the_place_is_the_users_line_also_inside_library_functions():
+    def model(y):
+        u = effects()
+        mean = jnp.polyval(u, 0.5) + jax.vmap(lambda k: jnp.clip(u[k], -1, 1))(GROUP)
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    line = model.__code__.co_firstlineno + 2
+    assert f"(test_refusals.py:{line})" in refused(model)
+
+
 def test_discrete_child():
     def model(y):
         numpyro.sample("y", dist.Poisson(jnp.exp(effects()[GROUP])), obs=np.ones(len(y), int))
@@ -74,6 +100,15 @@ def test_latent_in_a_scale():
         numpyro.sample("y", dist.Normal(0.0, jnp.exp(effects()[GROUP])), obs=y)
 
     assert "the scale of 'y' depends on 'u'" in refused(model)
+
+
+def test_latent_in_the_transform_of_another():
+    def model(y):
+        shift = dist.transforms.AffineTransform(effects(), 1.0)
+        fn = dist.TransformedDistribution(dist.LogNormal(0, 1).expand([5]), shift)
+        numpyro.sample("y", dist.Normal(numpyro.sample("w", fn)[GROUP], 1.0), obs=y)
+
+    assert "the transform of 'w' depends on 'u'" in refused(model)
 
 
 def test_non_gaussian_prior():

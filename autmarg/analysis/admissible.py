@@ -115,12 +115,12 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
     for obstacle in program.obstacles:
         yield Refusal(name, obstacle.rule, obstacle.reason, obstacle.place)
     site = facts.normalised.gaussian.get(name)
-    if site is None or site.transformed:
-        what = "a bijection of a Gaussian" if site else _a(facts.normalised.otherwise[name])
+    if site is None or site.bijection:
+        what = f"a Gaussian through {site.bijection}" if site else facts.normalised.otherwise[name]
         yield Refusal(
             name,
             "non-Gaussian prior",
-            f"the prior of '{name}' is {what}, not Gaussian",
+            f"the prior of '{name}' is {what}",
             latent.place,
         )
         return
@@ -193,7 +193,7 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
         yield Refusal(
             name,
             "non-Gaussian child",
-            f"'{child.name}', which depends on '{name}', is {_a(kind)}, not Gaussian",
+            f"'{child.name}', which depends on '{name}', is {kind}",
             child.place,
         )
         return
@@ -219,8 +219,10 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
         ("value", "observed value"),
     ):
         number = getattr(site, part)
-        if number is None or (part == "value" and not isinstance(child, Observe)):
+        if number is None or (part == "value" and child.name == name):
             continue
+        if part == "value" and not isinstance(child, Observe):
+            words = "transform"  # a bijection, through whose inverse its value is seen
         if name in tape.dependencies([number]):
             yield Refusal(
                 name,
@@ -260,7 +262,3 @@ def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:
             "outer jit or vmap: expected a known array, since it shapes the structure; close over "
             "it instead of passing it as an argument (observed values and covariates may be traced)"
         )
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}"

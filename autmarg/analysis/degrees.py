@@ -61,6 +61,16 @@ class Degree:
             and self.known == other.known
         )
 
+    def at(self, call: Equation) -> Degree:
+        """The same, where equations of a body that do not know the user's line have the call's."""
+
+        def placed(equation: Equation) -> Equation:
+            return equation if equation.place else replace(equation, place=call.place)
+
+        nonlinear = {name: placed(e) for name, e in self.nonlinear.items()}
+        clashes = {pair: placed(e) for pair, e in self.clashes.items()}
+        return replace(self, nonlinear=nonlinear, clashes=clashes)
+
     def indexed_by(self, which: Degree, equation: Equation) -> Degree:
         """The degree of what ``which`` picks: nonlinear in whatever that depends on."""
         picking = {**dict.fromkeys(which.affine, equation), **which.nonlinear}
@@ -94,7 +104,7 @@ def _outputs(tape: Tape, equation: Equation, operands: list[Degree]) -> list[Deg
         return [_NONE] * len(equation.outputs)
     call = call_for(equation.primitive.name)
     if call is not None:
-        return call.degrees(equation, operands, _run)
+        return [d.at(equation) for d in call.degrees(equation, operands, _run)]
     return [_step(tape, equation, operands)] * len(equation.outputs)
 
 

@@ -7,6 +7,7 @@ That is wrong only where a derivative is zero, or cut, by definition; those prim
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -20,12 +21,15 @@ from autmarg.ir.nodes import Node
 from autmarg.ir.tape import Equation, Tape, body_tape
 
 _ROUNDING = ("floor", "ceil", "round", "sign", "rem", "nextafter")
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "is_finite", "argmax", "argmin")
+_ORDERINGS = ("sort", "top_k")  # of which only the order is read, where the mean is affine
 
 
 def refusal(tape: Tape, name: str, child: Node, mean: int, equation: Equation) -> Refusal:
     """The refusal to integrate ``name`` out of the mean of ``child``, which ``equation`` spoils."""
     primitive = equation.primitive.name
     place = equation.place or child.place
+    affine = functools.partial(is_affine_mean, tape, mean, name)
     rule, remedy = "nonlinear mean", ""
     reason = f"'{primitive}' makes the mean of '{child.name}' nonlinear in '{name}'"
     if primitive == "stop_gradient":
@@ -36,7 +40,13 @@ def refusal(tape: Tape, name: str, child: Node, mean: int, equation: Equation) -
         new = np.dtype(equation.params["new_dtype"])
         reason = f"'{name}' is rounded to {new} in the mean of '{child.name}'"
         remedy = "compute the mean in the latent's own float type"
-    elif primitive not in _ROUNDING and is_affine_mean(tape, mean, name):
+    elif primitive in _COMPARISONS or (primitive in _ORDERINGS and affine()):
+        rule = "choice by a latent"
+        reason = (
+            f"'{primitive}' makes a choice by '{name}' in the mean of '{child.name}' (a condition, "
+            "an index or a number of steps)"
+        )
+    elif primitive not in _ROUNDING and affine():
         rule = "no rule yet"
         reason = (
             f"the mean of '{child.name}' is affine in '{name}', but there is no rule yet for "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ class GaussianSite:
         value: the value seen through the inverse of the site's bijection.
         log_jacobian: log |d value / d Gaussian|, a scalar, or None where there is no bijection.
         mask: boolean, of the elements' shape, or None.
-        transformed: whether there is a bijection.
+        bijection: names of the transforms of a bijection, which are not read as linear; or "".
         singular: whether k < d.
     """
 
@@ -42,7 +43,7 @@ class GaussianSite:
     value: int
     log_jacobian: int | None
     mask: int | None
-    transformed: bool
+    bijection: str
     singular: bool
 
     @property
@@ -86,14 +87,23 @@ def normalise(program: Program) -> Normalised:
         parts = dict(zip(reader.names, numbers, strict=True))
         gaussian[node.name] = GaussianSite(
             node.name,
-            transformed=reader.transformed,
+            bijection=reader.bijection,
             singular=reader.singular,
             **{k: parts.get(k) for k in ("scale", "scale_tril", "basis", "log_jacobian", "mask")},
             **{k: parts[k] for k in ("loc", "value")},
         )
     roots = [v for node in program.nodes for v in _values(node)]
     roots += [v for site in gaussian.values() for v in site.numbers]
-    return Normalised(replace(program, tape=tape.folded(roots)), gaussian, otherwise)
+    tape = tape.folded(roots)
+    nodes = tuple(_scaled(node, tape.constants) for node in program.nodes)
+    return Normalised(replace(program, nodes=nodes, tape=tape), gaussian, otherwise)
+
+
+def _scaled(node: Any, constants: Mapping[int, Any]) -> Any:
+    """The node, without a scale that is known to be one."""
+    if isinstance(node, Sample) and node.scale in constants:
+        return node if (constants[node.scale] != 1).any() else replace(node, scale=None)
+    return node
 
 
 def _values(node: Any) -> list[int]:
@@ -110,7 +120,7 @@ class _Reader:
     def __init__(self, node: Sample) -> None:
         self.node = node
         self.names: list[str] = []
-        self.transformed = False
+        self.bijection = ""
         self.singular = False
 
     def __call__(self, *arrays: Any) -> list[Any]:
@@ -120,7 +130,7 @@ class _Reader:
         value = jnp.broadcast_to(jnp.asarray(value, dtype), self.node.shape)
         mask, own = g.mask, {}
         if g.bijection:
-            self.transformed = True
+            self.bijection = ", ".join(type(t).__name__ for t in g.bijection)
             value, own["log_jacobian"], mask = _through(g, value)
         if g.basis is not None:
             self.singular = g.basis.shape[-1] < g.basis.shape[-2]

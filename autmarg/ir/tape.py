@@ -207,11 +207,16 @@ class Builder:
         return outputs
 
     def inline(
-        self, closed: ClosedJaxpr, inputs: Iterable[int], distribute: bool = True
+        self,
+        closed: ClosedJaxpr,
+        inputs: Iterable[int],
+        distribute: bool = True,
+        place: Place | None = None,
     ) -> list[int]:
         """Append a jaxpr applied to ``inputs``; the numbers of its outputs.
 
-        Calls are inlined, and scans distributed (see :mod:`autmarg.ir.loops`).
+        Calls are inlined, and scans distributed (see :mod:`autmarg.ir.loops`). Equations inside a
+        library function do not know the user's line; theirs is ``place``, that of the call.
         """
         jaxpr = closed.jaxpr
         env: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -225,13 +230,14 @@ class Builder:
             return env[atom]
 
         for eqn in jaxpr.eqns:
+            here = place_of(eqn.source_info) or place
             arguments = [read(a) for a in eqn.invars]
             if eqn.primitive.name in INLINED:
                 inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-                outputs = self.inline(inner, arguments, distribute)
+                outputs = self.inline(inner, arguments, distribute, here)
             elif distribute and eqn.primitive.name == "scan" and eqn.params["length"]:
-                outputs = self._distributed(eqn, arguments)
+                outputs = self._distributed(eqn, arguments, here)
             else:
                 outputs = [self.number(v.aval) for v in eqn.outvars]
                 self.equations.append(
@@ -240,19 +246,18 @@ class Builder:
                         dict(eqn.params),
                         tuple(arguments),
                         tuple(outputs),
-                        place_of(eqn.source_info),
+                        here,
                     )
                 )
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(a) for a in jaxpr.outvars]
 
-    def _distributed(self, eqn: Any, arguments: list[int]) -> list[int]:
+    def _distributed(self, eqn: Any, arguments: list[int], place: Place | None) -> list[int]:
         """The outputs of a scan, vectorised where it does not recur."""
         body, closed = Builder(), body_of(eqn.params)
         inputs = [body.number(v.aval) for v in closed.jaxpr.invars]
-        outputs = body.inline(closed, inputs)
+        outputs = body.inline(closed, inputs, place=place)
         wanted = [type(v).__name__ != "DropVar" for v in eqn.outvars]
-        place = place_of(eqn.source_info)
         loop = Distribution(self, body, inputs, outputs, arguments, eqn.params, wanted, place)
         return loop.run()
 

@@ -41,7 +41,7 @@ def _why(plan: Any) -> str:
     if not gaussian:
         return "no latent site has a Gaussian prior"
     if all(r.rule == "non-Gaussian child" for r in gaussian):
-        return "every Gaussian latent has a non-Gaussian child: a generalised linear model"
+        return "every Gaussian latent has a non-Gaussian child, as in a generalised linear model"
     return "every Gaussian latent stays, for the reasons below"
 
 

@@ -230,6 +230,8 @@ class _NodeReader:
         if _is_factor(fn):
             value = out["value"]
             return Factor(name, self.tape.dependencies([value]), place, plates, value=value)
+        # A site that handlers.lift made of a param does not take on the shape of its plates.
+        plates = tuple(p for p in plates if fn.batch_shape[p.dim : p.dim + 1 or None] == (p.size,))
         spec = DistributionSpec(
             *_structure(fn, out["leaves"]), _kind(fn), tuple(fn.batch_shape), tuple(fn.event_shape)
         )

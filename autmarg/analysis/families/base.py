@@ -41,10 +41,22 @@ class Gaussian:
 
 
 class NotGaussian(Exception):
-    """A distribution that no family reads; the message names it, without an article."""
+    """A distribution that is not Gaussian; the message names it, without an article."""
+
+    verdict = "not Gaussian"
+
+    def __str__(self) -> str:
+        name = super().__str__()
+        return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}, {self.verdict}"
+
+
+class Unread(NotGaussian):
+    """A distribution that may be Gaussian, in a form that no family reads."""
+
+    verdict = "which no family reads"
 
 
 Family = Callable[[Any], Gaussian]
 
 
-__all__ = ["Family", "Gaussian", "NotGaussian"]
+__all__ = ["Family", "Gaussian", "NotGaussian", "Unread"]

@@ -8,13 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from autmarg.analysis.families.base import Family, Gaussian, NotGaussian
+from autmarg.analysis.families.base import Family, Gaussian, NotGaussian, Unread
 from autmarg.analysis.families.car import car
 from autmarg.analysis.families.low_rank import low_rank
 from autmarg.analysis.families.matrix_normal import matrix_normal
 from autmarg.analysis.families.multivariate_normal import multivariate_normal
 from autmarg.analysis.families.normal import normal
-from autmarg.analysis.families.state_space import gaussian_random_walk, gaussian_state_space
+from autmarg.analysis.families.state_space import gaussian_random_walk
 from autmarg.analysis.families.transformed import transformed
 from autmarg.errors import ModelError
 
@@ -26,13 +26,13 @@ FAMILIES: dict[type, Family] = {
     dist.MatrixNormal: matrix_normal,
     dist.CAR: car,
     dist.GaussianRandomWalk: gaussian_random_walk,
-    dist.GaussianStateSpace: gaussian_state_space,
 }
 TRANSFORMED = (
     dist.TransformedDistribution,
     dist.LogNormal,
     dist.ZeroSumNormal,
     dist.CirculantNormal,
+    dist.GaussianStateSpace,
 )
 
 
@@ -68,7 +68,8 @@ def as_gaussian(d: Any) -> Gaussian:
         return FAMILIES[type(d)](d)
     if type(d) in TRANSFORMED:
         return transformed(d, as_gaussian(d.base_dist))
-    raise NotGaussian(type(d).__name__)
+    own = type(d).__module__.startswith("numpyro.")  # another class may be Gaussian for all we know
+    raise (NotGaussian if own else Unread)(type(d).__name__)
 
 
 def _masked(inner: Gaussian, d: Any) -> Gaussian:

@@ -6,11 +6,12 @@ before, which the elimination knows as a recurrence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 
-from autmarg.analysis.families.base import Gaussian
+from autmarg.analysis.families.base import Gaussian, Unread
 
 
 def gaussian_random_walk(d: Any) -> Gaussian:
@@ -22,14 +23,18 @@ def gaussian_random_walk(d: Any) -> Gaussian:
     return Gaussian(0.0, scale=jnp.asarray(d.scale)[..., None], past=before)
 
 
-def gaussian_state_space(d: Any) -> Gaussian:
-    """x_t = A x_{t-1} + L ε_t along the last two axes (time, state), x_0 the initial value."""
+def recursive(part: Any, inner: Gaussian, kind: str) -> Gaussian:
+    """x_t = A x_{t-1} + e_t along the last two axes (time, state), x_0 the initial value.
+
+    Raises:
+        Unread: e is not independent in time.
+    """
+    if inner.past is not None or inner.event_dim > 1:
+        raise Unread(f"RecursiveLinearTransform of {kind}")
 
     def before(value: Any) -> Any:
-        start = jnp.broadcast_to(d.initial_value, value[..., 0, :].shape)
+        start = jnp.broadcast_to(part.initial_value, value[..., 0, :].shape)
         past = jnp.concatenate([start[..., None, :], value[..., :-1, :]], axis=-2)
-        return jnp.einsum("ij,...tj->...ti", d.transition_matrix, past)
+        return jnp.einsum("...ij,...tj->...ti", part.transition_matrix, past)
 
-    factor = jnp.expand_dims(d.scale_tril, -3)
-    factor = jnp.broadcast_to(factor, (*factor.shape[:-3], d.num_steps, *factor.shape[-2:]))
-    return Gaussian(0.0, scale_tril=factor, event_dim=1, past=before)
+    return replace(inner, past=before)

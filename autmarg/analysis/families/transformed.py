@@ -1,20 +1,22 @@
 """TransformedDistribution: affine and linear transforms are folded in, others are bijections.
 
-ZeroSumNormal and CirculantNormal are of this kind: a Normal through a known linear map.
+ZeroSumNormal and CirculantNormal are of this kind, a Normal through a known linear map, and so is
+GaussianStateSpace, through a recursion.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 from numpyro.distributions import ExpandedDistribution, Independent, transforms
 
-from autmarg.analysis.families.base import Gaussian, NotGaussian
+from autmarg.analysis.families.base import Gaussian, NotGaussian, Unread
+from autmarg.analysis.families.state_space import recursive
 
 # Known linear maps (and their inverses), applied to an identity matrix to find their basis.
 LINEAR = (
@@ -34,13 +36,11 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
         NotGaussian: the transforms, or the mask inside, leave the Gaussian form.
     """
     if inner.mask is not None:
-        raise NotGaussian("transform of a masked distribution")
-    if inner.past is not None:
-        return replace(inner, bijection=(*inner.bijection, *_parts(d.transforms)))
+        raise Unread("transform of a masked distribution")
     kind, shape = _kind(d.base_dist), d.base_dist.shape()
     for linear, run in itertools.groupby(_parts(d.transforms), _is_linear):
         parts = list(run)
-        if linear and not inner.bijection:
+        if linear and not inner.bijection and inner.past is None:
             inner = _linear(transforms.ComposeTransform(parts), inner, shape, kind)
             continue
         for part in parts:
@@ -77,12 +77,16 @@ def _step(part: Any, inner: Gaussian, kind: str) -> Gaussian:
         return _affine(part, inner, kind)
     if not inner.bijection and isinstance(part, transforms.LowerCholeskyAffine):
         return _triangular(part, inner, kind)
+    if not inner.bijection and isinstance(part, transforms.RecursiveLinearTransform):
+        return recursive(part, inner, kind)
     return replace(inner, bijection=(*inner.bijection, part))
 
 
 def _affine(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     """loc' + scale' x, element by element."""
     loc, one = part.loc + part.scale * inner.loc, jnp.ndim(part.scale) == 0
+    if inner.past is not None:
+        inner = replace(inner, past=_moved(inner.past, part))
     if inner.basis is not None:
         d, k = inner.basis.shape[-2:]
         if d == k and one:
@@ -92,14 +96,19 @@ def _affine(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     elif one or inner.event_dim == 1:
         factor = part.scale if one else jnp.asarray(part.scale)[..., None]
         return replace(inner, loc=loc, scale_tril=factor * inner.scale_tril)
-    raise NotGaussian(f"AffineTransform of {kind}")
+    raise Unread(f"AffineTransform of {kind}")
+
+
+def _moved(past: Callable[[Any], Any], part: Any) -> Callable[[Any], Any]:
+    """What the past of x adds to the mean of loc' + scale' x, as a function of the latter."""
+    return lambda value: part.scale * past((value - part.loc) / part.scale)
 
 
 def _triangular(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     """loc' + T x along the last axis."""
     matrix = jnp.tril(part.scale_tril)
-    if inner.basis is not None or inner.event_dim > 1:
-        raise NotGaussian(f"LowerCholeskyAffine of {kind}")
+    if inner.basis is not None or inner.event_dim > 1 or inner.past is not None:
+        raise Unread(f"LowerCholeskyAffine of {kind}")
     if inner.scale_tril is not None:
         factor = matrix @ jnp.tril(inner.scale_tril)
     else:
@@ -117,7 +126,7 @@ def _linear(
     """T x for a known linear map T of the last axes: the images of unit vectors are its basis."""
     n = transform.domain.event_dim
     if inner.scale is None or inner.basis is not None:
-        raise NotGaussian(f"{type(transform.parts[0]).__name__} of {kind}")
+        raise Unread(f"{type(transform.parts[0]).__name__} of {kind}")
     batch, event = shape[: len(shape) - n], shape[len(shape) - n :]
     k = math.prod(event)
     images: Any = transform(jnp.eye(k).reshape(k, *event))
