@@ -142,8 +142,12 @@ class MarginalizedModel:
             RequestError: a kept site is missing, or has the wrong shape.
         """
         compiled, traced = self.compiled(*args, **kwargs)
+        draws = None
         if hasattr(mcmc_or_samples, "get_samples"):
             samples = mcmc_or_samples.get_samples(group_by_chain=group_by_chain)
+            chains = mcmc_or_samples.num_chains
+            each = mcmc_or_samples.num_samples // mcmc_or_samples.thinning
+            draws = (chains, each) if group_by_chain else (chains * each,)
         elif isinstance(mcmc_or_samples, Mapping):
             samples = dict(mcmc_or_samples)
         else:
@@ -155,7 +159,13 @@ class MarginalizedModel:
         if compiled.program.obstacles or not (plan.groups or plan.noncentred):
             return {} if moments else dict(samples)
         return compiled.recovery.run(
-            rng_key, samples, traced, moments=moments, batch_size=batch_size, progress=progress
+            rng_key,
+            samples,
+            traced,
+            draws=draws,
+            moments=moments,
+            batch_size=batch_size,
+            progress=progress,
         )
 
     def _compile(self, program: Program) -> Compiled:

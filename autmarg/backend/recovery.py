@@ -125,25 +125,28 @@ class Recovery:
         samples: Mapping[str, Any],
         traced: Mapping[str, Any],
         *,
+        draws: tuple[int, ...] | None,
         moments: bool,
         batch_size: int | None,
         progress: bool | None,
     ) -> dict[str, Any]:
         """Recover for arrays of draws with any leading dimensions.
 
+        ``draws`` are these dimensions where they are known, also of an empty ``samples``.
+
         Raises:
             RequestError: a kept site is missing or has another shape than in the model.
         """
-        lead, flat = self._flatten(samples)
+        lead, flat = self._flatten(samples, draws)
         flat |= self._params(samples, traced, lead)
-        draws = int(np.prod(lead, dtype=np.int64))
+        count = int(np.prod(lead, dtype=np.int64))
         elements = sum(m.size for m in self.members.values()) + 1
-        batch = batch_size or max(1, min(draws, int(_MEMORY / elements)))
-        show = progress if progress is not None else draws * float(elements) > _LONG
-        keys = jax.random.split(key, draws)
+        batch = batch_size or max(1, min(count, int(_MEMORY / elements)))
+        show = progress if progress is not None else count * float(elements) > _LONG
+        keys = jax.random.split(key, count)
         parts = []
-        with tqdm(total=draws, desc="recover", disable=not show) as bar:
-            for start in range(0, draws, batch):
+        with tqdm(total=count, desc="recover", disable=not show) as bar:
+            for start in range(0, count, batch):
                 some = slice(start, start + batch)
                 point = {name: value[some] for name, value in flat.items()}
                 out = (
@@ -152,7 +155,7 @@ class Recovery:
                     else (self._draw(keys[some], point, traced))
                 )
                 parts.append(jax.block_until_ready(out))
-                bar.update(min(batch, draws - start))
+                bar.update(min(batch, count - start))
         joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
         recovered = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), joined)
         noise = {n.base.name for n in self.noncentred}
@@ -162,7 +165,9 @@ class Recovery:
     def _ordered(self, values: dict[str, Any]) -> dict[str, Any]:
         return {name: jnp.asarray(value) for name, value in values.items()}
 
-    def _flatten(self, samples: Mapping[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
+    def _flatten(
+        self, samples: Mapping[str, Any], draws: tuple[int, ...] | None
+    ) -> tuple[tuple[int, ...], dict[str, Any]]:
         """Leading dimensions, and kept sites with them flattened to one."""
         lead: tuple[int, ...] | None = None
         flat = {}
@@ -173,13 +178,13 @@ class Recovery:
         if not needed:  # every latent is integrated out: any array says how many draws
             params = {n.name for n in self.inputs}
             others = [value for name, value in samples.items() if name not in params]
-            if not others:
+            if not others and draws is None:
                 raise RequestError(
                     "every latent site was integrated out, so there are no draws to recover from; "
                     "expected a dict with any array of the wanted shape, e.g. "
                     "{'draw': jnp.zeros(1000)}"
                 )
-            lead = jnp.shape(others[0])
+            lead = jnp.shape(others[0]) if draws is None else draws
         for name, shape in needed.items():
             if name not in samples:
                 raise RequestError(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.infer import (
@@ -142,6 +143,19 @@ def test_recovery_is_mapped_over_data_sets(marg):
     for k in range(2):
         alone = marg.recover(keys[k], SAMPLES, data[k])
         np.testing.assert_allclose(mapped["pupil"][k], alone["pupil"], rtol=1e-9)
+
+
+def test_recovery_from_a_run_without_sampled_sites():
+    def model(y):
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([3]))
+        numpyro.deterministic("known", jnp.ones(2))
+        numpyro.sample("y", dist.Normal(u[0], 1.0), obs=y)
+
+    marg = autmarg.transform(model)
+    mcmc = MCMC(NUTS(marg), num_warmup=1, num_samples=4, thinning=2, progress_bar=False)
+    mcmc.run(jax.random.key(0), Y)
+    drawn = marg.recover(jax.random.key(1), mcmc, Y, group_by_chain=True)
+    assert (drawn["u"].shape, drawn["known"].shape) == ((1, 2, 3), (1, 2, 2))
 
 
 def test_kept_children_are_drawn_jointly_from_the_prior():
