@@ -76,6 +76,18 @@ def test_nearly_collinear_features_keep_their_digits():
     assert autmarg.verify(model, Y[:11], points=3, quiet=True).exact
 
 
+def test_collinear_features_under_a_narrow_prior():
+    """A cubic whose least-squares coefficients are far larger than those that the prior allows."""
+    powers = np.vander(np.linspace(3, 4, 11), 4)
+
+    def model(y):
+        s = numpyro.sample("s", dist.LogNormal(-3.0, 0.5))
+        b = numpyro.sample("b", dist.Normal(0, 1).expand([4]))
+        numpyro.sample("y", dist.Normal(powers @ b, s), obs=y)
+
+    autmarg.verify(model, Y[:11], points=3, quiet=True)
+
+
 def test_an_inexact_model_is_reported(monkeypatch):
     """Sabotage the noise: the oracle must notice."""
     density = Schedule._density

@@ -26,15 +26,35 @@ from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
-# Where features are nearly collinear an exact fit is a difference of huge numbers, and its digits
-# are lost again when it is subtracted: a fit this many times larger than the data has a ridge
-# instead, relative to the diagonal.
-_HUGE = 1e3
-_RIDGE = 1e-6
+# Where features are nearly collinear the least-squares fit is a difference of huge numbers. A prior
+# that shrinks them leaves φ* far from it, and digits are lost when it is subtracted; a wide prior
+# does not. A fit this many times larger than the data has others beside it, with ridges relative to
+# the diagonal, and the nearest to φ* is used.
+_HUGE = 10.0
+_RIDGES = (1e-6, 1e-4, 1e-2)
 
 
 @dataclass(frozen=True, eq=False)
 class Residual:
+    """Σ_i ω[w_i] r_i² from one or several fits, which are equal but for rounding.
+
+    ``size`` [F] are root sums of squares of the features' coefficients.
+    """
+
+    fits: tuple[Fit, ...]
+    size: np.ndarray
+
+    def __call__(self, omega: Any, v: Any) -> Any:
+        """The weighted sum of squares at ω and v = (δ, 1)."""
+        if len(self.fits) == 1:
+            return self.fits[0](omega, v)
+        squares = jnp.stack([fit(omega, v) for fit in self.fits])
+        far = [jnp.square(self.size * fit.features(omega, v)).sum() for fit in self.fits]
+        return squares[jnp.argmin(jnp.stack(far))]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
     """Σ_i ω[w_i] r_i² from features: keys (left, right, weight slot) with their sums.
 
     ``column``, ``slot`` and ``shift`` [F] describe the features; feature values are
@@ -51,7 +71,7 @@ class Residual:
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
-        feature = omega[self.slot] * v[self.column] - jnp.asarray(self.shift, omega.dtype)
+        feature = self.features(omega, v)
         product = feature[self.left] * feature[self.right]
         product = product * jnp.asarray(self.total, omega.dtype)
         slots = np.unique(self.weight)
@@ -59,22 +79,35 @@ class Residual:
             return product.sum() * omega[slots[0]]
         return jnp.dot(product, omega[self.weight], precision=jax.lax.Precision.HIGHEST)
 
+    def features(self, omega: Any, v: Any) -> Any:
+        """φ - φ̂."""
+        return omega[self.slot] * v[self.column] - jnp.asarray(self.shift, omega.dtype)
+
 
 def residual(form: AffineForm, raw: Statistics) -> Residual:
     """Residualised cross-products of a form, given its raw ones."""
     column, slot, left, right = _features(raw)
     total = form.columns
     data = (column == total) & (slot == 0)  # the known part of the rows stays as it is
-    shift = np.zeros(len(column))
     member = np.searchsorted([m.offset for m in form.members], column, side="right")
     group = np.where(column == total, 0, member)
-    shift[~data] = _fit(raw.total, left, right, data, group)
+    own = left == right
+    squares = np.bincount(left[own], weights=raw.total[own], minlength=len(column))
+    size = np.sqrt(np.maximum(squares, 0.0))  # below zero only by rounding
+    shifts = _fits(raw.total, left, right, data, group, size)
+    return Residual(
+        tuple(_fit(form, column, slot, shift) for shift in shifts), np.where(data, 0.0, size)
+    )
+
+
+def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarray) -> Fit:
+    """The form's rows with the features' known part φ̂ = ``shift`` taken out."""
+    total, keys = form.columns, np.stack([column, slot], axis=1)
     centred = replace(
         form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.independent)
     )
     stats = cross_products(centred)
-    keys = np.stack([column, slot], axis=1)
-    return Residual(
+    return Fit(
         column, slot, shift,
         _find(keys, stats.first, stats.first_slot), _find(keys, stats.second, stats.second_slot),
         stats.weight, stats.total,
@@ -98,25 +131,34 @@ def _find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
     return np.searchsorted(keys[:, 0] * stride + keys[:, 1], column * stride + slot)
 
 
-def _fit(
-    total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarray, group: np.ndarray
-) -> np.ndarray:
-    """Least-squares φ̂ from the normal equations, all rows weighing the same.
+def _fits(
+    total: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    data: np.ndarray,
+    group: np.ndarray,
+    size: np.ndarray,
+) -> list[np.ndarray]:
+    """Least-squares φ̂ from the normal equations, all rows weighing the same; and with ridges.
 
     Group means and group effects are often collinear. Fitting the groups of few features first,
     and then all together from there, puts what they share where a hierarchical prior puts it.
     """
-    free = np.flatnonzero(~data)
+    shift, free = np.zeros(len(data)), np.flatnonzero(~data)
     if not len(free) or not data.any():
-        return np.zeros(len(free))
+        return [shift]
     matrix, aim = _normal_equations(total, left, right, data, free)
-    found = _in_steps(matrix, matrix, aim, group[free])
-    scale = np.sqrt(np.maximum(matrix.diagonal(), 0.0))  # below zero only by rounding
-    data_size = np.max(np.abs(aim) / np.where(scale > 0, scale, 1.0), initial=0.0)
-    if np.linalg.norm(scale * found) > _HUGE * data_size:
-        ridged = (matrix + _RIDGE * diags_array(matrix.diagonal())).tocsr()
-        found = _in_steps(matrix, ridged, aim, group[free])
-    return found
+    diagonal = diags_array(matrix.diagonal())
+
+    def fit(solved: csr_array) -> np.ndarray:
+        found = shift.copy()
+        found[free] = _in_steps(matrix, solved, aim, group[free])
+        return found
+
+    exact = fit(matrix)
+    if np.linalg.norm((size * exact)[free]) <= _HUGE * np.linalg.norm(size[data]):
+        return [exact]
+    return [exact, *(fit((matrix + ridge * diagonal).tocsr()) for ridge in _RIDGES)]
 
 
 def _in_steps(
