@@ -337,6 +337,40 @@ def item_response_gaussian():
     numpyro.sample("score", dist.Normal(slope[H] * (ability[G] - hard[H]), scale()), obs=Y)
 
 
+@goes("home", "atts", "defs")
+def football_by_score_differences():
+    home, s1, s2 = normal("home"), scale("s1"), scale("s2")
+    with numpyro.plate("teams", 4):
+        atts, defs = (numpyro.sample(n, dist.Normal(0, s)) for n, s in (("atts", s1), ("defs", s2)))
+    atts, defs = atts - atts.mean(), defs - jnp.mean(defs)
+    numpyro.sample("goals", dist.Normal(home + atts[G] - defs[(G + 1 + H) % 4], 1.5), obs=Y)
+
+
+@goes("mu", "Z")
+def factor_analysis():
+    mu, psi, w = normal("mu", 0, 1, (3,)), scale("psi"), normal("W", 0, 1, (3, 2))
+    with numpyro.plate("n", N):
+        z = numpyro.sample("Z", dist.Normal(0, 1).expand([2]).to_event(1))
+        numpyro.sample("Y", dist.Normal(mu + z @ w.T, psi).to_event(1), obs=D)
+
+
+@goes("W")
+def tasks_with_correlated_coefficients():
+    rows, columns = (numpyro.sample(n, dist.LKJCholesky(k)) for n, k in (("U", 3), ("V", 2)))
+    w = numpyro.sample("W", dist.MatrixNormal(jnp.zeros((3, 2)), rows, columns))
+    numpyro.sample("Y", dist.Normal(D @ w, scale()).to_event(2), obs=np.stack([X, Y], 1))
+
+
+@goes("gr", "m")
+def social_relations():
+    m, sd = normal("m"), numpyro.sample("sd", dist.Exponential(1).expand([2]))
+    gr = numpyro.sample("gr", dist.Normal(0, 1).expand([2, 4]))
+    gives, gets = (jnp.diag(sd) @ numpyro.sample("L", dist.LKJCholesky(2))) @ gr
+    i, j = np.triu_indices(4, 1)
+    numpyro.sample("ab", dist.Normal(m + gives[i] + gets[j], 1.0), obs=Y[:6])
+    numpyro.sample("ba", dist.Normal(m + gives[j] + gets[i], 1.0), obs=Y[6:])
+
+
 @goes("z")
 def dynamic_regression_cumsum():
     z = normal("z", 0, 1, (T, 3))

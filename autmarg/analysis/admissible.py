@@ -113,7 +113,7 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
     """Reasons why a latent cannot be integrated out, nearest first."""
     program, name = facts.normalised.program, latent.name
     for obstacle in program.obstacles:
-        yield Refusal(name, obstacle.rule, obstacle.reason, obstacle.place)
+        yield replace(obstacle, site=name)
     site = facts.normalised.gaussian.get(name)
     if site is None or site.bijection:
         what = f"a Gaussian through {site.bijection}" if site else facts.normalised.otherwise[name]

@@ -193,9 +193,9 @@ class _NodeReader:
             )
             self._obstacle(reads, why, place)
 
-    def _obstacle(self, name: str, why: str, place: Place | None) -> None:
+    def _obstacle(self, name: str, why: str, place: Place | None, remedy: str = "") -> None:
         reason = f"the model is left as it is: {why}"
-        self.obstacles.setdefault(reason, Refusal(name, "outside the IR", reason, place))
+        self.obstacles.setdefault(reason, Refusal(name, "outside the IR", reason, place, remedy))
 
     def _plate(self, msg: dict[str, Any], place: Place | None) -> None:
         size, subsample = msg["args"]
@@ -257,8 +257,12 @@ class _NodeReader:
             )
         if fn.has_enumerate_support:
             # Under enumeration a site has shapes that the tape was not traced with.
-            why = f"'{name}' is a discrete latent ({spec.kind}), over whose values NumPyro sums"
-            self._obstacle(name, why, place)
+            why = (
+                f"'{name}' is a discrete latent ({spec.kind}), over whose values NumPyro sums in "
+                "dimensions that it adds to the sites when the model runs"
+            )
+            remedy = "write the sum as a likelihood (dist.MixtureSameFamily) so that a plan is made"
+            self._obstacle(name, why, place, remedy)
         if common["scanned"] and self._backwards:
             # NumPyro's trace has such a site's values in the opposite order of those it is given.
             why = "it has a latent in a scan with reverse=True (flip the data and scan forwards)"
