@@ -35,6 +35,8 @@ CASES = {
             "level_and_season",
             "random_walks_in_a_plate",
             "state_space",
+            "cumulative_sum",
+            "noncentred_autoregression",
         )
     },
     **{

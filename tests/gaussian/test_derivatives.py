@@ -52,6 +52,12 @@ def walking():
     scan(step, 0.0, Y[:6], length=6)
 
 
+def summing():
+    q, t, s = scales()
+    z = numpyro.sample("z", dist.Normal(0, q).expand([10]))
+    numpyro.sample("y", dist.Normal(jnp.cumsum(t * z), s), obs=Y)
+
+
 def process():
     q, t, s = scales()
     beta = numpyro.sample("beta", dist.Normal(0, t).expand([2]))
@@ -79,6 +85,7 @@ STAGES = {
     "dense root": Stage(grouped, "dense root of 9", {}),
     "batched blocks": Stage(grouped, "4 blocks of 2", {"SMALL_ROOT": 0}),
     "chain": Stage(walking, "1 chains of 6 steps", {}),
+    "states of a mean": Stage(summing, "1 chains of 11 steps", {}),
     "written out": Stage(walking, "6 states written out", {"_in_time": written_out}),
     "correlated noise": Stage(process, "dense root of 2", {}),
 }
