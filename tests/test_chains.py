@@ -307,6 +307,18 @@ def centred_cumulative_sum(y=None):
     numpyro.sample("y", dist.Normal(x - x.mean(), scale("s")), obs=y)
 
 
+@chain("a", "dense root of 1")
+def kept_noise(y=None):
+    """A walk that another site keeps is evaluated as written."""
+    a, z = (
+        numpyro.sample("a", dist.Normal(0, 1)),
+        numpyro.sample("z", dist.Normal(0, 1).expand([T])),
+    )
+    x = jnp.cumsum(z)
+    numpyro.sample("c", dist.Poisson(jnp.exp(x / T)), obs=np.arange(T))
+    numpyro.sample("y", dist.Normal(a + x, scale("s")), obs=y)
+
+
 @chain("z x0", f"1 chains of {T + 1} steps, states of 4")
 def noncentred_autoregression(y=None):
     """Autoregressive, with a moving average of the noise."""

@@ -98,7 +98,7 @@ class _Writer:
         self.slots = 1
         self.members: dict[str, Member] = {}
         self.factors: list[Any] = []
-        self.states = States(run)
+        self.states = States(self.names, run)
 
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, Point]:
         """The form of all members and children, and the traced point."""

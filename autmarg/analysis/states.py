@@ -21,6 +21,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from autmarg.analysis.domain import Affine, as_affine, count, identity, stacked
 from autmarg.analysis.rules.arithmetic import add
+from autmarg.analysis.rules.base import CannotExtract
 from autmarg.ir.loops import body_of
 from autmarg.ir.tape import Equation
 
@@ -42,18 +43,30 @@ class States:
     """The states derived so far while means are read.
 
     One value of the program is one state, whoever reads it.
+
+    Args:
+        members: the sites that are integrated out; other columns are kept latents.
+        run: runs a jaxpr on values.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, members: frozenset[str], run: Run) -> None:
         self.found: dict[str, State] = {}
+        self.members = members
         self._outputs: dict[int, list[Any]] = {}
         self._run = run
 
     def __call__(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
-        """The outputs of an equation over derived states; None where it derives none."""
+        """The outputs of an equation over derived states; None where it derives none.
+
+        Raises:
+            CannotExtract: it sums kept latents only, which as columns would save nothing.
+        """
         derive = _DERIVATIONS.get(equation.primitive.name)
-        if derive is None or not any(isinstance(o, Affine) for o in operands):
+        sites = frozenset().union(*(o.sites for o in operands if isinstance(o, Affine)))
+        if derive is None or not sites:
             return None
+        if not sites & (self.members | self.found.keys()):
+            raise CannotExtract("it sums kept latents over time")
         if (key := equation.outputs[0]) not in self._outputs:
             outputs = derive(self, equation, operands)
             if outputs is None:
