@@ -5,9 +5,9 @@ Left is the user's own program evaluated by NumPyro, right is ours. No Monte Car
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from autmarg.ir.nodes import Observe, Sample
 FAR = 30.0  # conditional standard deviations by which the far points are away
 ROUNDINGS = 4.0  # of the program's own parameters, which no evaluation can be held to undercut
 TRIES = 4  # of moving them
+_SIGNS = np.array([-1, 1], np.int8)
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,11 @@ def _errors(
         value, trace = density(values)
         numbers = jnp.asarray([jnp.isfinite(x).all() for x in values.values()])
         finite = jnp.isfinite(value) | ~numbers.all()
-        keys = jax.random.split(jax.random.key(seed), len(trace) + 1)
-        rounding = sum(map(_rounding, trace.values(), keys[1:]))
         real = {name: jnp.asarray(x) for name, x in values.items() if _is_real(x)}
-        rounding += _moved(lambda some: density({**values, **some})[0], real, keys[0])
-        sites = {n: site for n, site in trace.items() if site["type"] == "sample"}
-        each = {n: jnp.isfinite(s["fn"].log_prob(s["value"])).all() for n, s in sites.items()}
-        return jnp.stack([value, rounding, finite]), each
+        whole = _Terms(lambda some: density({**values, **some})[0], real, value)
+        sites = {n: _terms(site) for n, site in trace.items() if site["type"] == "sample"}
+        each = {name: jnp.isfinite(terms.values).all() for name, terms in sites.items()}
+        return jnp.stack([value, _rounding(whole, list(sites.values())), finite]), each
 
     def marginal(values: dict[str, Any]) -> Any:
         """The transformed model's, at the sites that it samples, as a density of the user's."""
@@ -204,14 +203,13 @@ def _errors(
         drawn, conditional = recovery.draw_with_density(second, theta, traced)
         far, _ = recovery.draw_with_density(third, theta, traced, spread=FAR)
         away = recovery.log_conditional({**traced, **theta}, far)
-        both, each = zip(*(source({**theta, **u}) for u in (drawn, far)), strict=True)
-        left = jnp.stack(both, axis=1)
-        errors = left[0] - marginal(theta) - jnp.stack([conditional, away])
-        return jnp.stack([errors, *left]), each
+        pair = jax.tree.map(lambda *u: jnp.stack(u), drawn, far)
+        left, each = jax.lax.map(lambda k: source({**theta, **_entry(pair, k)}), jnp.arange(2))
+        errors = left[:, 0] - marginal(theta) - jnp.stack([conditional, away])
+        return jnp.stack([errors, *left.T]), each
 
-    found, each = zip(*map(at, jax.random.split(jax.random.key(seed), points)), strict=True)
-    flags = [one for pair in each for one in pair]
-    impossible = [name for name in flags[0] if not all(one[name] for one in flags)]
+    found, flags = zip(*map(at, jax.random.split(jax.random.key(seed), points)), strict=True)
+    impossible = [name for name in flags[0] if not all(one[name].all() for one in flags)]
     return np.stack([np.asarray(x, np.float64) for x in found], axis=2), impossible
 
 
@@ -221,10 +219,20 @@ def _places(compiled: Compiled, names: list[str]) -> str:
     return ", ".join(f"'{name}' ({places.get(name)})" for name in names)
 
 
-def _rounding(site: dict[str, Any], key: Any) -> Any:
-    """What rounding a site's own numbers does to its log-density, in nats."""
-    if site["type"] != "sample":
-        return 0.0
+def _entry(arrays: Any, k: Any) -> Any:
+    return jax.tree.map(lambda x: x[k], arrays)
+
+
+class _Terms(NamedTuple):
+    """Log-densities ``values`` as a ``function`` of ``numbers``, floats only."""
+
+    function: Callable[[Any], Any]
+    numbers: Any
+    values: Any
+
+
+def _terms(site: dict[str, Any]) -> _Terms:
+    """A site's log-density as a function of its parameters and its value."""
     leaves, structure = jax.tree.flatten((site["fn"], site["value"]))
     real = [k for k, leaf in enumerate(leaves) if _is_real(leaf)]
 
@@ -237,28 +245,30 @@ def _rounding(site: dict[str, Any], key: Any) -> Any:
         return terms if site["scale"] is None else terms * site["scale"]
 
     numbers = [jnp.asarray(leaves[k]) for k in real]
-    terms = log_prob(numbers)
-    return jnp.finfo(terms.dtype).eps * jnp.abs(terms).sum() + _moved(log_prob, numbers, key)
+    return _Terms(log_prob, numbers, log_prob(numbers))
 
 
-def _moved(function: Any, numbers: Any, key: Any) -> Any:
-    """The most that ``function``, summed, moves when its numbers do by one rounding step.
+def _rounding(whole: _Terms, sites: list[_Terms]) -> Any:
+    """What rounding does to a log-density: see :func:`verify`.
 
-    Each goes up or down at random, a few times over: derivatives, which some functions lack, are
-    not needed, and the function's own rounding counts.
+    All numbers move up or down by one step at random, a few times over: derivatives, which some
+    functions lack, are not needed, and the functions' own rounding counts.
     """
-    leaves, structure = jax.tree.flatten(numbers)
-    before = function(numbers)
+    parts = [whole, *sites]
+    numbers = [part.numbers for part in parts]
+    rng = np.random.default_rng(0)
+    signs = jax.tree.map(lambda x: rng.choice(_SIGNS, (TRIES, *x.shape)), numbers)
 
-    def once(key: Any) -> Any:
-        keys = jax.random.split(key, max(len(leaves), 1))
-        moved = [
-            x * (1 + jnp.finfo(x.dtype).eps * jax.random.rademacher(k, x.shape, x.dtype))
-            for x, k in zip(leaves, keys, strict=False)
-        ]
-        return jnp.abs(function(jax.tree.unflatten(structure, moved)) - before).sum()
+    def move(x: Any, sign: Any) -> Any:
+        return x * (1 + jnp.finfo(x.dtype).eps * sign.astype(x.dtype))
 
-    return jnp.max(jax.lax.map(once, jax.random.split(key, TRIES)))
+    def once(signs: Any) -> Any:
+        moved = jax.tree.map(move, numbers, signs)
+        changes = (p.function(x) - p.values for p, x in zip(parts, moved, strict=True))
+        return sum(jnp.abs(change).sum() for change in changes)
+
+    own = sum(jnp.finfo(t.values.dtype).eps * jnp.abs(t.values).sum() for t in sites)
+    return own + jnp.max(jax.lax.map(once, signs))
 
 
 def _is_real(leaf: Any) -> bool:
