@@ -20,6 +20,8 @@ from scipy.stats import multivariate_normal
 
 import autmarg
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 T = 10
 Y = jnp.asarray(np.random.default_rng(5).normal(size=T))
 PANEL = jnp.asarray(np.random.default_rng(6).normal(size=(T, 3)))

@@ -19,6 +19,8 @@ from scipy.stats import multivariate_normal
 import autmarg
 from tests.programs import scale
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 _RNG = np.random.default_rng(5)
 ADJACENCY = np.array([[0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0.0]])
 FACTOR = np.array([[1.0, 0.5], [-1.0, 2.0], [0.3, 0.0], [0.0, 1.5]])

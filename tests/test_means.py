@@ -21,6 +21,8 @@ from scipy.stats import multivariate_normal
 import autmarg
 from tests.means import MEANS
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MEMBERS = {"u": (5,), "w": (4, 3), "z": (12,), "c": ()}
 THETA = {
     "t": np.array(1.1),

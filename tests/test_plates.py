@@ -15,6 +15,8 @@ from numpyro import handlers
 
 import autmarg
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 _RNG = np.random.default_rng(7)
 N = 24
 GROUP, ITEM = _RNG.integers(0, 5, N), _RNG.integers(0, 4, N)

@@ -14,6 +14,8 @@ from numpyro.infer.reparam import LocScaleReparam, TransformReparam
 import autmarg
 from tests.programs import scale
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 _RNG = np.random.default_rng(8)
 N, T = 12, 8
 X, Y, D = _RNG.normal(size=N), _RNG.normal(size=N), _RNG.normal(size=(N, 3))

@@ -16,6 +16,8 @@ import autmarg
 from tests.programs import scale
 from tests.test_strangers import normal
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 _RNG = np.random.default_rng(9)
 N = 9
 X, Y = _RNG.normal(size=N), _RNG.normal(size=N)

@@ -101,9 +101,9 @@ def normalise(program: Program) -> Normalised:
 
 def _scaled(node: Any, constants: Mapping[int, Any]) -> Any:
     """The node, without a scale that is known to be one."""
-    if isinstance(node, Sample) and node.scale in constants:
-        return node if (constants[node.scale] != 1).any() else replace(node, scale=None)
-    return node
+    if not isinstance(node, Sample) or node.scale is None or node.scale not in constants:
+        return node
+    return replace(node, scale=None) if (constants[node.scale] == 1).all() else node
 
 
 def _values(node: Any) -> list[int]:
