@@ -12,9 +12,8 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.contrib.hsgp.approximation import hsgp_matern
 
-import autmarg
 from tests.programs import scale
-from tests.test_strangers import normal
+from tests.test_strangers import check, normal, registers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -26,16 +25,7 @@ RATES = _RNG.normal(size=(2, 3, 4))
 APART = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))
 
 CASES = {}
-
-
-def goes(*sites):
-    """Registers a model with the sites that must be integrated out."""
-
-    def register(model):
-        CASES[model.__name__] = (model, frozenset(sites))
-        return model
-
-    return register
+goes = registers(CASES)
 
 
 def kernel(length, jitter=1e-4):
@@ -208,7 +198,4 @@ def pagels_lambda():
 
 @pytest.mark.parametrize("name", CASES)
 def test_stranger(name):
-    model, integrated = CASES[name]
-    marg = autmarg.transform(model)
-    assert set(marg.plan().integrated) == integrated
-    autmarg.verify(marg, points=2, quiet=True)
+    check(*CASES[name])
