@@ -68,6 +68,8 @@ class Term:
         for operand in self.operands:
             if isinstance(operand, Term):
                 yield from operand.products()
+            elif operand.through:
+                yield from operand.value.products()
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,11 @@ class Site:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def reads(self) -> bool:
+        """Whether its own density reads what its parameters are made of."""
+        return self.kind != "deterministic" and "LocScaleReparam(0.0)" not in self.handler
 
     def statement(self) -> str:
         context = ", ".join([self.handler] * bool(self.handler) + [_plate(*p) for p in self.plates])
@@ -128,7 +135,7 @@ class Program:
 
         Of two that are multiplied together the smaller one stays.
         """
-        readers = [s for s in self.sites if s.kind != "deterministic"]
+        readers = [s for s in self.sites if s.reads]
         stays = {site for s in readers for site, affine in s.value.uses() if not affine}
         for smaller, larger in (p for s in readers for p in s.value.products()):
             if larger not in stays:
