@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro.infer.reparam import TransformReparam
 
 import autmarg
 
@@ -33,3 +34,22 @@ def test_no_row_of_a_dense_mean_is_left():
             numpyro.sample("y", dist.Normal(np.eye(4)[:, 1:] @ u, 1.0), obs=np.ones(4))
 
     assert autmarg.verify(model, points=2, quiet=True).integrated == ("u",)
+
+
+def test_a_latent_that_cancels_in_the_mean_of_a_kept_one():
+    """Features of no size but rounding were fitted, to NaN."""
+
+    def model():
+        s5 = numpyro.sample("s5", dist.LogNormal(0.4, 0.4))
+        moved = dist.transforms.AffineTransform(0.3, 2.0)
+        with numpyro.handlers.reparam(config={"u3": TransformReparam()}):
+            fn = dist.TransformedDistribution(dist.Normal(0.4, s5), moved)
+            u3 = numpyro.sample("u3", fn)
+        u2 = numpyro.sample("u2", dist.Normal(u3 - u3, 0.5))
+        fn = dist.TransformedDistribution(dist.Normal(0.4, jnp.exp(0.5 * u2)), moved)
+        u1 = numpyro.sample("u1", fn.expand([12]))
+        covariance = s5**2 + 0.6 * jnp.eye(12)
+        y = np.linspace(-1.0, 2.0, 12)
+        numpyro.sample("y", dist.MultivariateNormal(u1.at[3].set(u3), covariance), obs=y)
+
+    assert autmarg.verify(model, points=2, quiet=True).integrated == ("u3_base", "u1")

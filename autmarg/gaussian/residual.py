@@ -144,7 +144,7 @@ def _fits(
     Group means and group effects are often collinear. Fitting the groups of few features first,
     and then all together from there, puts what they share where a hierarchical prior puts it.
     """
-    shift, free = np.zeros(len(data)), np.flatnonzero(~data)
+    shift, free = np.zeros(len(data)), np.flatnonzero(~data & (size > 0))
     if not len(free) or not data.any():
         return [shift]
     matrix, aim = _normal_equations(total, left, right, data, free)
