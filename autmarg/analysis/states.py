@@ -22,6 +22,7 @@ from jax.extend.core import jaxpr_as_fun
 from autmarg.analysis.domain import Affine, as_affine, count, identity, stacked
 from autmarg.analysis.rules.arithmetic import add
 from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.rules.calls import entry, scan_parts
 from autmarg.ir.loops import body_of
 from autmarg.ir.tape import Equation
 
@@ -74,11 +75,13 @@ class States:
             self._outputs[key] = outputs
         return self._outputs[key]
 
-    def _new(self, what: str, shape: tuple[int, ...], dtype: Any, axis: int) -> tuple[str, Affine]:
-        name = f"{what}#{len(self.found) + 1}"
-        step = np.indices(shape)[axis].reshape(-1)
-        self.found[name] = State(name, Affine(shape, dtype, ()), step)
-        return name, identity(name, shape, dtype)
+    def _add(self, state: Affine, mean: Affine, axis: int) -> None:
+        """Register a derived state with its mean and its axis of time."""
+        (name,) = state.sites
+        self.found[name] = State(name, mean, np.indices(state.shape)[axis].reshape(-1))
+
+    def _new(self, what: str, number: int, shape: tuple[int, ...], dtype: Any) -> Affine:
+        return identity(f"{what}#{len(self.found) + number}", shape, dtype)
 
     def _cumsum(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
         """x_t = x_{t-1} + e_t."""
@@ -86,33 +89,32 @@ class States:
         axis, reverse = equation.params["axis"], equation.params["reverse"]
         if noise.shape[axis] <= DEEP:
             return None
-        name, state = self._new("cumsum", noise.shape, noise.dtype, axis)
-        back = -1 if reverse else 1
-        rows = np.arange(noise.size).reshape(noise.shape)
-        step = np.indices(noise.shape)[axis]
+        state = self._new("cumsum", 1, noise.shape, noise.dtype)
+        rows, step = np.arange(noise.size).reshape(noise.shape), np.indices(noise.shape)[axis]
         inside = step < noise.shape[axis] - 1 if reverse else step > 0
-        before = state.take(np.roll(rows, back, axis), noise.shape, inside.reshape(-1))
-        self.found[name] = self.found[name]._replace(mean=add([before, noise], (1, 1)))
+        rows = np.roll(rows, -1 if reverse else 1, axis)
+        before = state.take(rows, noise.shape, inside.reshape(-1))
+        self._add(state, add([before, noise], (1, 1)), axis)
         return [state]
 
     def _scan(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
         """The body of a loop for all steps at once, its carry shifted by one step."""
-        params = equation.params
-        length, consts, carries = params["length"], params["num_consts"], params["num_carry"]
-        starts = operands[consts : consts + carries]
-        if length <= DEEP or params["reverse"] or not all(_real(s) for s in starts):
+        consts, starts, rows = scan_parts(equation, operands)
+        length = equation.params["length"]
+        if length <= DEEP or equation.params["reverse"] or not all(_real(s) for s in starts):
             return None
-        new = [self._new("scan", (length, *s.shape), s.dtype, 0) for s in starts]
-        before = [_shifted(s, state) for s, (_, state) in zip(starts, new, strict=True)]
-        values = [*operands[:consts], *before, *operands[consts + carries :]]
-        axes = [None] * consts + [0] * (len(values) - consts)
-        function = jax.vmap(jaxpr_as_fun(body_of(params)), in_axes=axes)
+        states = [
+            self._new("scan", k, (length, *s.shape), s.dtype) for k, s in enumerate(starts, start=1)
+        ]
+        before = [_shifted(start, state) for start, state in zip(starts, states, strict=True)]
+        values = [*consts, *before, *rows]
+        axes = [None] * len(consts) + [0] * (len(before) + len(rows))
+        function = jax.vmap(jaxpr_as_fun(body_of(equation.params)), in_axes=axes)
         closed = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in values))
         outputs = self._run(closed, values)
-        for (name, _), after in zip(new, outputs, strict=False):
-            self.found[name] = self.found[name]._replace(mean=as_affine(after))
-        last = [_last(state) for _, state in new]
-        return [*last, *outputs[carries:]]
+        for state, after in zip(states, outputs, strict=False):
+            self._add(state, as_affine(after), 0)
+        return [*(entry(state, length - 1) for state in states), *outputs[len(starts) :]]
 
 
 _DERIVATIONS = {"cumsum": States._cumsum, "scan": States._scan}
@@ -130,11 +132,6 @@ def _shifted(start: Any, state: Affine) -> Affine:
         (state, np.arange(rest), np.arange(size, state.size)),
     ]
     return Affine(state.shape, state.dtype, stacked(state.size, pieces))
-
-
-def _last(state: Affine) -> Affine:
-    shape = state.shape[1:]
-    return state.take(np.arange(state.size - count(shape), state.size), shape)
 
 
 def recurrent(means: Mapping[str, Affine]) -> frozenset[str]:

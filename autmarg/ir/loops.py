@@ -209,6 +209,6 @@ class Distribution:
 
 
 def body_of(params: dict[str, Any]) -> ClosedJaxpr:
-    """The body of a scan equation, closed."""
-    inner = params["jaxpr"]
+    """The program that an equation's parameters hold (a loop's body, a call's), closed."""
+    inner: Any = params.get("jaxpr", params.get("call_jaxpr"))
     return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())

@@ -233,9 +233,7 @@ class Builder:
             here = place_of(eqn.source_info) or place
             arguments = [read(a) for a in eqn.invars]
             if eqn.primitive.name in INLINED:
-                inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-                inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-                outputs = self.inline(inner, arguments, distribute, here)
+                outputs = self.inline(body_of(eqn.params), arguments, distribute, here)
             elif distribute and eqn.primitive.name == "scan" and eqn.params["length"]:
                 outputs = self._distributed(eqn, arguments, here)
             else:

@@ -64,7 +64,9 @@ class Term:
     def products(self) -> Iterator[tuple[Site, Site]]:
         """Pairs of latents that are multiplied together, the smaller one first."""
         if self.product:
-            yield self.operands  # type: ignore[misc]
+            smaller, larger = self.operands
+            assert isinstance(smaller, Site) and isinstance(larger, Site)
+            yield smaller, larger
         for operand in self.operands:
             if isinstance(operand, Term):
                 yield from operand.products()

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr
 from autmarg.analysis.domain import Affine, Opaque, as_affine, count, stacked
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.structural import select
+from autmarg.ir.loops import body_of
 from autmarg.ir.tape import Equation
 
 UNROLLED = 512  # steps of a loop up to which it is written out
@@ -40,13 +41,8 @@ class Call:
     values: Callable[[Equation, list[Any], Run], list[Any]]
 
 
-def _body(equation: Equation) -> ClosedJaxpr:
-    body: Any = equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
-    return body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
-
-
 def _inline(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
-    return run(_body(equation), operands)
+    return run(body_of(equation.params), operands)
 
 
 def _joined(results: Sequence[list[Any]]) -> list[Any]:
@@ -90,35 +86,36 @@ def _settled(carry: list[Any], step: Callable[[list[Any]], list[Any]]) -> list[A
 
 
 def _scan_degrees(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
-    consts, carry, rows = _scan_parts(equation, operands)
+    consts, carry, rows = scan_parts(equation, operands)
     n, rows = len(carry), [row.entry() for row in rows]
 
     def step(state: list[Any]) -> list[Any]:
-        return run(_body(equation), [*consts, *state, *rows])
+        return run(body_of(equation.params), [*consts, *state, *rows])
 
     carry = _settled([c.entry() for c in carry], lambda state: step(state)[:n])
     return [*carry, *step(carry)[n:]]
 
 
 def _scan_values(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
-    consts, carry, rows = _scan_parts(equation, operands)
+    consts, carry, rows = scan_parts(equation, operands)
     n, length = len(carry), equation.params["length"]
     _check_length(length)
     outputs: list[list[Any]] = []
     order = range(length)
     for t in reversed(order) if equation.params["reverse"] else order:
-        step = run(_body(equation), [*consts, *carry, *(_entry(row, t) for row in rows)])
+        step = run(body_of(equation.params), [*consts, *carry, *(entry(row, t) for row in rows)])
         carry = [_tidy(c) for c in step[:n]]
         outputs.append(step[n:])
     if equation.params["reverse"]:
         outputs.reverse()
     if not outputs:
-        empty = _body(equation).out_avals[n:]
+        empty = body_of(equation.params).out_avals[n:]
         return [*carry, *(np.zeros((0, *a.shape), a.dtype) for a in empty)]
     return [*carry, *(_stack(list(column)) for column in zip(*outputs, strict=True))]
 
 
-def _scan_parts(equation: Equation, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+def scan_parts(equation: Equation, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """A loop's operands: constants, the start of its carry, and what it goes over."""
     a = equation.params["num_consts"]
     b = a + equation.params["num_carry"]
     return operands[:a], operands[a:b], operands[b:]
@@ -167,7 +164,7 @@ def _tidy(value: Any) -> Any:
     return value.merged().collapsed() if isinstance(value, Affine) else value
 
 
-def _entry(value: Any, t: int) -> Any:
+def entry(value: Any, t: int) -> Any:
     """``value[t]``."""
     shape = value.shape[1:]
     if isinstance(value, np.ndarray):

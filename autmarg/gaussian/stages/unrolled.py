@@ -21,7 +21,7 @@ import numpy as np
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.blocks import gather, positions
+from autmarg.gaussian.stages.blocks import filled, gather, positions
 
 _EXACT: Any = {"precision": "highest"}
 
@@ -69,16 +69,14 @@ class Unrolled(Stage):
         local = np.concatenate([own, met])
         kept = np.flatnonzero(~np.isin(local, idle))
         position = positions(pattern, local[:, None], local[None, :])
-        i, j, stride = *np.triu_indices(len(kept)), len(inside)
-        clique = _keys(local[kept[i]], local[kept[j]], stride)
-        rest = ~np.isin(pattern.first, idle) & ~np.isin(pattern.second, idle)
-        old = _keys(pattern.first[rest], pattern.second[rest], stride)
-        keys = np.unique(np.concatenate([old, clique]))
-        nxt = Pattern(np.setdiff1d(pattern.columns, idle), keys // stride, keys % stride)
+        i, j = np.triu_indices(len(kept))
+        ends = np.full(len(inside), -1)
+        ends[idle] = 0
+        rest = np.setdiff1d(pattern.columns, idle)
+        nxt, target = filled(pattern, ends, rest, local[kept], i, j)
         return cls(
             recurrence, number, idle, local, kept, position,
-            pattern.lookup(nxt.first, nxt.second), i * len(kept) + j,
-            np.searchsorted(keys, clique),
+            pattern.lookup(nxt.first, nxt.second), i * len(kept) + j, target,
         ), nxt  # fmt: skip
 
     def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
@@ -126,8 +124,3 @@ class Unrolled(Stage):
     def log_det(self, factor: None) -> Any:
         """Zero."""
         return 0.0
-
-
-def _keys(first: np.ndarray, second: np.ndarray, stride: int) -> np.ndarray:
-    """One number for each unordered pair of columns."""
-    return np.minimum(first, second) * stride + np.maximum(first, second)
