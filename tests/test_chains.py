@@ -353,6 +353,21 @@ def loop_over_sampled_noise(y=None):
     numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
 
 
+@chain("z", "10 chains of 2 steps, states of 1")
+def loop_that_always_starts_anew(y=None):
+    """A carry that no later step reads is a state without a past."""
+    phi, tau = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau")
+    z = numpyro.sample("z", dist.Normal(0, tau).expand([T]))
+
+    def step(x, at):
+        z, reset = at
+        x = jnp.where(reset, z, phi * x + z)
+        return x, x
+
+    _, x = jax.lax.scan(step, 0.0, (z, np.ones(T, bool)))
+    numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
+
+
 def ragged(y=None):
     """A second state that begins later: padding on both sides of it, states of two steps."""
     tau, s, phi = scale("tau"), scale("s"), numpyro.sample("phi", dist.Uniform(-1, 1))

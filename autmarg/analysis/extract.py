@@ -139,7 +139,8 @@ class _Writer:
         """Members that belong to recurrences: their columns are values, not deviations."""
         sampled = {n.name: self.members[n.name] for n in self.nodes}
         sizes = {name: m.size for name, m in sampled.items() if m.basis is None}
-        return recurrent(means) | taken_along(sizes, self.states.found.values())
+        states = self.states.found
+        return recurrent(means) | states.keys() | taken_along(sizes, states.values())
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
         site = self.sites[node.name]
