@@ -8,7 +8,7 @@ import pytest
 from numpyro.infer.util import log_density
 
 import autmarg
-from tests import programs, test_chains, test_families
+from tests import chains, programs, test_families
 from tests.dense import marginal, prior_draw
 
 CASES = {
@@ -27,7 +27,7 @@ CASES = {
         )
     },
     **{
-        f"chains: {name}": (test_chains.CHAINS[name].model, (test_chains.CHAINS[name].data,))
+        f"chains: {name}": (chains.CHAINS[name].model, (chains.CHAINS[name].data,))
         for name in (
             "autoregressive",
             "panel",
