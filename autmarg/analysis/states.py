@@ -11,7 +11,7 @@ so that it joins the recurrences of sampled sites (:mod:`autmarg.gaussian.recurr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,14 +22,12 @@ from jax.extend.core import jaxpr_as_fun
 from autmarg.analysis.domain import Affine, as_affine, count, identity, stacked
 from autmarg.analysis.rules.arithmetic import add
 from autmarg.analysis.rules.base import CannotExtract
-from autmarg.analysis.rules.calls import entry, scan_parts
+from autmarg.analysis.rules.calls import Run, entry, scan_parts
 from autmarg.ir.loops import body_of
 from autmarg.ir.tape import Equation
 
 DEEP = 8  # steps, or means of means, up to which they are substituted; longer ones are recurrences
 _NEAR = 3  # steps over which a chain may read one block of another site and take it along
-
-Run = Callable[[Any, list[Any]], list[Any]]
 
 
 class State(NamedTuple):

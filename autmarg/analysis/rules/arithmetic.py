@@ -99,7 +99,7 @@ def _widening(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...
 
 def _convert(equation: Equation, values: list[Any]) -> Affine:
     new = np.dtype(equation.params["new_dtype"])
-    part = values[0] if np.iscomplexobj(np.empty(0, new)) else real_part(values[0])
+    part = values[0] if _is_complex(new) else real_part(values[0])
     return replace(part, dtype=new)
 
 
@@ -109,7 +109,7 @@ def _same(equation: Equation, values: list[Any]) -> Affine:
 
 def real_part(value: Affine, factor: complex = 1) -> Affine:
     """Re(factor · value): the columns are real, so it is that of each coefficient."""
-    if not np.iscomplexobj(np.empty(0, value.dtype)):
+    if not _is_complex(value.dtype):
         return value
     terms: list[Term] = []
     for term in value.terms:
@@ -142,12 +142,12 @@ def _complex(equation: Equation, values: list[Any]) -> Affine:
 
 def _conj(equation: Equation, values: list[Any]) -> Affine:
     (value,) = values
-    parts = (real_part(value), imaginary_part(value)) if _is_complex(value) else (value,)
+    parts = (real_part(value), imaginary_part(value)) if _is_complex(value.dtype) else (value,)
     return replace(add(parts, (1, -1j)[: len(parts)]), dtype=_complex_dtype(value.dtype))
 
 
-def _is_complex(value: Any) -> bool:
-    return np.iscomplexobj(np.empty(0, value.dtype))
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
 
 
 def _complex_dtype(dtype: Any) -> np.dtype:
