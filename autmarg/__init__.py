@@ -11,6 +11,8 @@ from autmarg.errors import (
     Refusal,
     RequestError,
 )
+from autmarg.passes.default import default_passes
+from autmarg.passes.pipeline import Pass, Passes, Step
 from autmarg.verify import Report, verify
 
 __version__ = "0.1.0"
@@ -22,10 +24,14 @@ __all__ = [
     "InternalError",
     "MarginalizedModel",
     "ModelError",
+    "Pass",
+    "Passes",
     "Place",
     "Refusal",
     "Report",
     "RequestError",
+    "Step",
+    "default_passes",
     "register_gaussian",
     "transform",
     "verify",

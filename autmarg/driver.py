@@ -12,8 +12,6 @@ from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK, Messenger
 
-from autmarg.analysis.admissible import facts_of
-from autmarg.analysis.sites import normalise
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import gives, message
 from autmarg.backend.outside import check_handlers
@@ -21,10 +19,10 @@ from autmarg.backend.recovery import Recovery
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
-from autmarg.passes.marginalise import Marginalise
-from autmarg.passes.noncentre import NonCentre
-from autmarg.passes.pipeline import Pipeline, Step
-from autmarg.plan.plan import Plan, make_plan
+from autmarg.passes.default import passes_for
+from autmarg.passes.detect import Detect
+from autmarg.passes.pipeline import Passes, Step
+from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.trace.capture import trace_program
 from autmarg.trace.record import is_tracing, name_of
@@ -43,14 +41,18 @@ class Compiled:
 
 
 def compile_program(
-    program: Program, request: Request, after: Callable[[Step], None] | None = None
+    program: Program, passes: Passes, after: Callable[[Step], None] | None = None
 ) -> Compiled:
-    """Analyse, plan and rewrite a traced program."""
-    plan = make_plan(facts_of(normalise(program)), request)
-    marginalise = tuple(Marginalise(group) for group in plan.groups)
-    noncentre = tuple(NonCentre(name) for name in plan.noncentred)
-    pipeline = Pipeline((*marginalise, *noncentre), after)
-    rewritten = pipeline.run(plan.program)
+    """Run a traced program through the passes; ``after`` is called with every rewrite."""
+    history: list[Step] = []
+
+    def log(step: Step) -> None:
+        history.append(step)
+        if after is not None:
+            after(step)
+
+    rewritten = passes.run(program, log)
+    plan = (rewritten.plan or Plan(program)).after(rewritten, tuple(history))
     return Compiled(plan, rewritten, Recovery(rewritten))
 
 
@@ -59,12 +61,12 @@ class MarginalizedModel:
 
     Attributes:
         source: the user's model.
-        request: what was asked for.
+        passes: what compiles it.
     """
 
-    def __init__(self, source: Model, request: Request) -> None:
+    def __init__(self, source: Model, passes: Passes) -> None:
         self.source = source
-        self.request = request
+        self.passes = passes
         self._compiled: dict[str, Compiled] = {}
         functools.update_wrapper(self, source, updated=())
         self.__name__ = name_of(source)
@@ -155,10 +157,10 @@ class MarginalizedModel:
                 "recover takes an MCMC object or a dict of draws by site name, found "
                 f"{type(mcmc_or_samples).__name__}"
             )
-        plan = compiled.plan
-        if compiled.program.obstacles or not (plan.groups or plan.noncentred):
+        recovery = compiled.recovery
+        if compiled.program.obstacles or not (recovery.nodes or recovery.noncentred):
             return {} if moments else dict(samples)
-        return compiled.recovery.run(
+        return recovery.run(
             rng_key,
             samples,
             traced,
@@ -172,7 +174,7 @@ class MarginalizedModel:
         # Traced constants make no difference to the structure: it is hashed without their values.
         key = program.fingerprint
         if key not in self._compiled:
-            compiled = compile_program(program, self.request)
+            compiled = compile_program(program, self.passes)
             while len(self._compiled) >= _CACHED:
                 self._compiled.pop(next(iter(self._compiled)))
             self._compiled[key] = compiled
@@ -219,11 +221,11 @@ class MarginalizedModel:
         if planned:
             return set().union(*planned) & names
         leaves = {n for n in names if not program.children(n)}
-        facts = facts_of(normalise(program))
-        keep = tuple(leaves | set(self.request.keep) & names)
-        asked = self.request.marginalize
-        request = Request("all", keep) if isinstance(asked, str) else Request(asked, keep)
-        return set(make_plan(facts, request).integrated)
+        found: set[str] = set()
+        for detect in self.passes:
+            if isinstance(detect, Detect):
+                found |= set(detect.keeping(leaves).apply(program).plan.integrated)
+        return found
 
 
 class _Given(Messenger):
@@ -255,6 +257,7 @@ def transform(
     marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
+    passes: Passes | None = None,
 ) -> MarginalizedModel:
     """Integrate Gaussian latent sites out of a NumPyro model, exactly.
 
@@ -272,6 +275,8 @@ def transform(
             latents, are met through standard noise z (site ``<name>_decentered``) as
             x = loc + scale · z: "auto" (the default; those that few rows of data inform), "off",
             "noncentred" (all that can be), or names. x is then a deterministic site.
+        passes: what to compile with instead of :func:`autmarg.default_passes`, which then takes
+            the options above.
 
     Returns:
         A model with ``plan``, ``recover`` and ``source``.
@@ -289,7 +294,15 @@ def transform(
         raise RequestError(
             f"transform takes a NumPyro model callable, found {type(model).__name__}"
         )
-    return MarginalizedModel(model, Request.of(marginalize, keep, reparameterize))
+    request = Request.of(marginalize, keep, reparameterize)
+    if passes is None:
+        passes = passes_for(request)
+    elif request != Request():
+        raise RequestError(
+            "transform was given both passes and options: expected the options in "
+            "autmarg.default_passes(marginalize=…, keep=…, reparameterize=…)"
+        )
+    return MarginalizedModel(model, Passes(tuple(passes)))
 
 
 __all__ = ["Compiled", "MarginalizedModel", "compile_program", "transform"]

@@ -12,7 +12,7 @@ from autmarg.analysis.sites import normalise
 from autmarg.driver import compile_program
 from autmarg.ir.parser import parse
 from autmarg.ir.program import check
-from autmarg.plan.select import Request
+from autmarg.passes.default import default_passes
 from autmarg.trace.capture import trace_program
 from tests.programs import CASES, Y
 
@@ -46,13 +46,13 @@ def traced(name):
 def test_goldens():
     program = traced("three_levels")
     assert str(program) == GOLDEN
-    assert str(compile_program(program, Request()).program) == REWRITTEN
+    assert str(compile_program(program, default_passes()).program) == REWRITTEN
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_text_reads_back_before_and_after_every_pass(name):
     programs = [traced(name)]
-    compile_program(programs[0], Request(), lambda step: programs.append(check(step.after)))
+    compile_program(programs[0], default_passes(), lambda step: programs.append(check(step.after)))
     assert len(programs) > 1
     for program in programs:
         assert str(parse(str(program))) == str(program)
@@ -81,7 +81,7 @@ def test_the_checker_complains():
     with pytest.raises(autmarg.InternalError, match="undeclared plates"):
         stray = replace(program.nodes[-1], plates=("nowhere",))
         check(program.replace_nodes([*program.nodes[:-1], stray]))
-    rewritten = compile_program(program, Request()).program
+    rewritten = compile_program(program, default_passes()).program
     with pytest.raises(autmarg.InternalError, match="still sampled"):
         check(rewritten.replace_nodes([*rewritten.nodes, program.nodes[0]]))
 

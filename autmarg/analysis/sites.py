@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from numpyro.distributions.util import sum_rightmost
 
 from autmarg.analysis.families import Gaussian, NotGaussian, as_gaussian
-from autmarg.ir.nodes import Observe, Param, Sample
+from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
 
 
@@ -92,7 +92,7 @@ def normalise(program: Program) -> Normalised:
             **{k: parts.get(k) for k in ("scale", "scale_tril", "basis", "log_jacobian", "mask")},
             **{k: parts[k] for k in ("loc", "value")},
         )
-    roots = [v for node in program.nodes for v in _values(node)]
+    roots = [v for node in program.nodes for v in node.numbers]
     roots += [v for site in gaussian.values() for v in site.numbers]
     tape = tape.folded(roots)
     nodes = tuple(_scaled(node, tape.constants) for node in program.nodes)
@@ -104,14 +104,6 @@ def _scaled(node: Any, constants: Mapping[int, Any]) -> Any:
     if not isinstance(node, Sample) or node.scale is None or node.scale not in constants:
         return node
     return replace(node, scale=None) if (constants[node.scale] == 1).all() else node
-
-
-def _values(node: Any) -> list[int]:
-    values = list(node.distribution.values) if isinstance(node, Sample) else []
-    if isinstance(node, Param):
-        values += [*node.options.values, node.initial]
-    values += [getattr(node, "value", None), getattr(node, "scale", None)]
-    return [v for v in values if isinstance(v, int)]
 
 
 class _Reader:

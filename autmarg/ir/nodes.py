@@ -88,6 +88,11 @@ class Node:
     def size(self) -> int:
         return 0
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Tape numbers of all its expressions."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sample(Node):
@@ -128,6 +133,11 @@ class Sample(Node):
             size *= n
         return size
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        scale = () if self.scale is None else (self.scale,)
+        return (*self.distribution.values, *scale)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Observe(Sample):
@@ -135,12 +145,20 @@ class Observe(Sample):
 
     value: int
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (*super().numbers, self.value)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Deterministic(Node):
     """A named function of latents; ``value`` is its number on the tape."""
 
     value: int
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (*super().numbers, self.value)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,6 +169,10 @@ class Factor(Node):
     """
 
     value: int
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (*super().numbers, self.value)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -166,6 +188,11 @@ class Param(Node):
     shape: tuple[int, ...]
     initial: int | Callable[[Any], Any]
     options: Structure
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        initial = (self.initial,) if isinstance(self.initial, int) else ()
+        return (*self.options.values, *initial)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -196,6 +223,10 @@ class NonCentred(Sample):
     value: int
     log_jacobian: int
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (*super().numbers, *self.base.numbers, self.value, self.log_jacobian)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Marginal(Node):
@@ -211,14 +242,31 @@ class Marginal(Node):
     children: tuple[str, ...]
     density: Any
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(v for site in self.observed for v in site.numbers)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recover(Node):
-    """The exact conditional of ``members`` given kept latents and data, drawn after sampling."""
+    """The exact conditional of ``members`` given kept latents and data, drawn after sampling.
+
+    Attributes:
+        members: the sites integrated out, as they were.
+        marginal: name of the node that has their density's other half.
+        density: draws them.
+        rule: by which they were integrated out; ``why`` they could be, in words, or "".
+    """
 
     members: tuple[Sample, ...]
     marginal: str
     density: Any
+    rule: str = ""
+    why: str = ""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(v for site in self.members for v in site.numbers)
 
     @property
     def integrated(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from jax.extend.core import ClosedJaxpr
 from scipy.sparse import issparse
 
 from autmarg.errors import InternalError, Refusal
-from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample
+from autmarg.ir.nodes import Factor, Node, Observe, Param, Plate, Recover, Sample
 from autmarg.ir.tape import Tape
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of functions inside a jaxpr's parameters
@@ -34,6 +34,7 @@ class Program:
         plates: in the same order.
         tape: the expressions of all nodes.
         obstacles: what the IR cannot hold; where there is any, the model is left as it is.
+        plan: what passes have decided so far (an :class:`autmarg.plan.plan.Plan`), or None.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Program:
     plates: tuple[Plate, ...]
     tape: Tape
     obstacles: tuple[Refusal, ...] = ()
+    plan: Any = None
 
     def __getitem__(self, name: str) -> Node:
         return self._index[name]
@@ -70,6 +72,11 @@ class Program:
             graph.add_node(node.name, node=node)
             graph.add_edges_from((parent, node.name) for parent in node.parents)
         return graph
+
+    @property
+    def integrated(self) -> tuple[Sample, ...]:
+        """Latents that are integrated out, which recovery draws."""
+        return tuple(m for n in self.nodes if isinstance(n, Recover) for m in n.members)
 
     def children(self, name: str) -> list[Node]:
         """Sites whose density or value reads the latent ``name``, in program order."""
@@ -174,6 +181,8 @@ def check(program: Program) -> Program:
             raise InternalError(f"{node.name} reads {sorted(extra)}, which are no latent sites")
         if extra := {str(p) for p in {*node.plates} - {*program.plates}}:
             raise InternalError(f"{node.name} stands in undeclared plates {sorted(extra)}")
+        if isinstance(node, Factor | Observe) and (extra := node.parents & recovered):
+            raise InternalError(f"{node.name} reads {sorted(extra)}, which are integrated out")
         if isinstance(node, Recover):
             if overlap := set(node.integrated) & {n.name for n in program.latents}:
                 raise InternalError(f"{node.name} draws {overlap}, which are still sampled")

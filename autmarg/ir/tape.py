@@ -101,6 +101,19 @@ class Tape:
             env.update(zip(eqn.outputs, eqn.bind(*(env[v] for v in eqn.inputs)), strict=True))
         return [env[v] for v in outputs]
 
+    def agrees(self, other: Tape, outputs: Iterable[int]) -> bool:
+        """Whether ``outputs`` are, by the same numbers, the very same expressions on both."""
+        outputs = list(outputs)
+        mine, others = self.slice(outputs), other.slice(outputs)
+        if len(mine) != len(others) or any(a is not b for a, b in zip(mine, others, strict=True)):
+            return False
+        read = {*outputs, *(v for e in mine for v in e.inputs)}
+        return all(
+            self.constants.get(v) is other.constants.get(v)
+            and self._names.get(v) == other._names.get(v)
+            for v in read
+        )
+
     def extend(self, function: Callable[..., Any], inputs: Iterable[int]) -> tuple[Tape, list[int]]:
         """The tape with ``function`` applied to numbered values, and the numbers of its outputs."""
         inputs = tuple(inputs)

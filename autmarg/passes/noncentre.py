@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,21 +12,39 @@ import jax.numpy as jnp
 from autmarg.analysis.families.location_scale import as_location_scale
 from autmarg.ir.nodes import DistributionSpec, NonCentred, Sample, decentered
 from autmarg.ir.program import Program
+from autmarg.passes.detect import check_unchanged, plan_of
 
 
 @dataclass(frozen=True)
 class NonCentre:
-    """Re-express the latent ``site`` as an image of a site of standard noise.
+    """Re-express latents that the plan names as images of sites of standard noise.
 
     Everything that reads the latent reads it still, under its own name.
     """
 
-    site: str
-    name: str = "noncentre"
+    name = "noncentre"
 
     def apply(self, program: Program) -> Program:
         """The rewritten program."""
-        node = program[self.site]
+        for rewritten in self.rewrites(program):
+            program = rewritten
+        return program
+
+    def rewrites(self, program: Program) -> Iterator[Program]:
+        """The program after each site.
+
+        Raises:
+            RequestError: there is no plan, or a pass in between changed what it is about.
+        """
+        plan = plan_of(program, self.name)
+        for site in plan.noncentred:
+            if site in program:  # else a pass in between integrated it out
+                check_unchanged(program, (plan.program[site],), self.name)
+                program = self._noncentred(program, site)
+                yield program
+
+    def _noncentred(self, program: Program, site: str) -> Program:
+        node = program[site]
         assert isinstance(node, Sample)
         base = decentered(node.name)
         tape = program.tape.with_input(base, node.shape, node.dtype)

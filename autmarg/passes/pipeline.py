@@ -1,47 +1,181 @@
-"""The pass protocol and the pipeline with its one callback."""
+"""The pass protocol, and a list of passes as a value that one can print, change and run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from autmarg.errors import InternalError, Place, RequestError
+from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program, check
 
 
+@runtime_checkable
 class Pass(Protocol):
-    """A rewriting pass: a frozen dataclass whose fields are its options."""
+    """A frozen dataclass whose fields are its options: one program in, a new one out.
+
+    A pass that makes several rewrites may have ``rewrites(program)`` as well, which yields the
+    program after each, so that each is checked and logged by itself; ``apply`` is then the last.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def apply(self, program: Program) -> Program: ...
+    def apply(self, program: Program, /) -> Program: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
-    """What one pass did: its name, the program before and after, and how long it took."""
+    """One rewrite: the pass that made it, the program before and after, and how long it took.
+
+    ``rule`` says by which rule, where the pass knows several.
+    """
 
     name: str
+    rule: str
     before: Program
     after: Program
     seconds: float
 
+    @property
+    def changed(self) -> tuple[Node, ...]:
+        """Nodes that are gone or replaced by others."""
+        kept = {id(node) for node in self.after.nodes}
+        return tuple(node for node in self.before.nodes if id(node) not in kept)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the nodes that are gone, replaced or new, in program order."""
+        old = {id(node) for node in self.before.nodes}
+        new = (node.name for node in self.after.nodes if id(node) not in old)
+        return tuple(dict.fromkeys([*(node.name for node in self.changed), *new]))
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The user's lines that were rewritten."""
+        return tuple(dict.fromkeys(node.place for node in self.changed if node.place))
+
+    def __str__(self) -> str:
+        sizes = [
+            f"{was} → {now} {what}"
+            for what, was, now in (
+                ("sites", len(self.before.nodes), len(self.after.nodes)),
+                ("expressions", *(len(p.tape.equations) for p in (self.before, self.after))),
+            )
+            if was != now
+        ]
+        what = f"{self.name} ({self.rule})" if self.rule else self.name
+        where = f" at {', '.join(map(str, self.places))}" if self.places else ""
+        sites = f" {', '.join(self.sites)}{where};" if self.sites else ""
+        return f"{what}:{sites} {', '.join(sizes) or 'same size'}; {self.seconds:.3f} s"
+
 
 @dataclass(frozen=True)
-class Pipeline:
-    """Passes in order; ``after`` is called with every :class:`Step` (to print, time or verify)."""
+class Passes:
+    """Passes in order. Every method returns a new list.
+
+    Raises:
+        RequestError: one is no pass, or a name is not in the list.
+    """
 
     passes: tuple[Pass, ...]
-    after: Callable[[Step], None] | None = None
 
-    def run(self, program: Program) -> Program:
-        """Apply all passes; every program that comes out is checked."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "passes", tuple(self.passes))
+        for each in self.passes:
+            if not isinstance(each, Pass) or not isinstance(each.name, str):
+                raise RequestError(
+                    f"{each!r} is no pass: expected an object with a name and apply(program)"
+                )
+
+    def __iter__(self) -> Iterator[Pass]:
+        return iter(self.passes)
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Pass:
+        return self.passes[self._index(name)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(each.name for each in self.passes)
+
+    def insert_before(self, name: str, *new: Pass) -> Passes:
+        """The list with other passes before the first one of that name."""
+        return self._spliced(self._index(name), 0, new)
+
+    def insert_after(self, name: str, *new: Pass) -> Passes:
+        """The list with other passes after the first one of that name."""
+        return self._spliced(self._index(name) + 1, 0, new)
+
+    def replace(self, name: str, *new: Pass) -> Passes:
+        """The list with others in place of the first one of that name."""
+        return self._spliced(self._index(name), 1, new)
+
+    def drop(self, *names: str) -> Passes:
+        """The list without the passes of these names."""
+        for name in names:
+            self._index(name)
+        return Passes(tuple(each for each in self.passes if each.name not in names))
+
+    def append(self, *new: Pass) -> Passes:
+        """The list with other passes at its end."""
+        return Passes((*self.passes, *new))
+
+    def reorder(self, *names: str) -> Passes:
+        """The passes of these names, in this order."""
+        return Passes(tuple(self[name] for name in names))
+
+    def run(self, program: Program, after: Callable[[Step], None] | None = None) -> Program:
+        """Apply all passes; every program that comes out is checked.
+
+        ``after`` is called with every :class:`Step` (to print, time or verify).
+
+        Raises:
+            InternalError: a pass returned something else than a well-formed program.
+        """
         for each in self.passes:
             start = time.perf_counter()
-            result = check(each.apply(program))
-            if self.after is not None:
-                self.after(Step(each.name, program, result, time.perf_counter() - start))
-            program = result
+            for result in _results(each, program):
+                _check(each, result)
+                if after is not None:
+                    rule = getattr(each, "rule", "")
+                    after(Step(each.name, rule, program, result, time.perf_counter() - start))
+                program, start = result, time.perf_counter()
         return program
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise RequestError(f"there is no pass '{name}'; expected one of {self.names}")
+        return self.names.index(name)
+
+    def _spliced(self, start: int, gone: int, new: Iterable[Pass]) -> Passes:
+        return Passes((*self.passes[:start], *new, *self.passes[start + gone :]))
+
+    def __str__(self) -> str:
+        return "\n".join(f"{k}. {each}" for k, each in enumerate(self.passes, start=1))
+
+
+def _results(each: Any, program: Program) -> Iterator[Program]:
+    if hasattr(each, "rewrites"):
+        yield from each.rewrites(program)
+    else:
+        yield each.apply(program)
+
+
+def _check(each: Pass, result: Any) -> None:
+    if not isinstance(result, Program):
+        raise InternalError(
+            f"pass '{each.name}' returned {type(result).__name__}, expected a Program"
+        )
+    try:
+        check(result)
+    except InternalError as error:
+        raise InternalError(f"after pass '{each.name}': {error}") from error

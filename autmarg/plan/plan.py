@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import networkx as nx
 import sympy
@@ -14,12 +15,23 @@ from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal
 from autmarg.gaussian.schedule import Schedule
-from autmarg.ir.nodes import Deterministic, Node, Observe, Sample
+from autmarg.ir.nodes import (
+    Ancestral,
+    Deterministic,
+    Marginal,
+    Node,
+    NonCentred,
+    Observe,
+    Recover,
+    Sample,
+)
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
 from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.order import schedule
 from autmarg.plan.select import Request, select
+
+NOT_READ = "reads no integrated site"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,19 +92,35 @@ class Plan:
         groups: what is integrated out, connected sets apart.
         refusals: one for each latent that stays, with the reason in words and its place.
         centrings: kept latents that could be met through standard noise → whether they are.
-        entries: the lines of the table.
+        rewritten: the program after all passes, or None before.
+        history: every rewrite, in order (:class:`autmarg.passes.pipeline.Step`).
     """
 
     program: Program
-    groups: tuple[Group, ...]
-    refusals: tuple[Refusal, ...]
-    centrings: Mapping[str, Centring]
-    entries: tuple[Entry, ...]
+    groups: tuple[Group, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    centrings: Mapping[str, Centring] = field(default_factory=dict)
+    rewritten: Program | None = None
+    history: tuple[Any, ...] = ()
+
+    def after(self, rewritten: Program, history: tuple[Any, ...]) -> Plan:
+        """The plan with what the passes made of it."""
+        gone = {m.name for m in rewritten.integrated}
+        refused = {r.site: r for r in self.refusals}
+        refusals = tuple(
+            refused.get(n.name, Refusal(n.name, "no pass", "no pass integrates it out"))
+            for n in self.program.latents
+            if n.name not in gone
+        )
+        groups = tuple(g for g in self.groups if {m.name for m in g.members} <= gone)
+        return replace(self, groups=groups, refusals=refusals, rewritten=rewritten, history=history)
 
     @property
     def integrated(self) -> tuple[str, ...]:
         """Names of the sites that are integrated out, in program order."""
         gone = {m.name for g in self.groups for m in g.members}
+        if self.rewritten is not None:
+            gone = {m.name for m in self.rewritten.integrated}
         return tuple(n.name for n in self.program.latents if n.name in gone)
 
     @property
@@ -101,9 +129,16 @@ class Plan:
         gone = set(self.integrated)
         return tuple(n.name for n in self.program.latents if n.name not in gone)
 
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """The lines of the table."""
+        return tuple(_entries(self))
+
     @property
     def noncentred(self) -> tuple[str, ...]:
         """Names of the kept sites that are met through standard noise, in program order."""
+        if self.rewritten is not None:
+            return tuple(n.name for n in self.rewritten.nodes if isinstance(n, NonCentred))
         return tuple(name for name, choice in self.centrings.items() if choice.noncentred)
 
     @property
@@ -143,8 +178,7 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
     )
     choices = centrings(program, {m.name for m in selection.members}, request)
-    entries = tuple(_entries(program, groups, selection.refusals, choices))
-    return Plan(program, groups, refusals, choices, entries)
+    return Plan(program, groups, refusals, choices)
 
 
 def _readers(program: Program, name: str) -> list[Node]:
@@ -176,41 +210,45 @@ def _group(facts: Facts, members: tuple[Sample, ...]) -> Group:
     )
 
 
-def _entries(
-    program: Program,
-    groups: tuple[Group, ...],
-    refusals: dict[str, Refusal],
-    choices: Mapping[str, Centring],
-) -> list[Entry]:
-    entries = []
-    place = {m.name: g for g in groups for m in g.members}
-    density = {n.name: g for g in groups for n in (*g.observed, *g.children)}
+def _entries(plan: Plan) -> Iterator[Entry]:
+    program, after = plan.program, plan.rewritten or plan.program
+    groups = {m.name: g for g in plan.groups for m in g.members}
+    recover = {m.name: n for n in after.nodes if isinstance(n, Recover) for m in n.members}
+    marginals = [n for n in after.nodes if isinstance(n, Marginal)]
+    density = {site: n for n in marginals for site in (*n.children, *(o.name for o in n.observed))}
+    members = {n.marginal: n.integrated for n in after.nodes if isinstance(n, Recover)}
     for node in program.nodes:
-        if isinstance(node, Sample) and node.name in place:
-            size = node.dimensions(program.tape)
-            entries.append(_member_entry(node, size, place[node.name]))
-        elif isinstance(node, Observe):
-            group = density.get(node.name)
-            why = f"given {_names(group.members)}" if group else "reads no integrated site"
-            action = "observed, marginal" if group else "observed"
-            entries.append(Entry(node.name, node.size, action, why))
+        if isinstance(node, Observe):
+            marginal = density.get(node.name)
+            why = f"given {', '.join(members[marginal.name])}" if marginal else NOT_READ
+            action = "observed, marginal" if marginal else "observed"
+            yield Entry(node.name, node.size, action, why)
         elif isinstance(node, Sample):
-            action, why = "sampled", str(refusals[node.name])
-            if node.name in density:
-                action = "sampled, density in marginal"
-            if choice := choices.get(node.name):
-                action = "sampled, non-centred" if choice.noncentred else action
-                why = f"{why}; {choice.why}"
-            entries.append(Entry(node.name, node.dimensions(program.tape), action, why))
+            size, how = node.dimensions(program.tape), recover.get(node.name)
+            if how is None:
+                yield Entry(node.name, size, *_kept(plan, after, node))
+            elif node.name in groups and how.marginal == groups[node.name].name:
+                yield _member_entry(node, size, groups[node.name])
+            else:
+                yield Entry(node.name, size, "integrated out", how.why, how.rule)
         elif isinstance(node, Deterministic):
-            later = node.parents & set(place)
-            why = f"reads {', '.join(sorted(later))}" if later else "reads no integrated site"
-            entries.append(Entry(node.name, 0, "after recovery" if later else "computed", why))
-    return entries
+            later = node.parents & set(recover)
+            why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
+            yield Entry(node.name, 0, "after recovery" if later else "computed", why)
 
 
-def _names(members: tuple[Sample, ...]) -> str:
-    return ", ".join(m.name for m in members)
+def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:
+    """What happens to a latent that is not integrated out, and why."""
+    if node.name not in after:
+        return "removed", f"by {', '.join(s.name for s in plan.history if node in s.changed)}"
+    action, why = "sampled", [str(r) for r in plan.refusals if r.site == node.name]
+    if isinstance(after[node.name], Ancestral):
+        action = "sampled, density in marginal"
+    if isinstance(after[node.name], NonCentred):
+        action = "sampled, non-centred"
+    if choice := plan.centrings.get(node.name):
+        why.append(choice.why)
+    return action, "; ".join(why)
 
 
 def _member_entry(node: Sample, size: int, group: Group) -> Entry:

@@ -38,6 +38,8 @@ def _why(plan: Any) -> str:
     if plan.program.obstacles:
         return plan.program.obstacles[0].reason
     gaussian = [r for r in plan.refusals if r.rule != "non-Gaussian prior"]
+    if plan.rewritten is not None and all(r.rule == "no pass" for r in gaussian) and gaussian:
+        return "no pass does so"
     if not gaussian:
         return "no latent site has a Gaussian prior"
     if all(r.rule == "non-Gaussian child" for r in gaussian):

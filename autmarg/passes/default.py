@@ -1,0 +1,34 @@
+"""The built-in compilation as a list of passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autmarg.passes.detect import Detect
+from autmarg.passes.marginalise import Marginalise
+from autmarg.passes.noncentre import NonCentre
+from autmarg.passes.pipeline import Passes
+from autmarg.passes.simplify import Simplify
+from autmarg.plan.select import Request
+
+
+def default_passes(
+    *,
+    marginalize: str | Sequence[str] = "auto",
+    keep: Sequence[str] = (),
+    reparameterize: str | Sequence[str] = "auto",
+) -> Passes:
+    """The passes that ``transform`` runs, as a list to print, reorder, drop from or extend.
+
+    Args:
+        marginalize, keep, reparameterize: as for :func:`autmarg.transform`.
+
+    Raises:
+        RequestError: an option is malformed.
+    """
+    return passes_for(Request.of(marginalize, keep, reparameterize))
+
+
+def passes_for(request: Request) -> Passes:
+    """The built-in passes for what a user asked."""
+    return Passes((Detect(request), Marginalise(), NonCentre(), Simplify()))
