@@ -117,7 +117,8 @@ class _Writer:
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
         chains = find_recurrences(members, mean_rows, rows, chained) if chained else ()
-        form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains)
+        bases = tuple(self.starts.values())
+        form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains, bases)
         return form, Point(omega, tuple(priors), self.constant, tuple(self.factors))
 
     def _members(self) -> list[Any]:

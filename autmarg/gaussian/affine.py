@@ -139,6 +139,7 @@ class AffineForm:
         slots: length of ω.
         recurrences: chains whose columns are the values x themselves rather than δ, their means
             reading each other.
+        bases: the first slot of each opaque array in ω.
     """
 
     members: tuple[Member, ...]
@@ -146,6 +147,7 @@ class AffineForm:
     rows: tuple[Rows, ...]
     slots: int
     recurrences: tuple[Recurrence, ...] = ()
+    bases: tuple[int, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -192,7 +194,8 @@ class AffineForm:
             terms = (own, *mean.terms, centre) if self.explicit[member.offset] else (own, centre)
             extra.append(Rows(member.name, mean.n, terms, precision, counted=False))
             start += member.elements
-        return replace(self, rows=(*self.rows, *extra), slots=self.slots + 2 * elements)
+        slots, bases = self.slots + 2 * elements, (*self.bases, self.slots)
+        return replace(self, rows=(*self.rows, *extra), slots=slots, bases=bases)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,12 @@
-"""Cholesky factors that survive the loss of all digits.
+"""Cholesky factors with their inverses, through matrix products, that survive the loss of digits.
+
+A matrix is split in two, down to small leaves for LAPACK:
+
+    G = [A Bᵀ; B D],   L₁L₁ᵀ = A,   L₂₁ = B L₁⁻ᵀ,   L₂L₂ᵀ = D - L₂₁L₂₁ᵀ,
+    L⁻¹ = [L₁⁻¹ 0; -L₂⁻¹L₂₁L₁⁻¹ L₂⁻¹],
+
+so that nearly all the work is in products, and the inverse, which the gradient of log|G| needs, comes
+along. (Leaves are too small for LAPACK's threads, which two busy cores hand work to and fro.)
 
 With G = I + Lᵀ Aᵀ W A L every pivot of an elimination, in any order, is at least one. Where scales
 differ by more than a float holds (G_ii ≥ 1/ε), a pivot is a difference of numbers whose rounding is
@@ -17,42 +25,73 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+_LEAF = 24  # columns; LAPACK's triangular solves take threads from 32 on
 _GROWTH, _LIMIT = 8.0, 1e8  # of what is added to the diagonal, in floors
 
 
 @jax.custom_jvp
-def cholesky(matrix: Any, floor: Any) -> Any:
-    """Lower factor [R, R] of a symmetric matrix that is positive definite but for rounding.
+def factorise(matrix: Any, floor: Any) -> tuple[Any, Any]:
+    """Lower factor L [R, R] of a symmetric matrix that is positive definite but for rounding; L⁻¹.
 
     Where LAPACK finds a pivot that is not positive, of ``matrix + k diag(floor)`` with the least
     k = 1, 8, 64, … that serves.
     """
+    if matrix.shape[0] == 0:
+        return matrix, matrix
+    finite = jnp.isfinite(matrix).all()
 
-    def failed(state: tuple[Any, Any]) -> Any:
-        lower, k = state
-        return jnp.isnan(lower).any() & jnp.isfinite(matrix).all() & (k < _LIMIT)
+    def failed(state: tuple[Any, Any, Any]) -> Any:
+        lower, _, k = state
+        first = k == 0
+        return first | (jnp.isnan(jnp.diagonal(lower)).any() & finite & (k < _LIMIT))
 
-    def again(state: tuple[Any, Any]) -> tuple[Any, Any]:
-        k = _GROWTH * state[1]
-        return jnp.linalg.cholesky(matrix + jnp.diag(k * floor)), k
+    def attempt(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        _, _, k = state
+        added = jnp.where(k >= 1, k, 0) * floor
+        return *_split(matrix + jnp.diag(added)), jnp.where(k == 0, 1 / _GROWTH, k) * _GROWTH
 
-    start = jnp.asarray(1 / _GROWTH, matrix.dtype)
-    return jax.lax.while_loop(failed, again, (jnp.linalg.cholesky(matrix), start))[0]
+    start = jnp.zeros((), matrix.dtype)
+    lower, inverse, _ = jax.lax.while_loop(failed, attempt, (matrix, matrix, start))
+    return lower, inverse
 
 
-@cholesky.defjvp
-def _cholesky_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def cholesky(matrix: Any, floor: Any) -> Any:
+    """The lower factor alone."""
+    return factorise(matrix, floor)[0]
+
+
+def _split(matrix: Any) -> tuple[Any, Any]:
+    """L and L⁻¹, by halves."""
+    n = matrix.shape[0]
+    if n <= _LEAF:
+        lower = jnp.linalg.cholesky(matrix)
+        eye = jnp.eye(n, dtype=matrix.dtype)
+        return lower, jax.scipy.linalg.solve_triangular(lower, eye, lower=True)
+    half = n // 2
+    first, first_inverse = _split(matrix[:half, :half])
+    below = _dot(matrix[half:, :half], first_inverse.T)
+    second, second_inverse = _split(matrix[half:, half:] - _dot(below, below.T))
+    corner = -_dot(second_inverse, _dot(below, first_inverse))
+    return _lower(first, below, second), _lower(first_inverse, corner, second_inverse)
+
+
+def _lower(first: Any, below: Any, second: Any) -> Any:
+    zero = jnp.zeros((first.shape[0], second.shape[0]), first.dtype)
+    return jnp.block([[first, zero], [below, second]])
+
+
+@factorise.defjvp
+def _factorise_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     """L̇ = L Φ(L⁻¹ Ġ L⁻ᵀ), Φ the lower triangle with half the diagonal (Murray 2016)."""
     (matrix, floor), (change, _) = primals, tangents
-    lower = cholesky(matrix, floor)
-    half = jax.scipy.linalg.solve_triangular(lower, change, lower=True)
-    inner = jnp.tril(jax.scipy.linalg.solve_triangular(lower, half.T, lower=True))
+    lower, inverse = factorise(matrix, floor)
+    inner = jnp.tril(_dot(_dot(inverse, change), inverse.T))
     inner = inner - jnp.diag(jnp.diagonal(inner) / 2)
-    return lower, jnp.dot(lower, inner, precision="highest")
+    return (lower, inverse), (_dot(lower, inner), -_dot(inner, inverse))
 
 
 @jax.custom_jvp
-def log_det(matrix: Any, lower: Any) -> Any:
+def log_det(matrix: Any, lower: Any, inverse: Any) -> Any:
     """log|G| of G = L Lᵀ; derivatives use the inverse instead of the factorisation,
 
         d log|G| = tr(G⁻¹ dG),
@@ -65,8 +104,35 @@ def log_det(matrix: Any, lower: Any) -> Any:
 
 @log_det.defjvp
 def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    (matrix, lower), (change, _) = primals, tangents
-    eye = jnp.eye(lower.shape[0], dtype=lower.dtype)
-    half = jax.scipy.linalg.solve_triangular(lower, eye, lower=True)
-    inverse = jnp.dot(half.T, half, precision="highest")
-    return log_det(matrix, lower), jnp.sum(inverse * change)
+    (matrix, lower, inverse), (change, _, _) = primals, tangents
+    return log_det(matrix, lower, inverse), jnp.sum(_squared(inverse) * change)
+
+
+def _squared(lower: Any) -> Any:
+    """LᵀL of a lower triangular matrix, leaving out products with zeros."""
+    n = lower.shape[0]
+    if n <= 4 * _LEAF:
+        return _dot(lower.T, lower)
+    half = n // 2
+    below, second = lower[half:, :half], lower[half:, half:]
+    corner = _dot(second.T, below)
+    first = _squared(lower[:half, :half]) + gram(below)
+    return jnp.block([[first, corner.T], [corner, _squared(second)]])
+
+
+@jax.custom_jvp
+def gram(w: Any) -> Any:
+    """WᵀW [R, R] of W [K, R]."""
+    return _dot(w.T, w)
+
+
+@gram.defjvp
+def _gram_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """ẆᵀW and its transpose: in reverse mode one product with Ḡ + Ḡᵀ, instead of two."""
+    (w,), (change,) = primals, tangents
+    half = _dot(change.T, w)
+    return gram(w), half + half.T
+
+
+def _dot(a: Any, b: Any) -> Any:
+    return jnp.dot(a, b, precision="highest")

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.correlated import Correlated
 from autmarg.gaussian.recurrence import Dynamics
@@ -63,6 +64,13 @@ class Pattern:
         if not len(keys):
             return np.full(np.shape(wanted), -1)
         return np.where(keys[at] == wanted, order[at], -1)
+
+    def table(self, columns: np.ndarray) -> np.ndarray:
+        """Position of each pair of ``columns`` [R, R]; in order where the pattern is that square."""
+        i, j = np.broadcast_arrays(columns[:, None], columns[None, :])
+        if np.array_equal(self.first, i.reshape(-1)) and np.array_equal(self.second, j.reshape(-1)):
+            return np.arange(i.size).reshape(i.shape)
+        return self.lookup(i, j)
 
     @property
     def _stride(self) -> int:
@@ -133,7 +141,6 @@ class Assembly:
         self.form, self.stats = form, stats
         total = form.columns
         both = np.flatnonzero(stats.second < total)
-        mixed = np.flatnonzero((stats.second == total) & (stats.first < total))
         self.correlated = tuple(Correlated.plan(rows) for rows in form.correlated)
         known = len(both)
         firsts = [stats.first[both], *(c.first[c.second < total] for c in self.correlated)]
@@ -146,7 +153,6 @@ class Assembly:
             stats.first[quadratic] == stats.second[quadratic], 1.0, 2.0
         )
         self._quadratic = _sums(stats, quadratic, stat, target[own], self.nnz)
-        self._linear = _sums(stats, mixed, -stats.total[mixed] / 2, stats.first[mixed], total)
         self._dense = (source[~own] - known, target[~own])
         self.pattern = self._pattern()
         self._diagonal = self.pattern.lookup(self.pattern.columns, self.pattern.columns)
@@ -208,10 +214,13 @@ class Assembly:
             second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
         return Pattern(np.arange(self.form.columns), np.concatenate(first), np.concatenate(second))
 
-    def __call__(self, point: Point) -> tuple[QuadraticForm, Any]:
-        """The quadratic form at a point, and -½(n log 2π - log|W|)."""
+    def __call__(self, point: Point, linear: Any) -> tuple[QuadraticForm, Any]:
+        """The quadratic form at a point, and -½(n log 2π - log|W|).
+
+        ``linear`` [columns] is -Aᵀ W c of the rows whose noise is independent.
+        """
         omega, priors = point.omega, point.priors
-        raw, linear = self._quadratic(omega), self._linear(omega)
+        raw = self._quadratic(omega)
         if self.correlated:
             raw, linear = self._whitened(point, raw, linear)
         dynamics = tuple(each.dynamics(omega, priors) for each in self.form.recurrences)
@@ -274,9 +283,8 @@ def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:
     """Lᵀ times ``block`` [d, d', E] with the L of each edge's left block."""
     if prior.ndim == 1:
         return block * (prior if prior.shape[0] == 1 else prior[index])
-    if prior.shape[0] == 1:
-        return jnp.einsum("ka,kbe->abe", prior[0], block, precision="highest")
-    return jnp.einsum("eka,kbe->abe", prior[index], block, precision="highest")
+    factor = jnp.moveaxis(prior if prior.shape[0] == 1 else prior[index], 0, -1)
+    return small.multiply_transposed(factor, block)
 
 
 def scale(member: Member, prior: Any, z: Any) -> Any:
@@ -284,12 +292,8 @@ def scale(member: Member, prior: Any, z: Any) -> Any:
     z = z.reshape(member.blocks, member.size)
     if prior.ndim == 1:
         return (prior[:, None] * z).reshape(-1)
-    return jnp.einsum(
-        "bij,bj->bi",
-        jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:])),
-        z,
-        precision="highest",
-    ).reshape(-1)
+    upper = jnp.moveaxis(prior, 0, -1).swapaxes(0, 1)
+    return small.multiply_transposed(upper, z.T[:, None])[:, 0].T.reshape(-1)
 
 
 def unscale(member: Member, prior: Any, delta: Any) -> Any:

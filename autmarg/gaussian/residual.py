@@ -23,6 +23,8 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
 from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
+from autmarg.gaussian.bilinear import BilinearForm
+from autmarg.gaussian.small import take
 from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
@@ -31,6 +33,7 @@ _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
 # does not. A fit this many times larger than the data has others beside it, with ridges relative to
 # the diagonal, and the nearest to φ* is used.
 _HUGE = 10.0
+_SMALL = 16  # features up to which neighbouring groups are one
 _RIDGES = (1e-6, 1e-4, 1e-2)
 
 
@@ -38,11 +41,13 @@ _RIDGES = (1e-6, 1e-4, 1e-2)
 class Residual:
     """Σ_i ω[w_i] r_i² from one or several fits, which are equal but for rounding.
 
-    ``size`` [F] are root sums of squares of the features' coefficients.
+    ``size`` [F] are root sums of squares of the features' coefficients; ``columns`` is the number
+    of columns without the constant one.
     """
 
     fits: tuple[Fit, ...]
     size: np.ndarray
+    columns: int
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
@@ -52,10 +57,16 @@ class Residual:
         far = [jnp.square(self.size * fit.features(omega, v)).sum() for fit in self.fits]
         return squares[jnp.argmin(jnp.stack(far))]
 
+    def linear(self, omega: Any) -> Any:
+        """-Aᵀ W c [columns], half the slope downwards at δ = 0, from the fit of least size."""
+        fit, columns = self.fits[-1], self.columns
+        start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
+        return fit.slope(omega, start)[:columns]
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Σ_i ω[w_i] r_i² from features: keys (left, right, weight slot) with their sums.
+    """Σ_i ω[w_i] r_i² from features, a form over pairs of them.
 
     ``column``, ``slot`` and ``shift`` [F] describe the features; feature values are
     ω[slot] · v[column] - shift.
@@ -64,24 +75,20 @@ class Fit:
     column: np.ndarray
     slot: np.ndarray
     shift: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    weight: np.ndarray
-    total: np.ndarray
+    squares: BilinearForm
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
-        feature = self.features(omega, v)
-        product = feature[self.left] * feature[self.right]
-        product = product * jnp.asarray(self.total, omega.dtype)
-        slots = np.unique(self.weight)
-        if len(slots) == 1:
-            return product.sum() * omega[slots[0]]
-        return jnp.dot(product, omega[self.weight], precision=jax.lax.Precision.HIGHEST)
+        return self.squares(omega, self.features(omega, v))
 
     def features(self, omega: Any, v: Any) -> Any:
         """φ - φ̂."""
-        return omega[self.slot] * v[self.column] - jnp.asarray(self.shift, omega.dtype)
+        return take(omega, self.slot) * take(v, self.column) - jnp.asarray(self.shift, omega.dtype)
+
+    def slope(self, omega: Any, v: Any) -> Any:
+        """-½ of the derivative of the sum of squares in v."""
+        features, back = jax.vjp(lambda v: self.features(omega, v), v)
+        return -back(self.squares.apply(omega, features))[0]
 
 
 def residual(form: AffineForm, raw: Statistics) -> Residual:
@@ -95,9 +102,8 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
     squares = np.bincount(left[own], weights=raw.total[own], minlength=len(column))
     size = np.sqrt(np.maximum(squares, 0.0))  # below zero only by rounding
     shifts = _fits(raw.total, left, right, data, group, size)
-    return Residual(
-        tuple(_fit(form, column, slot, shift) for shift in shifts), np.where(data, 0.0, size)
-    )
+    fits = tuple(_fit(form, column, slot, shift) for shift in shifts)
+    return Residual(fits, np.where(data, 0.0, size), total)
 
 
 def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarray) -> Fit:
@@ -107,11 +113,28 @@ def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarr
         form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.independent)
     )
     stats = cross_products(centred)
-    return Fit(
-        column, slot, shift,
+    squares = BilinearForm.plan(
+        _groups(form, column, slot), len(column),
         _find(keys, stats.first, stats.first_slot), _find(keys, stats.second, stats.second_slot),
         stats.weight, stats.total,
     )  # fmt: skip
+    return Fit(column, slot, shift, squares)
+
+
+def _groups(form: AffineForm, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    """The first features of groups: a member's, or a kept latent's; small neighbours together."""
+    member = np.searchsorted([m.offset for m in form.members], column, side="right")
+    base = np.searchsorted(form.bases, slot, side="right")
+    label = np.where(column == form.columns, len(form.members) + 1 + base, member)
+    starts = np.flatnonzero(np.diff(label, prepend=-1))
+    sizes = np.diff(np.append(starts, len(column)))
+    kept, size = [], _SMALL
+    for start, own in zip(starts, sizes, strict=True):
+        if size + own > _SMALL:
+            kept.append(start)
+            size = 0
+        size += own
+    return np.array(kept, np.int64)
 
 
 def _features(stats: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ the minimum being where the conditional mean z* = G⁻¹h is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ class Schedule:
     stages: tuple[Any, ...]
 
     def _eliminate(self, point: Point) -> tuple[list[Any], QuadraticForm, Any]:
-        quadratic, constant = self.assembly(point)
+        quadratic, constant = self.assembly(point, self.residual.linear(point.omega))
         factors = []
         for stage in self.stages:
             factor, quadratic = stage.eliminate(quadratic)
@@ -44,7 +44,7 @@ class Schedule:
         z = jnp.zeros_like(quadratic.h)
         for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
             z = stage.mean(factor, z)
-        return constant - 0.5 * (quadratic.log_det + self._squares(point, z))
+        return constant - 0.5 * (quadratic.log_det + _at_minimum(self._squares, point, z))
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
@@ -181,6 +181,27 @@ class Schedule:
         still = jnp.where(fixed, v[each.columns], 0)
         bare = v.at[each.columns[used]].set(0.0)
         return self._states(each, point, z, bare, (still, fixed))
+
+
+def _at_minimum(function: Callable[[Point, Any], Any], point: Point, z: Any) -> Any:
+    """f(θ, z) at the z = z*(θ) that minimises it, with the derivatives of min_z f.
+
+    Since ∂f/∂z is zero there, the first derivative is ∂f/∂θ at fixed z*, and no derivative of z*
+    is taken. In that rule z* stays a function of θ: the second derivative differentiates it, so
+    that it is the one of the minimum too.
+    """
+
+    def plain(numbers: Any, z: Any) -> Any:
+        return function(replace(point, **numbers), z)
+
+    def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
+        numbers, z = primals
+        return jax.jvp(lambda n: plain(n, z), (numbers,), (tangents[0],))
+
+    minimum = jax.custom_jvp(plain)
+    minimum.defjvp(rule)
+    numbers = {"omega": point.omega, "priors": point.priors, "factors": point.factors}
+    return minimum(numbers, z)
 
 
 def _own(member: Member) -> slice:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from autmarg.gaussian.cholesky import cholesky as lapack_cholesky
 
@@ -71,10 +72,28 @@ def solve_upper(factor: Any, b: Any) -> Any:
     return jnp.stack(out)
 
 
+def multiply_transposed(factor: Any, b: Any) -> Any:
+    """Lᵀ b for matrices [d, d, E|1] and right-hand sides [d, ..., E]."""
+    d = factor.shape[0]
+    if d > UNROLL:
+        return jnp.einsum("ka...e,kbe->abe", factor, b, precision="highest")
+    shape = (d, d, *(1,) * (b.ndim - 2), factor.shape[-1])
+    return (factor.reshape(shape) * b[:, None]).sum(axis=0)  # one fused loop
+
+
 def log_diagonal(factor: Any) -> Any:
     """Σ log of all diagonals."""
     d = factor.shape[0]
     return sum(jnp.log(factor[i, i]).sum() for i in range(d))
+
+
+def take(x: Any, index: np.ndarray) -> Any:
+    """x[index] for a known index [n], as a slice or a broadcast scalar where it is one."""
+    if len(index) and (index == index[0]).all():
+        return x[index[0]]
+    if len(index) and (np.diff(index) == 1).all():
+        return x[index[0] : index[-1] + 1]
+    return x[index]
 
 
 def _lapack_solve(factor: Any, b: Any, transpose: bool) -> Any:

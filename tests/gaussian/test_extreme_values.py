@@ -13,7 +13,7 @@ import pytest
 from numpyro.infer.util import log_density
 
 import autmarg
-from autmarg.gaussian.cholesky import cholesky, log_det
+from autmarg.gaussian.cholesky import cholesky, factorise, log_det
 from autmarg.plan import order
 
 GROUP, CONDITION = np.arange(40) % 8, np.arange(40) // 8 % 2
@@ -71,26 +71,28 @@ def test_value_is_exact_to_the_rounding_of_the_model(model):
     assert max(np.abs(report.log_densities)) > 1e13
 
 
-def test_cholesky_floor_and_derivatives():
+@pytest.mark.parametrize("size", [5, 60], ids=["one leaf", "halves"])
+def test_cholesky_floor_and_derivatives(size):
     """A rank-one matrix has no factor in floating point; its floor gives one. Elsewhere factor,
     log-determinant and their derivatives are those of LAPACK."""
     ones = 1e20 * jnp.ones((3, 3)) + jnp.eye(3)
     assert np.isfinite(cholesky(ones, jnp.full(3, 1e20 * 2.3e-16))).all()
     assert np.isnan(cholesky(ones.at[0, 0].set(jnp.nan), jnp.ones(3))).any()
-    a = jax.random.normal(jax.random.key(0), (5, 5))
-    weights = jax.random.normal(jax.random.key(1), (5, 5))
+    start = jax.random.normal(jax.random.key(0), (size, 3))
+    weights = jnp.tril(jax.random.normal(jax.random.key(1), (size, size)))
 
     def ours(a):
-        matrix = jnp.eye(5) + a @ a.T
-        lower = cholesky(matrix, jnp.ones(5))
-        return log_det(matrix, lower) + jnp.vdot(weights, lower)
+        matrix = jnp.eye(size) + a @ a.T
+        lower, inverse = factorise(matrix, jnp.ones(size))
+        return log_det(matrix, lower, inverse) + jnp.vdot(weights, lower @ inverse @ lower)
 
     def theirs(a):
-        lower = jnp.linalg.cholesky(jnp.eye(5) + a @ a.T)
+        lower = jnp.linalg.cholesky(jnp.eye(size) + a @ a.T)
         return 2 * jnp.log(jnp.diagonal(lower)).sum() + jnp.vdot(weights, lower)
 
     def derivatives(function):
-        return jax.jit(lambda a: (function(a), jax.grad(function)(a), jax.hessian(function)(a)))(a)
+        of = lambda a: (function(a), jax.grad(function)(a), jax.hessian(function)(a))  # noqa: E731
+        return jax.jit(of)(start)
 
     found, expected = derivatives(ours), derivatives(theirs)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-13)

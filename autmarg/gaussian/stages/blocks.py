@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.gaussian import small
+from autmarg.gaussian.cholesky import gram
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.stages.base import Stage
 
@@ -98,10 +99,8 @@ class BatchedBlocks(Stage):
         scattered = float((counts * (counts + 1) / 2).sum()) * _SCATTER_COST
         left = right = np.zeros(0, np.int64)
         if scattered > len(columns) * float(r) ** 2:
-            nxt = _complete(later)
+            nxt, target = _square(later), np.arange(r * r)
             dense = positions(pattern, columns.T[:, None, :], later[None, :, None])
-            i, j = np.meshgrid(np.arange(r), np.arange(r), indexing="ij")
-            target = np.flatnonzero((i <= j).reshape(-1))
         else:
             left, right = pairs_of(meeting_block, counts)
             nxt, target = filled(pattern, block_of, later, meeting_column, left, right)
@@ -126,8 +125,7 @@ class BatchedBlocks(Stage):
         if self.dense is not None:
             w = small.solve_lower(lower, gather(values, self.dense))
             flat = jnp.moveaxis(w, 1, 0).reshape(len(self.later), -1)
-            product = jnp.dot(flat, flat.T, precision="highest")
-            remaining = remaining - product.reshape(-1)[self.target]
+            remaining = remaining - gram(flat.T).reshape(-1)
             h = h.at[self.later].add(-jnp.dot(flat, g.reshape(-1), precision="highest"))
         else:
             at = self.meeting_block
@@ -192,9 +190,10 @@ def pairs_of(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
     return left, right
 
 
-def _complete(columns: np.ndarray) -> Pattern:
-    i, j = np.triu_indices(len(columns))
-    return Pattern(columns, columns[i], columns[j])
+def _square(columns: np.ndarray) -> Pattern:
+    """All pairs, as a matrix."""
+    i, j = np.meshgrid(columns, columns, indexing="ij")
+    return Pattern(columns, i.reshape(-1), j.reshape(-1))
 
 
 def filled(

@@ -9,15 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.cholesky import cholesky, log_det
+from autmarg.gaussian.cholesky import factorise, log_det
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.blocks import gather
 
 
 class Factor(NamedTuple):
-    """Lower Cholesky factor [R, R] and h [R]."""
+    """Lower Cholesky factor [R, R], its inverse, and h [R]."""
 
     lower: Any
+    inverse: Any
     h: Any
 
 
@@ -37,24 +39,22 @@ class DenseRoot(Stage):
     def plan(cls, pattern: Pattern) -> tuple[DenseRoot, Pattern]:
         """The stage that eliminates all columns of a pattern."""
         columns = pattern.columns
-        position = pattern.lookup(columns[:, None], columns[None, :])
+        position = pattern.table(columns)
         none = np.zeros(0, np.int64)
         return cls(columns, position), Pattern(none, none, none)
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything that is left out."""
         values, h, so_far, floor, dynamics = form
-        matrix = jnp.where(self.position >= 0, values[np.maximum(self.position, 0)], 0)
-        lower = cholesky(matrix, floor[self.columns])
-        total = so_far + log_det(matrix, lower)
-        return Factor(lower, h[self.columns]), QuadraticForm(values[:0], h, total, floor, dynamics)
+        matrix = gather(values, self.position)
+        lower, inverse = factorise(matrix, floor[self.columns])
+        total = so_far + log_det(matrix, lower, inverse)
+        return Factor(lower, inverse, h[self.columns]), QuadraticForm(values[:0], h, total, floor, dynamics)
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
-        g = jax.scipy.linalg.solve_triangular(factor.lower, factor.h, lower=True)
-        own = jax.scipy.linalg.solve_triangular(
-            factor.lower, g + noise[self.columns], lower=True, trans=1
-        )
+        g = jnp.dot(factor.inverse, factor.h, precision="highest")
+        own = jnp.dot(g + noise[self.columns], factor.inverse, precision="highest")
         return z.at[self.columns].set(own)
 
     def log_det(self, factor: Factor) -> Any:
