@@ -1,0 +1,1 @@
+"""The benchmark: ``python -m examples.benchmarks --help``; see docs/benchmarks.md."""

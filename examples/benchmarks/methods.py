@@ -1,0 +1,91 @@
+"""The programs that are compared on one set: the source, by hand, and through autmarg."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+import autmarg
+from examples.benchmarks.opponents import dense, recover_single_class, single_class
+from examples.benchmarks.sets import Draws, Set
+from examples.models.reference import Model
+
+DENSE_ROWS = 1000  # up to which the N×N covariance of all rows is tried
+_BY_HAND = ("source", "noncentred", "single-class", "dense")
+METHODS = (*_BY_HAND, "all", "auto", "factor+fixed", "fixed", "nothing")
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One program.
+
+    Attributes:
+        name: of the method.
+        model: a NumPyro model.
+        recover: (key, draws of its sites) → draws of the source's latents.
+        plan_seconds: what planning took; None where there is nothing to plan.
+        marg: the transformed model, where autmarg made it.
+    """
+
+    name: str
+    model: Model
+    recover: Callable[[Any, Draws], Draws]
+    plan_seconds: float | None = None
+    marg: Any = None
+
+
+def _requests(data: Set) -> Mapping[str, dict[str, Any]]:
+    """Options of transform for each choice of what to integrate out."""
+    largest = data.factors[0].effects if data.factors else ()
+    rest = {"reparameterize": "noncentred"}
+    return {
+        "all": {"marginalize": "all", **rest},
+        "auto": {"marginalize": "auto"},
+        "factor+fixed": {"marginalize": [*largest, *data.fixed], **rest},
+        "fixed": {"marginalize": list(data.fixed), **rest},
+        "nothing": {"marginalize": [], **rest},
+    }
+
+
+def method(data: Set, name: str) -> Method | None:
+    """One method on one set; None where it does not apply.
+
+    Raises:
+        KeyError: no method has this name.
+    """
+    if name in _BY_HAND:
+        return _by_hand(data, name)
+    if name not in _requests(data):
+        raise KeyError(f"no method {name!r}; expected one of {', '.join(METHODS)}")
+    marg = autmarg.transform(data.source, **_requests(data)[name])
+    started = time.perf_counter()
+    marg.plan(*data.args)
+    seconds = time.perf_counter() - started
+
+    def recover(key: Any, draws: Draws) -> Draws:
+        return jax.block_until_ready(marg.recover(key, draws, *data.args, progress=False))
+
+    return Method(name, marg, recover, seconds, marg)
+
+
+def _by_hand(data: Set, name: str) -> Method | None:
+    if name == "source":
+        return Method(name, data.source, lambda key, draws: draws)
+    if name == "noncentred":
+        if data.noncentred is None:
+            return None
+        return Method(name, data.noncentred, lambda key, draws: data.effects(draws))
+    if not data.factors or (name == "dense" and data.rows > DENSE_ROWS):
+        return None
+    if name == "dense":  # timed only: nobody samples from it
+        return Method(name, dense(data.source, data.factors, data.observed), lambda key, draws: {})
+    parts = (data.source, data.factors[0], data.observed)
+    return Method(
+        name,
+        single_class(*parts),
+        lambda key, draws: recover_single_class(*parts, key, draws, data.args),
+    )

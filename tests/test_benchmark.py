@@ -1,0 +1,50 @@
+"""The benchmark runs, and its hand-written opponents are the models they claim to be."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from numpyro.infer.util import log_density
+
+import autmarg
+from examples.benchmarks.__main__ import parser
+from examples.benchmarks.measure import read
+from examples.benchmarks.opponents import dense, single_class
+from examples.benchmarks.run import run
+from examples.benchmarks.sets import load_set
+
+SMALL = "crossed:levels=6x4,rows=40,slopes=1"
+
+
+def test_opponents_have_the_density_of_the_transformed_model(quick_compilation):
+    data = load_set(SMALL)
+    point = {
+        "beta": jnp.array([0.3, -0.2]),
+        "sigma": jnp.array(0.7),
+        "tau_u0": jnp.array([0.5, 1.1]),
+        "L_u0": jnp.array([[1.0, 0.0], [0.6, 0.8]]),
+        "tau_u1": jnp.array(0.4),
+    }
+    one = autmarg.transform(data.source, marginalize=["u0"], reparameterize="off")
+    both = autmarg.transform(data.source, marginalize=["u0", "u1"])
+    with_u1 = {**point, "u1": jnp.linspace(-1, 1, 4)}
+    first = next(f for f in data.factors if f.effects == ("u0",))
+    by_hand = single_class(data.source, first, "y")
+    assert value(by_hand, data, with_u1) == pytest.approx(value(one, data, with_u1), rel=1e-12)
+    by_hand = dense(data.source, data.factors, "y")
+    assert value(by_hand, data, point) == pytest.approx(value(both, data, point), rel=1e-12)
+
+
+def value(model, data, point):
+    return float(jax.jit(lambda p: log_density(model, data.args, {}, p)[0])(point))
+
+
+def test_gradients_of_a_small_set(quick_compilation, tmp_path, capsys):
+    words = f"gradients --sets {SMALL} --methods source all --rounds 2 --seconds 0.001 --out"
+    run(parser().parse_args([*words.split(), str(tmp_path)]), 1)
+    rows = read(tmp_path / "gradients.csv")
+    assert [row["method"] for row in rows] == ["source", "all"]
+    assert [int(row["dims"]) for row in rows] == [2 + 1 + 3 + 12 + 1 + 4, 1 + 3 + 1]
+    assert all(float(row["us"]) > 0 and int(row["hlo"]) > 0 for row in rows)
+    assert SMALL in capsys.readouterr().out
