@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from numpyro.infer.util import log_density
 
 import autmarg
 from examples.benchmarks.__main__ import parser
-from examples.benchmarks.measure import read
+from examples.benchmarks.measure import bulk_ess, min_ess, read
 from examples.benchmarks.opponents import dense, single_class
 from examples.benchmarks.run import run
 from examples.benchmarks.sets import load_set
 
 SMALL = "crossed:levels=6x4,rows=40,slopes=1"
+TINY = "crossed:levels=4,rows=40"
 
 
 def test_opponents_have_the_density_of_the_transformed_model(quick_compilation):
@@ -48,3 +50,25 @@ def test_gradients_of_a_small_set(quick_compilation, tmp_path, capsys):
     assert [int(row["dims"]) for row in rows] == [2 + 1 + 3 + 12 + 1 + 4, 1 + 3 + 1]
     assert all(float(row["us"]) > 0 and int(row["hlo"]) > 0 for row in rows)
     assert SMALL in capsys.readouterr().out
+
+
+def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, tmp_path):
+    words = f"sampling --sets {TINY} --methods all noncentred --seeds 1 --warmup 50 --draws 50"
+    run(parser().parse_args([*words.split(), "--out", str(tmp_path)]), 1)
+    first, second = read(tmp_path / "sampling.csv")
+    assert (first["dims"], second["dims"]) == ("2", "7")
+    assert all(
+        float(row["leapfrogs"]) >= 1 and float(row["ess_per_s"]) > 0 for row in (first, second)
+    )
+
+
+def test_least_ess_is_over_all_elements():
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(size=(1, 1000)), axis=1)
+    draws = {
+        "a": rng.normal(size=(1, 1000, 3)),
+        "b": np.stack([rng.normal(size=(1, 1000)), walk], -1),
+    }
+    assert 500 < float(bulk_ess(draws["a"]).min()) < 1500
+    least, site = min_ess(draws)
+    assert site == "b" and least < 50

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TASKS = ("gradients",)
+TASKS = ("gradients", "sampling", "cold", "floors", "lme4", "everything", "table", "one-cold")
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def pin(cores: int) -> None:
 
 def parser() -> argparse.ArgumentParser:
     of = argparse.ArgumentParser(prog="python -m examples.benchmarks", description=__doc__)
-    of.add_argument("task", choices=TASKS)
+    of.add_argument("task", choices=TASKS, metavar="task", help=", ".join(TASKS[:-1]))
     of.add_argument("--sets", nargs="+", default=[], help="reference or synthetic sets (all 13)")
     of.add_argument("--methods", nargs="+", default=[], help="methods (all that apply)")
     of.add_argument("--cores", nargs="+", default=["1"], help="numbers of cores, each in turn")

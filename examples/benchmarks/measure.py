@@ -31,11 +31,12 @@ class Timed:
 def alternate(calls: Sequence[Callable[[int], Any]], rounds: int, seconds: float) -> list[Timed]:
     """Time loops of so many steps that each takes some ``seconds``, one after the other, in rounds.
 
-    A call takes the number of steps and returns when they are done; it has been compiled.
+    A call takes the number of steps and returns when they are done.
     """
     steps = []
     for call in calls:
         count = 1
+        call(count)  # compiled now
         while (taken := _seconds(call, count)) < seconds / 4:
             count = max(2 * count, int(count * seconds / 3 / max(taken, 1e-6)))
         steps.append(max(1, int(count * seconds / taken)))

@@ -3,19 +3,127 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
+from examples.benchmarks.cold import cold, one_cold
+from examples.benchmarks.floors import floors, sizes
 from examples.benchmarks.gradients import gradients
-from examples.benchmarks.measure import append, table
-from examples.benchmarks.methods import METHODS, method
-from examples.benchmarks.sets import NAMES, load_set
+from examples.benchmarks.lme4 import lme4, missing
+from examples.benchmarks.measure import append, read, table
+from examples.benchmarks.methods import METHODS, Method, method
+from examples.benchmarks.sampling import CHUNK, sampling, summary
+from examples.benchmarks.sets import NAMES, Set, load_set
+
+Rows = Sequence[dict[str, Any]]
+_SAMPLED = tuple(name for name in METHODS if name != "dense")
+_COLD = ("source", "noncentred", "auto", "all")
+# (warm-up, draws) in the long setting and in the short one; large sets take fewer in both.
+_LENGTH = {False: (500, 1000), True: (300, 300)}
+_LARGE, _LARGE_LENGTH = 20_000, {False: (300, 500), True: (150, 150)}
+_ROOTS = (16, 40, 80, 160, 500, 1142)
 
 
 def run(options: argparse.Namespace, cores: int) -> None:
     """Do what the command line says, on the cores this process has."""
+    _TASKS[options.task](options, cores)
+
+
+def _length(options: argparse.Namespace, data: Set) -> tuple[int, int]:
+    """Warm-up steps and draws, in whole chunks."""
+    usual = (_LARGE_LENGTH if data.rows > _LARGE else _LENGTH)[options.short]
+    asked = (options.warmup or usual[0], options.draws or usual[1])
+    return CHUNK * -(-asked[0] // CHUNK), CHUNK * -(-asked[1] // CHUNK)
+
+
+def _methods(options: argparse.Namespace, data: Set, default: Sequence[str]) -> list[Method]:
+    return [m for name in options.methods or default if (m := method(data, name))]
+
+
+def _keep(options: argparse.Namespace, cores: int, task: str, rows: Rows) -> None:
+    rows = [{"cores": cores, **row} for row in rows]
+    append(options.out / f"{task}.csv", rows)
+    shown = summary(rows) if task == "sampling" else rows
+    print(table(shown, options.markdown), end="\n\n", flush=True)
+
+
+def _gradients(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or NAMES:
         data = load_set(name)
-        methods = [m for name in options.methods or METHODS if (m := method(data, name))]
-        rows = gradients(data, methods, options.rounds, options.seconds)
-        rows = [{"cores": cores, **row} for row in rows]
-        print(table(rows, options.markdown), end="\n\n", flush=True)
-        append(options.out / "gradients.csv", rows)
+        methods = _methods(options, data, METHODS)
+        _keep(
+            options, cores, "gradients", gradients(data, methods, options.rounds, options.seconds)
+        )
+
+
+def _sampling(options: argparse.Namespace, cores: int) -> None:
+    for name in options.sets or NAMES:
+        data = load_set(name)
+        methods = _methods(options, data, _SAMPLED)
+        warmup, draws = _length(options, data)
+        rows = sampling(data, methods, options.seeds, warmup, draws, options.dense_mass)
+        _keep(options, cores, "sampling", rows)
+
+
+def _cold(options: argparse.Namespace, cores: int) -> None:
+    for name in options.sets or ["dillonE1"]:
+        warmup, draws = options.warmup or 500, options.draws or 1000
+        methods = options.methods or _COLD
+        repeats = 1 if options.short else options.seeds
+        _keep(options, cores, "cold", cold(name, methods, cores, repeats, warmup, draws))
+
+
+def _one_cold(options: argparse.Namespace, cores: int) -> None:
+    one_cold(options.sets[0], options.methods[0], options.warmup, options.draws)
+
+
+def _floors(options: argparse.Namespace, cores: int) -> None:
+    measured = [(f"root of {n}", n, 1) for n in _ROOTS] if not options.sets else []
+    for name in options.sets:
+        everything = method(load_set(name), "all")
+        measured.append((name, *sizes(everything.marg.plan(*load_set(name).args))))
+    rows = [floors(*each, options.rounds, options.seconds) for each in measured if each[1]]
+    _keep(options, cores, "floors", rows)
+
+
+def _lme4(options: argparse.Namespace, cores: int) -> None:
+    if why := missing():
+        print(f"lme4 was not measured: {why}", end="\n\n")
+        return
+    found = [lme4(load_set(name), options.rounds) for name in options.sets or NAMES]
+    _keep(options, cores, "lme4", [row for row in found if row])
+
+
+def _everything(options: argparse.Namespace, cores: int) -> None:
+    for task in (_gradients, _floors, _lme4, _cold, _sampling):
+        task(options, cores)
+
+
+def _table(options: argparse.Namespace, cores: int) -> None:
+    """All CSV files of a folder as tables, nothing measured."""
+    for task in ("gradients", "sampling", "cold", "floors", "lme4"):
+        if rows := read(options.out / f"{task}.csv"):
+            shown = _summaries(rows) if task == "sampling" else rows
+            print(f"## {task}", table(shown, options.markdown), sep="\n\n", end="\n\n")
+
+
+def _summaries(rows: Rows) -> list[dict[str, Any]]:
+    """The summary of sampling for each number of cores."""
+    counts = sorted({row["cores"] for row in rows})
+    return [
+        {"cores": cores, **row}
+        for cores in counts
+        for row in summary([row for row in rows if row["cores"] == cores])
+    ]
+
+
+_TASKS = {
+    "gradients": _gradients,
+    "sampling": _sampling,
+    "cold": _cold,
+    "one-cold": _one_cold,
+    "floors": _floors,
+    "lme4": _lme4,
+    "everything": _everything,
+    "table": _table,
+}

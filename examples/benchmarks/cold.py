@@ -1,0 +1,59 @@
+"""Seconds from the start of a cold process to its first draws."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+_CHILD = "one-cold"
+
+
+def cold(name: str, methods: Sequence[str], cores: int, repeats: int, warmup: int, draws: int):
+    """One row for each method and repeat: wall seconds of a process of its own, methods in turn."""
+    rows = []
+    for _ in range(repeats):
+        for method in methods:
+            words = ["--sets", name, "--methods", method, "--cores", str(cores)]
+            words += ["--warmup", str(warmup), "--draws", str(draws)]
+            command = [sys.executable, "-m", "examples.benchmarks", _CHILD, *words]
+            environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+            started = time.perf_counter()
+            done = subprocess.run(
+                command, check=True, env=environment, stdout=subprocess.PIPE, text=True
+            )
+            wall = time.perf_counter() - started
+            said = json.loads(done.stdout.strip().splitlines()[-1])
+            rows.append({"set": name, "method": method, "wall_s": wall, **said})
+    return rows
+
+
+def one_cold(name: str, method_name: str, warmup: int, draws: int) -> None:
+    """What runs in the cold process: as a user would, with NumPyro's own MCMC."""
+    entered = time.perf_counter()
+    import jax
+    from numpyro.infer import MCMC, NUTS
+
+    from examples.benchmarks.methods import method
+    from examples.benchmarks.sets import load_set
+
+    data = load_set(name)
+    imported = time.perf_counter()
+    each = method(data, method_name)
+    assert each is not None
+    planned = time.perf_counter()
+    mcmc = MCMC(NUTS(each.model), num_warmup=warmup, num_samples=draws, progress_bar=False)
+    mcmc.run(jax.random.key(0), *data.args)
+    jax.block_until_ready(mcmc.get_samples())
+    drawn = time.perf_counter()
+    seconds = {
+        "import_s": imported - entered,
+        "plan_s": planned - imported,
+        "run_s": drawn - planned,
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({**seconds, "peak_mbytes": peak}))
