@@ -5,8 +5,8 @@ A matrix is split in two, down to small leaves for LAPACK:
     G = [A Bᵀ; B D],   L₁L₁ᵀ = A,   L₂₁ = B L₁⁻ᵀ,   L₂L₂ᵀ = D - L₂₁L₂₁ᵀ,
     L⁻¹ = [L₁⁻¹ 0; -L₂⁻¹L₂₁L₁⁻¹ L₂⁻¹],
 
-so that nearly all the work is in products, and the inverse, which the gradient of log|G| needs, comes
-along. (Leaves are too small for LAPACK's threads, which two busy cores hand work to and fro.)
+so that nearly all the work is in products, and the inverse, which the gradient of log|G| needs,
+comes along. (Leaves are too small for LAPACK's threads, which two busy cores hand work to and fro.)
 
 With G = I + Lᵀ Aᵀ W A L every pivot of an elimination, in any order, is at least one. Where scales
 differ by more than a float holds (G_ii ≥ 1/ε), a pivot is a difference of numbers whose rounding is

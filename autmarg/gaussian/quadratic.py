@@ -66,7 +66,7 @@ class Pattern:
         return np.where(keys[at] == wanted, order[at], -1)
 
     def table(self, columns: np.ndarray) -> np.ndarray:
-        """Position of each pair of ``columns`` [R, R]; in order where the pattern is that square."""
+        """Position of each pair of ``columns`` [R, R]; in order where that is the whole pattern."""
         i, j = np.broadcast_arrays(columns[:, None], columns[None, :])
         if np.array_equal(self.first, i.reshape(-1)) and np.array_equal(self.second, j.reshape(-1)):
             return np.arange(i.size).reshape(i.shape)
@@ -104,34 +104,52 @@ class _Plane:
         return int(np.prod(self.shape))
 
 
+_KRON = 16  # products of components up to which both sides of a plane are scaled at once
+_STRATA = 8  # of noise, up to which each has an array of its own
+
+
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Products stat · ω[w] ω[p] ω[q] added up into ``size`` places."""
+    """Products stat · ω[w] ω[p] ω[q] added up into ``size`` places.
 
+    ``known`` [size] are sums of stats whose only opaque factor is ω[w], by slot w; the others are
+    added up at a step.
+    """
+
+    known: dict[int, np.ndarray]
     stat: np.ndarray
     slots: tuple[np.ndarray, ...]
     target: np.ndarray
     size: int
 
     def __call__(self, omega: Any) -> Any:
+        total = jnp.zeros(self.size, omega.dtype)
+        for slot, sums in self.known.items():
+            total = total + omega[slot] * jnp.asarray(sums, omega.dtype)
+        if not len(self.stat):
+            return total
         product = jnp.asarray(self.stat, omega.dtype)
         for slot in self.slots:
-            if slot.size and (slot == slot[0]).all():
-                product = product if slot[0] == 0 else product * omega[slot[0]]
-            else:
-                product = product * omega[slot]
-        if len(self.target) == self.size and (self.target == np.arange(self.size)).all():
-            return product
-        return jax.ops.segment_sum(
+            product = product if (slot == 0).all() else product * small.take(omega, slot)
+        return total + jax.ops.segment_sum(
             product, self.target, num_segments=self.size, indices_are_sorted=True
         )
 
 
 def _sums(stats: Statistics, used: np.ndarray, stat: np.ndarray, target: np.ndarray, size: int):
     order = np.argsort(target, kind="stable")
-    used = used[order]
-    slots = (stats.weight[used], stats.first_slot[used], stats.second_slot[used])
-    return _Sums(stat[order], slots, target[order], size)
+    used, stat, target = used[order], stat[order], target[order]
+    weight, p, q = stats.weight[used], stats.first_slot[used], stats.second_slot[used]
+    bare, known = (p == 0) & (q == 0), {}
+    strata = np.unique(weight[bare])
+    if len(strata) > _STRATA:
+        bare = np.zeros(len(used), bool)
+    else:
+        for slot in strata:
+            here = bare & (weight == slot)
+            known[int(slot)] = np.bincount(target[here], weights=stat[here], minlength=size)
+    rest = ~bare
+    return _Sums(known, stat[rest], (weight[rest], p[rest], q[rest]), target[rest], size)
 
 
 class Assembly:
@@ -232,8 +250,15 @@ class Assembly:
         scaled = []
         for plane in self.planes:
             block = raw[plane.offset : plane.offset + plane.size].reshape(plane.shape)
-            block = _scale_left(block, priors[plane.left], plane.left_block)
-            block = _scale_left(block.swapaxes(0, 1), priors[plane.right], plane.right_block)
+            left, right = priors[plane.left], priors[plane.right]
+            if left.shape[0] == right.shape[0] == 1 and plane.shape[0] * plane.shape[1] <= _KRON:
+                # One product, with no transposes, and another one as its derivative.
+                both = jnp.kron(_matrix(left), _matrix(right))
+                flat = block.reshape(-1, plane.shape[2])
+                scaled.append(jnp.dot(both.T, flat, precision="highest").reshape(-1))
+                continue
+            block = _scale_left(block, left, plane.left_block)
+            block = _scale_left(block.swapaxes(0, 1), right, plane.right_block)
             scaled.append(block.swapaxes(0, 1).reshape(-1))
         values = jnp.concatenate([jnp.zeros(0, omega.dtype), *scaled])
         values = values + jnp.asarray(self._identity, omega.dtype)
@@ -283,8 +308,14 @@ def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:
     """Lᵀ times ``block`` [d, d', E] with the L of each edge's left block."""
     if prior.ndim == 1:
         return block * (prior if prior.shape[0] == 1 else prior[index])
-    factor = jnp.moveaxis(prior if prior.shape[0] == 1 else prior[index], 0, -1)
-    return small.multiply_transposed(factor, block)
+    if prior.shape[0] == 1:
+        return jnp.einsum("ka,kbe->abe", prior[0], block, precision="highest")
+    return small.multiply_transposed(jnp.moveaxis(prior[index], 0, -1), block)
+
+
+def _matrix(prior: Any) -> Any:
+    """The one factor [d, d] of a prior that all blocks share."""
+    return prior[None] if prior.ndim == 1 else prior[0]
 
 
 def scale(member: Member, prior: Any, z: Any) -> Any:
@@ -292,6 +323,8 @@ def scale(member: Member, prior: Any, z: Any) -> Any:
     z = z.reshape(member.blocks, member.size)
     if prior.ndim == 1:
         return (prior[:, None] * z).reshape(-1)
+    if prior.shape[0] == 1:
+        return jnp.dot(z, prior[0].T, precision="highest").reshape(-1)
     upper = jnp.moveaxis(prior, 0, -1).swapaxes(0, 1)
     return small.multiply_transposed(upper, z.T[:, None])[:, 0].T.reshape(-1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -49,7 +48,8 @@ class DenseRoot(Stage):
         matrix = gather(values, self.position)
         lower, inverse = factorise(matrix, floor[self.columns])
         total = so_far + log_det(matrix, lower, inverse)
-        return Factor(lower, inverse, h[self.columns]), QuadraticForm(values[:0], h, total, floor, dynamics)
+        rest = QuadraticForm(values[:0], h, total, floor, dynamics)
+        return Factor(lower, inverse, h[self.columns]), rest
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
