@@ -13,6 +13,7 @@ from autmarg.errors import (
 )
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Pass, Passes, Step
+from autmarg.rules.registry import register_rule
 from autmarg.verify import Report, verify
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Step",
     "default_passes",
     "register_gaussian",
+    "register_rule",
     "transform",
     "verify",
 ]

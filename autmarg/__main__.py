@@ -1,4 +1,4 @@
-"""The command line: `autmarg demo`, or `python -m autmarg demo`.
+"""The command line: `autmarg demo`, `autmarg rules check FILE`, or `python -m autmarg ...`.
 
 Exit codes: 0 when all went well; 1 when it did not, with one line on stderr that says why; 2 for a
 command line that cannot be understood; 130 when interrupted.
@@ -8,10 +8,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from autmarg import demo
 from autmarg.errors import AutmargError
+from autmarg.rules.registry import check_file
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,14 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--output", type=Path, default=Path("autmarg-demo.png"), help="where the figure goes"
     )
+    shown.set_defaults(run=lambda o: demo.run(o.draws, o.warmup, o.seed, o.output))
+    _add_rules(commands)
     return parser
+
+
+def _add_rules(commands: Any) -> None:
+    rules = commands.add_parser("rules", help="work on conjugacy rules (docs/rules.md)")
+    tasks = rules.add_subparsers(dest="task", required=True, metavar="TASK")
+    check = tasks.add_parser("check", help="prove the rules of a file; say how, or what is wrong")
+    check.add_argument("file", type=Path, metavar="FILE.rules")
+    check.set_defaults(run=lambda o: print(*check_file(o.file), sep="\n"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        demo.run(options.draws, options.warmup, options.seed, options.output)
+        options.run(options)
     except (AutmargError, demo.DemoError) as error:
         print(f"autmarg: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

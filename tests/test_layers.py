@@ -17,8 +17,9 @@ ALLOWED = {
     "ir": {"errors", "grammar_files"},
     "trace": {"ir", "errors"},
     "analysis": {"trace", "ir", "errors", "gaussian"},
-    "plan": {"analysis", "trace", "ir", "errors", "gaussian"},
-    "passes": {"plan", "analysis", "trace", "ir", "errors", "gaussian"},
+    "rules": {"analysis", "ir", "errors", "grammar_files"},
+    "plan": {"rules", "analysis", "trace", "ir", "errors", "gaussian"},
+    "passes": {"rules", "plan", "analysis", "trace", "ir", "errors", "gaussian"},
     "backend": {"passes", "plan", "trace", "ir", "errors", "gaussian"},
     "report": {"plan", "ir", "errors"},
 }

@@ -1,0 +1,76 @@
+"""The rules that autmarg knows: those it ships, one file each, and what users add."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from autmarg.errors import ModelError
+from autmarg.rules.language import Rule
+from autmarg.rules.parser import parse
+from autmarg.rules.proof import Proof, prove
+
+_FOLDER = Path(__file__).parent / "shipped"
+SHIPPED = (
+    "beta_bernoulli",
+    "beta_binomial",
+    "beta_geometric",
+    "beta_negative_binomial",
+    "dirichlet_categorical",
+    "dirichlet_multinomial",
+    "gamma_exponential",
+    "gamma_gamma",
+    "gamma_normal",
+    "gamma_poisson",
+    "inverse_gamma_normal",
+    "pareto_uniform",
+)
+_added: list[Rule] = []
+
+
+@cache
+def shipped() -> tuple[Rule, ...]:
+    """The rules of this package. Each is proved when a program first meets it."""
+    texts = ((_FOLDER / f"{name}.rules").read_text(encoding="utf-8") for name in SHIPPED)
+    return tuple(rule for text in texts for rule in parse(text))
+
+
+def check_file(path: Path) -> tuple[Proof, ...]:
+    """Prove the rules of a file, without registering them.
+
+    Raises:
+        ModelError: the file cannot be read, is not in the language, or a rule is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    return tuple(prove(rule) for rule in parse(text))
+
+
+def rules() -> tuple[Rule, ...]:
+    """All rules, in the order in which they are tried."""
+    return (*shipped(), *_added)
+
+
+def register_rule(text: str) -> tuple[Proof, ...]:
+    """Teach autmarg conjugacies.
+
+    Args:
+        text: one or more rules, as in docs/rules.md. Each says a prior, a child, and the prior's
+            parameters given any number of children; the marginal likelihood is derived from it.
+
+    Returns:
+        What was proved of each, and how.
+
+    Raises:
+        ModelError: the text is not in the language, a rule is wrong (nothing is added then; the
+            message has what is left over in the proof), or its name is taken.
+    """
+    found = parse(text)
+    proofs = tuple(prove(rule) for rule in found)
+    names = [rule.name for rule in (*rules(), *found)]
+    if taken := sorted({name for name in names if names.count(name) > 1}):
+        raise ModelError(f"rules are registered already: {', '.join(taken)}; expected new names")
+    _added.extend(found)
+    return proofs
