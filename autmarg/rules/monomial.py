@@ -1,0 +1,334 @@
+"""What an expression is as a function of one latent x: c · xᵖ · (1 - x)^q, element by element.
+
+The slice of the tape that an argument of a distribution needs is interpreted with three kinds of
+value: known (a NumPy array), opaque (depends on other latents only), and :class:`Monomial`: each
+element is a coefficient times powers of one element of x, or the logarithm of that. So ``tau**-0.5``,
+``rsqrt(tau)``, ``sqrt(1 / tau)``, ``exp(-0.5 * log(tau))`` are one and the same. Primitives that only
+move entries are applied to an array of x's element numbers. Everything else is refused by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.analysis.rules.structural import MOVING, check_bounds
+from autmarg.ir.tape import Equation, Tape
+
+
+class NoMatch(Exception):
+    """Why a rule does not apply, in words; ``equation`` is where, if it is an expression."""
+
+    def __init__(self, reason: str, equation: Equation | None = None) -> None:
+        super().__init__(reason)
+        self.equation = equation
+
+
+@dataclass(frozen=True, eq=False)
+class Monomial:
+    """c · xᵖ · (1 - x)^q, or with ``log`` its logarithm, where ``coefficient`` is log c.
+
+    Attributes:
+        coefficient: known or opaque, of the shape of ``index``, or a known number.
+        index: which element of x.
+        p, q: the powers.
+    """
+
+    coefficient: Any
+    index: np.ndarray
+    p: Fraction
+    q: Fraction = Fraction(0)
+    log: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array."""
+        return self.index.shape
+
+    @property
+    def powers(self) -> tuple[Fraction, Fraction]:
+        """p and q."""
+        return self.p, self.q
+
+    def is_exactly(self, coefficient: float, p: int, q: int) -> bool:
+        """Whether all its elements have this (known) coefficient and these powers."""
+        return self.powers == (p, q) and _is(self.coefficient, coefficient)
+
+    def whole(self) -> Any:
+        """The coefficient as an array."""
+        if isinstance(self.coefficient, np.ndarray):
+            return np.broadcast_to(self.coefficient, self.shape)
+        return jnp.broadcast_to(self.coefficient, self.shape)
+
+
+def _is(value: Any, number: float) -> bool:
+    return isinstance(value, np.ndarray) and bool((value == number).all())
+
+
+def _number(value: Any) -> Fraction | None:
+    """The one number that a known array holds."""
+    if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
+        number = float(value.flat[0])
+        return Fraction(number) if np.isfinite(number) else None
+    return None
+
+
+class Interpreter:
+    """Values of a tape as functions of the latent ``name``.
+
+    Args:
+        tape: on which known values are constants.
+        name: of x.
+        values: arrays of all other inputs.
+        positive: whether x is known to be positive: powers and logarithms are refused otherwise.
+        unit: whether x is between 0 and 1.
+    """
+
+    def __init__(
+        self, tape: Tape, name: str, values: Mapping[str, Any], positive: bool, unit: bool
+    ) -> None:
+        self.tape, self.positive, self.unit = tape, positive, unit
+        self.env: dict[int, Any] = {v: np.asarray(c) for v, c in tape.constants.items()}
+        for other, number in tape.inputs.items():
+            if other == name:
+                shape = tape.avals[number].shape
+                index = np.arange(int(np.prod(shape))).reshape(shape)
+                self.env[number] = Monomial(np.ones(()), index, Fraction(1))
+            elif other in values:
+                self.env[number] = values[other]
+
+    def read(self, number: int) -> Any:
+        """The value with that number.
+
+        Raises:
+            NoMatch: it is another function of x.
+        """
+        for equation in self.tape.slice([number]):
+            if equation.outputs[0] not in self.env:
+                outputs = self._apply(equation, [self.env[v] for v in equation.inputs])
+                self.env.update(zip(equation.outputs, outputs, strict=True))
+        return self.env[number]
+
+    def _apply(self, equation: Equation, values: list[Any]) -> list[Any]:
+        if not any(isinstance(v, Monomial) for v in values):
+            if all(isinstance(v, np.ndarray) for v in values):
+                with jax.ensure_compile_time_eval():
+                    return [np.asarray(out) for out in equation.bind(*values)]
+            return equation.bind(*values)
+        name = equation.primitive.name
+        if name in _MOVING:
+            return _moved(equation, values)
+        found = _FUNCTIONS[name](*values, **_options(equation)) if name in _FUNCTIONS else None
+        if found is None or not self._allowed(found):
+            raise NoMatch(f"through '{name}'", equation)
+        return [found]
+
+    def _allowed(self, value: Monomial) -> bool:
+        """Logarithms and powers need a positive x, powers of 1 - x one below 1."""
+        plain = not value.log and value.powers == (1, 0)
+        return plain or (self.positive and (value.q == 0 or self.unit))
+
+
+def _options(equation: Equation) -> dict[str, Any]:
+    """The parameters of a primitive that matter here."""
+    names = {"integer_pow": "y", "convert_element_type": "new_dtype"}
+    name = names.get(equation.primitive.name)
+    return {name: equation.params[name]} if name else {}
+
+
+_MOVING = {*MOVING.split(), "concatenate", "gather", "dynamic_slice"}
+
+
+def _moved(equation: Equation, values: list[Any]) -> list[Any]:
+    """A primitive that only moves entries, of x's (all of one power) and nothing else."""
+    several = equation.primitive.name == "concatenate"
+    moving, rest = (values, []) if several else (values[:1], values[1:])
+    head = moving[0]
+    kinds = {(v.powers, v.log) if isinstance(v, Monomial) else None for v in moving}
+    if kinds != {(head.powers, head.log) if isinstance(head, Monomial) else None}:
+        raise NoMatch("joined with something else", equation)
+    if not all(isinstance(v, np.ndarray) for v in rest):
+        raise NoMatch("by an index that depends on a latent or is traced", equation)
+    if equation.primitive.name == "gather":
+        check_bounds(equation, rest[0], head.shape)
+    with jax.ensure_compile_time_eval():
+        indices = equation.bind(*(jnp.asarray(v.index) for v in moving), *rest)
+    coefficients = [head.coefficient] * len(indices)
+    if several or np.ndim(head.coefficient):
+        parts = [v.whole() for v in moving]
+        if all(isinstance(part, np.ndarray) for part in parts):
+            with jax.ensure_compile_time_eval():
+                coefficients = [np.asarray(c) for c in equation.bind(*parts, *rest)]
+        else:
+            coefficients = equation.bind(*(jnp.asarray(part) for part in parts), *rest)
+    pairs = zip(coefficients, indices, strict=True)
+    return [replace(head, coefficient=c, index=np.asarray(i)) for c, i in pairs]
+
+
+def _array(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of known values (then NumPy's) or opaque ones, by its name in both modules."""
+
+    def apply(*values: Any) -> Any:
+        known = all(isinstance(v, np.ndarray) for v in values)
+        with np.errstate(all="ignore"):
+            out = getattr(np if known else jnp, function.__name__)(*values)
+        return np.asarray(out) if known else out
+
+    return apply
+
+
+_multiply, _divide, _power = _array(np.multiply), _array(np.divide), _array(np.power)
+_sum, _less, _exp, _log = _array(np.add), _array(np.subtract), _array(np.exp), _array(np.log)
+
+
+def _together(a: Monomial, b: Monomial) -> np.ndarray | None:
+    """The index of two values of the same elements."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    indices = [np.broadcast_to(m.index, shape) for m in (a, b)]
+    return indices[0] if (indices[0] == indices[1]).all() else None
+
+
+def _spread(m: Monomial, other: Any) -> np.ndarray:
+    return np.broadcast_to(m.index, np.broadcast_shapes(m.shape, np.shape(other)))
+
+
+def _mul(a: Any, b: Any) -> Monomial | None:
+    if isinstance(a, Monomial) and isinstance(b, Monomial):
+        index = _together(a, b)
+        if index is None or a.log or b.log:
+            return None
+        c = _multiply(a.coefficient, b.coefficient)
+        return Monomial(c, index, a.p + b.p, a.q + b.q)
+    m, other = (a, b) if isinstance(a, Monomial) else (b, a)
+    if m.log:
+        factor = _number(other)
+        return None if factor is None else _times(m, factor)
+    return replace(m, coefficient=_multiply(m.coefficient, other), index=_spread(m, other))
+
+
+def _times(m: Monomial, factor: Fraction) -> Monomial:
+    """A logarithm times a number."""
+    c = _multiply(m.coefficient, np.asarray(float(factor)))
+    return replace(m, coefficient=c, p=m.p * factor, q=m.q * factor)
+
+
+def _div(a: Any, b: Any) -> Monomial | None:
+    if not isinstance(b, Monomial):
+        if not a.log:
+            return replace(a, coefficient=_divide(a.coefficient, b), index=_spread(a, b))
+        number = _number(b)
+        return _times(a, 1 / number) if number else None
+    if b.log:
+        return None
+    if isinstance(a, Monomial):
+        return _mul(a, _raised(b, Fraction(-1)))
+    c = _divide(a, b.coefficient)
+    return Monomial(c, _spread(b, a), -b.p, -b.q)
+
+
+def _raised(m: Monomial, power: Fraction) -> Monomial | None:
+    """A power; that of a coefficient of one is not computed."""
+    if m.log or not power:
+        return None
+    c = m.coefficient
+    if not _is(c, 1.0):
+        c = _power(c, np.asarray(float(power)))
+    return replace(m, coefficient=c, p=m.p * power, q=m.q * power)
+
+
+def _pow(base: Any, exponent: Any) -> Monomial | None:
+    number = None if isinstance(exponent, Monomial) else _number(exponent)
+    if number is None or not isinstance(base, Monomial):
+        return None
+    raised = _raised(base, number)
+    return raised and replace(raised, index=_spread(base, exponent))
+
+
+def _logarithm(m: Monomial) -> Monomial | None:
+    return None if m.log else replace(m, coefficient=_log(m.coefficient), log=True)
+
+
+def _exponential(m: Monomial) -> Monomial | None:
+    return replace(m, coefficient=_exp(m.coefficient), log=False) if m.log else None
+
+
+def _neg(m: Monomial) -> Monomial:
+    if m.log:
+        return _times(m, Fraction(-1))
+    return replace(m, coefficient=_multiply(m.coefficient, np.asarray(-1.0)))
+
+
+def _complement(m: Monomial, sign: int) -> Monomial | None:
+    """1 + m, where m is ``sign`` times x or 1 - x, and the sum is the other of the two."""
+    for p in (1, 0):
+        if not m.log and sign == -1 and m.is_exactly(-1.0, p, 1 - p):
+            return Monomial(np.ones(()), m.index, Fraction(1 - p), Fraction(p))
+    return None
+
+
+def _add(a: Any, b: Any) -> Monomial | None:
+    if isinstance(a, Monomial) and isinstance(b, Monomial):
+        index = _together(a, b)
+        if index is None or not (a.log and b.log):
+            return None
+        c = _sum(a.coefficient, b.coefficient)
+        return Monomial(c, index, a.p + b.p, a.q + b.q, True)
+    m, other = (a, b) if isinstance(a, Monomial) else (b, a)
+    if m.log:
+        return replace(m, coefficient=_sum(m.coefficient, other), index=_spread(m, other))
+    if _is(other, 1.0):
+        one = _complement(m, -1)
+        return one and replace(one, index=_spread(m, other))
+    return None
+
+
+def _sub(a: Any, b: Any) -> Monomial | None:
+    if isinstance(b, Monomial):
+        return _add(a, _neg(b))
+    return _add(a, _array(np.negative)(b))
+
+
+def _log1p(m: Monomial) -> Monomial | None:
+    one = _add(m, np.ones(()))
+    return _logarithm(one) if one is not None and not m.log else None
+
+
+def _logistic(m: Monomial) -> Monomial | None:
+    """1 / (1 + 1/o) where m is the logarithm of the odds o = x / (1 - x), or of their inverse."""
+    for p in (1, 0):
+        if m.log and m.is_exactly(0.0, 2 * p - 1, 1 - 2 * p):
+            return Monomial(np.ones(()), m.index, Fraction(p), Fraction(1 - p))
+    return None
+
+
+def _converted(m: Monomial, new_dtype: Any) -> Monomial | None:
+    """In a type that holds every number of the old one (x is a float of the default precision)."""
+    wide = jnp.issubdtype(new_dtype, jnp.floating)
+    wide = wide and jnp.finfo(new_dtype).bits >= jnp.finfo(jnp.result_type(float)).bits
+    return m if wide else None
+
+
+_FUNCTIONS: dict[str, Callable[..., Monomial | None]] = {
+    "mul": _mul,
+    "div": _div,
+    "neg": _neg,
+    "add": _add,
+    "add_any": _add,
+    "sub": _sub,
+    "pow": _pow,
+    "integer_pow": lambda m, y: _raised(m, Fraction(y)),
+    "square": lambda m: _raised(m, Fraction(2)),
+    "sqrt": lambda m: _raised(m, Fraction(1, 2)),
+    "rsqrt": lambda m: _raised(m, Fraction(-1, 2)),
+    "log": _logarithm,
+    "exp": _exponential,
+    "log1p": _log1p,
+    "logistic": _logistic,
+    "convert_element_type": _converted,
+}
