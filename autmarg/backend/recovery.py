@@ -64,16 +64,13 @@ class Recovery:
         traced: Mapping[str, Any],
         spread: float = 1.0,
     ) -> tuple[dict[str, Any], Any]:
-        """One joint draw of the integrated sites and log p(draw | y, θ) from its own noise.
+        """One joint draw of the integrated sites and log p(draw | y, θ) as the sampler has it.
 
-        ``spread`` multiplies the noise, to reach points far from the posterior.
+        ``spread`` is how many times as far from the posterior's centre the draw lies.
         """
         given, drawn, total = {**traced, **values}, {}, 0.0
         for k, node in enumerate(self.nodes):
-            noise = jax.random.normal(
-                jax.random.fold_in(key, k), (node.density.columns,), dtype=float
-            )
-            flat, log_density = node.density.draw(given, spread * noise)
+            flat, log_density = node.density.draw(given, jax.random.fold_in(key, k), spread)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
         return drawn, total - self._log_masked({**given, **drawn})

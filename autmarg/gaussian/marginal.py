@@ -51,9 +51,15 @@ class GaussianMarginal:
         """log p(y | θ), a scalar."""
         return self.schedule.log_density(self.system.point(values))
 
-    def draw(self, values: Mapping[str, Any], noise: Any) -> tuple[dict[str, Any], Any]:
-        """Members (flattened) from standard normal ``noise`` [columns], and their log-density."""
-        return self.schedule.draw(self.system.point(values), noise)
+    def draw(
+        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+    ) -> tuple[dict[str, Any], Any]:
+        """Members (flattened), and their log-density from the noise that made them.
+
+        ``spread`` multiplies the noise.
+        """
+        noise = jax.random.normal(key, (self.columns,), dtype=float)
+        return self.schedule.draw(self.system.point(values), spread * noise)
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Conditional mean and variance of each member, flattened."""

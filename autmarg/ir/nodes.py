@@ -11,6 +11,7 @@ import jax
 from numpyro.distributions import biject_to
 
 from autmarg.errors import Place
+from autmarg.ir.density import Density
 from autmarg.ir.tape import Tape
 
 
@@ -235,12 +236,12 @@ class Marginal(Node):
     Attributes:
         observed: the observed sites, which keep their names.
         children: names of the kept latents whose density is here.
-        density: evaluates it (:class:`autmarg.gaussian.marginal.GaussianMarginal`).
+        density: evaluates it.
     """
 
     observed: tuple[Observe, ...]
     children: tuple[str, ...]
-    density: Any
+    density: Density
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -260,7 +261,7 @@ class Recover(Node):
 
     members: tuple[Sample, ...]
     marginal: str
-    density: Any
+    density: Density
     rule: str = ""
     why: str = ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autmarg.passes.conjugate import Conjugate
 from autmarg.passes.detect import Detect
 from autmarg.passes.marginalise import Marginalise
 from autmarg.passes.noncentre import NonCentre
@@ -31,4 +32,4 @@ def default_passes(
 
 def passes_for(request: Request) -> Passes:
     """The built-in passes for what a user asked."""
-    return Passes((Detect(request), Marginalise(), NonCentre(), Simplify()))
+    return Passes((Detect(request), Marginalise(), Conjugate(), NonCentre(), Simplify()))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from autmarg.errors import RequestError
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import Ancestral, Deterministic, Marginal, Node, Recover, Sample
+from autmarg.ir.nodes import Ancestral, Deterministic, Marginal, Node, Observe, Recover, Sample
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
 from autmarg.plan.plan import Group
@@ -40,41 +40,66 @@ class Marginalise:
         for group in plan_of(program, self.name).groups:
             nodes = (*group.members, *group.children, *group.observed)
             check_unchanged(program, nodes, self.name)
-            _check_readers(program, group)
+            check_readers(program, group.members, nodes)
             program = self._without(program, group)
             yield program
 
     def _without(self, program: Program, group: Group) -> Program:
         """One group integrated out."""
         density = GaussianMarginal(group.system, group.schedule, lambda: group.elements)
-        gone = {m.name for m in group.members} | {n.name for n in group.observed}
-        children = {n.name for n in group.children}
-        last = max(i for i, n in enumerate(program.nodes) if n.name in gone | children)
-        sites = {n.name for n in program.latents}
-        parents = frozenset(group.system.inputs) & sites
-        marginal = Marginal(
-            group.name, parents, program.nodes[last].place,
-            observed=group.observed, children=tuple(c.name for c in group.children),
-            density=density,
-        )  # fmt: skip
-        nodes: list[Node] = []
-        for i, node in enumerate(program.nodes):
-            if isinstance(node, Sample) and node.name in children:
-                nodes.append(_ancestral(node, group.name))
-            elif node.name not in gone:
-                nodes.append(node)
-            if i == last:
-                nodes.append(marginal)
         recover = Recover(
-            "recover(" + ", ".join(m.name for m in group.members) + ")", parents, None,
+            recovery_name(group.members), frozenset(group.system.inputs), None,
             members=group.members, marginal=group.name, density=density, rule=self.rule,
         )  # fmt: skip
-        return program.replace_nodes([*nodes, recover])
+        return integrated_out(program, recover, group.observed, group.children)
 
 
-def _check_readers(program: Program, group: Group) -> None:
-    known = {n.name for n in (*group.members, *group.children, *group.observed)}
-    for member in group.members:
+def integrated_out(
+    program: Program,
+    recover: Recover,
+    observed: tuple[Observe, ...],
+    children: tuple[Sample, ...] = (),
+) -> Program:
+    """The program with the marginal of some sites in place of ``recover``'s members.
+
+    Args:
+        program: to rewrite.
+        recover: goes to the end; its parents are all inputs of its density.
+        observed, children: everything whose density reads a member, known or kept.
+    """
+    gone = {m.name for m in recover.members} | {n.name for n in observed}
+    kept = {n.name for n in children}
+    last = max(i for i, n in enumerate(program.nodes) if n.name in gone | kept)
+    parents = recover.parents & {n.name for n in program.latents}
+    marginal = Marginal(
+        recover.marginal, parents, program.nodes[last].place, observed=observed,
+        children=tuple(c.name for c in children), density=recover.density,
+    )  # fmt: skip
+    nodes: list[Node] = []
+    for i, node in enumerate(program.nodes):
+        if isinstance(node, Sample) and node.name in kept:
+            nodes.append(_ancestral(node, recover.marginal))
+        elif node.name not in gone:
+            nodes.append(node)
+        if i == last:
+            nodes.append(marginal)
+    return program.replace_nodes([*nodes, replace(recover, parents=parents)])
+
+
+def recovery_name(members: tuple[Sample, ...]) -> str:
+    return "recover(" + ", ".join(m.name for m in members) + ")"
+
+
+def check_readers(
+    program: Program, members: tuple[Sample, ...], nodes: tuple[Sample, ...]
+) -> None:
+    """Raise where another site than ``nodes`` has come to read a member.
+
+    Raises:
+        RequestError: a pass after the plan was made did that.
+    """
+    known = {n.name for n in nodes}
+    for member in members:
         for node in program.children(member.name):
             if node.name not in known and not isinstance(node, Deterministic):
                 raise RequestError(

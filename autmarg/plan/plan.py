@@ -10,10 +10,10 @@ from typing import Any
 import networkx as nx
 import sympy
 
-from autmarg.analysis.admissible import Facts, admissible
+from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import CannotExtract
-from autmarg.errors import Refusal
+from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import (
     Ancestral,
@@ -30,6 +30,7 @@ from autmarg.plan.centring import Centring, centrings
 from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.order import schedule
 from autmarg.plan.select import Request, select
+from autmarg.rules.match import Conjugacy, conjugacies
 
 NOT_READ = "reads no integrated site"
 
@@ -89,7 +90,8 @@ class Plan:
 
     Attributes:
         program: the traced program, normalised.
-        groups: what is integrated out, connected sets apart.
+        groups: what is integrated out as linear Gaussian, connected sets apart.
+        conjugacies: what is integrated out after them, by a rule each.
         refusals: one for each latent that stays, with the reason in words and its place.
         centrings: kept latents that could be met through standard noise → whether they are.
         rewritten: the program after all passes, or None before.
@@ -98,6 +100,7 @@ class Plan:
 
     program: Program
     groups: tuple[Group, ...] = ()
+    conjugacies: tuple[Conjugacy, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     centrings: Mapping[str, Centring] = field(default_factory=dict)
     rewritten: Program | None = None
@@ -112,13 +115,20 @@ class Plan:
             for n in self.program.latents
             if n.name not in gone
         )
-        groups = tuple(g for g in self.groups if {m.name for m in g.members} <= gone)
-        return replace(self, groups=groups, refusals=refusals, rewritten=rewritten, history=history)
+        return replace(
+            self,
+            groups=tuple(g for g in self.groups if {m.name for m in g.members} <= gone),
+            conjugacies=tuple(c for c in self.conjugacies if c.member.name in gone),
+            refusals=refusals,
+            rewritten=rewritten,
+            history=history,
+        )
 
     @property
     def integrated(self) -> tuple[str, ...]:
         """Names of the sites that are integrated out, in program order."""
         gone = {m.name for g in self.groups for m in g.members}
+        gone |= {c.member.name for c in self.conjugacies}
         if self.rewritten is not None:
             gone = {m.name for m in self.rewritten.integrated}
         return tuple(n.name for n in self.program.latents if n.name in gone)
@@ -167,18 +177,47 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     """
     program = facts.normalised.program
     judged = admissible(facts)
+    linear = _linear(request, judged)
     while True:
-        selection = select(program, judged, request)
+        selection = select(program, judged, linear)
         try:
             groups = tuple(_group(facts, part) for part in _connected(program, selection.members))
             break
         except CannotExtract as obstacle:
             judged = judged.without(obstacle)
-    refusals = tuple(
-        selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
-    )
-    choices = centrings(program, {m.name for m in selection.members}, request)
-    return Plan(program, groups, refusals, choices)
+    gone = {m.name for m in selection.members}
+    names = {n.name for n in program.latents} - gone - set(request.keep)
+    if isinstance(request.marginalize, tuple):
+        names &= set(request.marginalize)
+    found, reasons = conjugacies(program, names, _densities(groups))
+    gone |= {c.member.name for c in found}
+    refused = {**selection.refusals, **reasons}
+    refusals = tuple(refused[n.name] for n in program.latents if n.name not in gone)
+    _check_request(request, refusals)
+    return Plan(program, groups, found, refusals, centrings(program, gone, request))
+
+
+def _linear(request: Request, judged: Admissible) -> Request:
+    """The request without the names that only a rule could integrate out."""
+    asked = request.marginalize
+    if isinstance(asked, str):
+        return request
+    return replace(request, marginalize=tuple(n for n in asked if n not in judged.refusals))
+
+
+def _check_request(request: Request, refusals: tuple[Refusal, ...]) -> None:
+    asked = request.marginalize if isinstance(request.marginalize, tuple) else ()
+    if failed := tuple(r for r in refusals if r.site in asked):
+        raise RequestError(f"cannot integrate out {list(asked)} as requested:", failed)
+
+
+def _densities(groups: tuple[Group, ...]) -> dict[str, str]:
+    """Sites whose density a group has → what to call it."""
+    return {
+        site.name: f"the Gaussian marginal without {', '.join(m.name for m in group.members)}"
+        for group in groups
+        for site in (*group.members, *group.children, *group.observed)
+    }
 
 
 def _readers(program: Program, name: str) -> list[Node]:

@@ -27,6 +27,7 @@ from autmarg.rules.proof import after_one
 Function = Callable[..., Any]
 _JAX = {
     "loggamma": gammaln, "log": jnp.log, "exp": jnp.exp, "sqrt": jnp.sqrt,
+    "onehot": lambda v: v,
     "Max": lambda *a: _reduced(jnp.maximum, a), "Min": lambda *a: _reduced(jnp.minimum, a),
     "Total": lambda a: jnp.sum(a, axis=-1, keepdims=True), "pi": jnp.pi,
 }  # fmt: skip

@@ -1,0 +1,35 @@
+"""What a marginal node and its recovery node ask of the density that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Density(Protocol):
+    """log p(y | θ) and p(members | y, θ), as functions of the kept latents θ by name.
+
+    Members' arrays have their sites' elements, in any shape.
+    """
+
+    def log_density(self, values: Mapping[str, Any]) -> Any:
+        """log p(y | θ), a scalar."""
+        ...
+
+    def draw(
+        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+    ) -> tuple[dict[str, Any], Any]:
+        """An exact draw of the members, and its log-density.
+
+        With ``spread`` above one, a point that many conditional standard deviations away (then
+        nothing is said of its log-density).
+        """
+        ...
+
+    def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
+        """log p(members | y, θ) at any values of the members."""
+        ...
+
+    def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Conditional mean and variance of each member."""
+        ...

@@ -1,0 +1,167 @@
+"""The densities of a conjugacy: the marginal likelihood of the children, and x given them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import biject_to
+
+from autmarg.ir.tape import Tape
+from autmarg.rules.families import Family
+from autmarg.rules.language import Aggregate, Largest, Rule, Smallest, SumOver
+from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
+from autmarg.rules.reading import BUILDERS
+
+_REACH = 15.0  # in unconstrained units: beyond, a float may not hold the distance to a bound
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What one child site says of x: tape numbers, evaluated at the kept latents.
+
+    Attributes:
+        rule: by which it updates the prior.
+        aggregates: of the rule, [R] (or [R, K] for vectors), over the rows of each element of x.
+        own: Σ H over all rows, a scalar; or, where the rule is evaluated at one x, the rows' y
+            and what else they have, [n] or [n, K].
+        rows: the element of x that each of those rows reads.
+    """
+
+    rule: Rule
+    aggregates: tuple[int, ...]
+    own: tuple[int, ...]
+    rows: np.ndarray
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All of them."""
+        return (*self.aggregates, *self.own)
+
+
+@dataclass(frozen=True, eq=False)
+class ConjugateMarginal:
+    """One latent x, all elements of which have children of their own (or none).
+
+    Attributes:
+        member: name of x; ``shape`` is its.
+        family: of its prior, with ``parameters``, [R] each (or [R, K]).
+        children: one for each child site. Each updates the posterior that those before it left.
+        tape: on which the numbers are.
+    """
+
+    member: str
+    shape: tuple[int, ...]
+    family: Family
+    parameters: tuple[int, ...]
+    children: tuple[Statistics, ...]
+    tape: Tape
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of what the density depends on."""
+        return self.tape.dependencies(self._numbers)
+
+    @property
+    def _numbers(self) -> list[int]:
+        return [*self.parameters, *(v for child in self.children for v in child.numbers)]
+
+    def log_density(self, values: Mapping[str, Any]) -> Any:
+        """log p(children | θ), a scalar."""
+        return self._updated(values)[1]
+
+    def draw(
+        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+    ) -> tuple[dict[str, Any], Any]:
+        """A draw of x, and its log-density; far ones are away in unconstrained space."""
+        posterior = self._posterior(values)
+        x = posterior.sample(key)
+        if spread != 1.0:
+            to_support = biject_to(posterior.support)
+            other = posterior.sample(jax.random.fold_in(key, 1))
+            here, there = to_support.inv(x), to_support.inv(other)
+            step = spread * (here - there)
+            x = to_support(there + _REACH * jnp.tanh(step / _REACH))
+        return {self.member: x}, posterior.log_prob(x).sum()
+
+    def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
+        """log p(x | children, θ)."""
+        posterior = self._posterior(values)
+        x = members[self.member].reshape(posterior.batch_shape + posterior.event_shape)
+        return posterior.log_prob(x).sum()
+
+    def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Conditional mean and variance."""
+        posterior = self._posterior(values)
+        return {self.member: (posterior.mean, posterior.variance)}
+
+    def _posterior(self, values: Mapping[str, Any]) -> Any:
+        """The conditional distribution of x, its elements in a row."""
+        return BUILDERS[self.family.name](*self._updated(values)[0])
+
+    def _updated(self, values: Mapping[str, Any]) -> tuple[list[Any], Any]:
+        """The parameters of x given its children, and the log marginal likelihood."""
+        numbers = iter(self.tape.evaluate(self._numbers, values))
+        parameters = [next(numbers) for _ in self.parameters]
+        total: Any = 0.0
+        for child in self.children:
+            aggregates = [next(numbers) for _ in child.aggregates]
+            own = [next(numbers) for _ in child.own]
+            after = [f(*parameters, *aggregates) for f in _updates(child.rule)]
+            after = [jnp.broadcast_to(new, old.shape) for new, old in zip(after, parameters)]
+            total = total + self._likelihood(child, parameters, after, own)
+            parameters = after
+        return parameters, total
+
+    def _likelihood(self, child: Statistics, before: Any, after: Any, own: list[Any]) -> Any:
+        formula = marginal_likelihood(child.rule)
+        if not formula.at_one_x:
+            difference = formula.parameters(*before) - formula.parameters(*after)
+            return jnp.sum(difference) + own[0]
+        posterior = BUILDERS[self.family.name](*after)
+        x = biject_to(posterior.support)(jnp.zeros(before[0].shape))
+        if self.family.vector:
+            x = jnp.full(before[0].shape, 1.0 / before[0].shape[-1])
+        difference = formula.parameters(x, *before) - formula.parameters(x, *after)
+        return jnp.sum(difference) + summed(formula.child(x[child.rows], *own), own[0])
+
+
+def summed(terms: Any, like: Any) -> Any:
+    """The sum of one term for each row of ``like`` (also where the terms are one number)."""
+    count = like.shape[0]
+    terms = jnp.asarray(terms, jnp.result_type(float))
+    return jnp.sum(terms) if terms.shape[:1] == (count,) else count * jnp.sum(terms)
+
+
+def aggregate(
+    statistic: Aggregate, terms: Any, rows: np.ndarray, elements: int, vector: bool, like: Any
+) -> Any:
+    """A sufficient statistic of each element of x from one term for each row, sorted by element."""
+    terms = jnp.asarray(terms, jnp.result_type(float))
+    shape = like.shape if terms.ndim and terms.shape[-1] != 1 else (*like.shape[:1], *([1] * vector))
+    terms = jnp.broadcast_to(terms, shape)
+    if len(rows) == elements and (rows == np.arange(elements)).all():
+        return terms
+    return _SEGMENTS[type(statistic)](terms, rows, elements, indices_are_sorted=True)
+
+
+_SEGMENTS: dict[type, Callable[..., Any]] = {
+    SumOver: jax.ops.segment_sum,
+    Largest: jax.ops.segment_max,
+    Smallest: jax.ops.segment_min,
+}
+
+
+@cache
+def _updates(rule: Rule) -> tuple[Callable[..., Any], ...]:
+    """New parameters as functions of the old ones and of the aggregates."""
+    import sympy
+
+    symbols = {a: sympy.Symbol(f"s_{k}", real=True) for k, a in enumerate(rule.aggregates)}
+    arguments = (*rule.prior.arguments, *symbols.values())
+    return tuple(jax_function(arguments, update.xreplace(symbols)) for update in rule.updates)
