@@ -87,12 +87,11 @@ def integrated_out(
 
 
 def recovery_name(members: tuple[Sample, ...]) -> str:
+    """What the recovery node of some members is called."""
     return "recover(" + ", ".join(m.name for m in members) + ")"
 
 
-def check_readers(
-    program: Program, members: tuple[Sample, ...], nodes: tuple[Sample, ...]
-) -> None:
+def check_readers(program: Program, members: tuple[Sample, ...], nodes: tuple[Sample, ...]) -> None:
     """Raise where another site than ``nodes`` has come to read a member.
 
     Raises:

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sympy
 from numpyro.distributions import biject_to
 
 from autmarg.ir.tape import Tape
 from autmarg.rules.families import Family
-from autmarg.rules.language import Aggregate, Largest, Rule, Smallest, SumOver
+from autmarg.rules.language import Rule
 from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
 from autmarg.rules.reading import BUILDERS
 
@@ -28,8 +29,8 @@ class Statistics:
     Attributes:
         rule: by which it updates the prior.
         aggregates: of the rule, [R] (or [R, K] for vectors), over the rows of each element of x.
-        own: Σ H over all rows, a scalar; or, where the rule is evaluated at one x, the rows' y
-            and what else they have, [n] or [n, K].
+        own: Σ H over all rows, a scalar; where the rule is evaluated at one x, what else there is
+            that does not depend on x, and the rows' y and what else they have, [n] or [n, K].
         rows: the element of x that each of those rows reads.
     """
 
@@ -113,7 +114,8 @@ class ConjugateMarginal:
             aggregates = [next(numbers) for _ in child.aggregates]
             own = [next(numbers) for _ in child.own]
             after = [f(*parameters, *aggregates) for f in _updates(child.rule)]
-            after = [jnp.broadcast_to(new, old.shape) for new, old in zip(after, parameters)]
+            pairs = zip(after, parameters, strict=True)
+            after = [jnp.broadcast_to(new, old.shape) for new, old in pairs]
             total = total + self._likelihood(child, parameters, after, own)
             parameters = after
         return parameters, total
@@ -128,7 +130,8 @@ class ConjugateMarginal:
         if self.family.vector:
             x = jnp.full(before[0].shape, 1.0 / before[0].shape[-1])
         difference = formula.parameters(x, *before) - formula.parameters(x, *after)
-        return jnp.sum(difference) + summed(formula.child(x[child.rows], *own), own[0])
+        terms = formula.child(x[child.rows], *own[1:])
+        return own[0] + jnp.sum(difference) + summed(terms, own[1])
 
 
 def summed(terms: Any, like: Any) -> Any:
@@ -138,30 +141,9 @@ def summed(terms: Any, like: Any) -> Any:
     return jnp.sum(terms) if terms.shape[:1] == (count,) else count * jnp.sum(terms)
 
 
-def aggregate(
-    statistic: Aggregate, terms: Any, rows: np.ndarray, elements: int, vector: bool, like: Any
-) -> Any:
-    """A sufficient statistic of each element of x from one term for each row, sorted by element."""
-    terms = jnp.asarray(terms, jnp.result_type(float))
-    shape = like.shape if terms.ndim and terms.shape[-1] != 1 else (*like.shape[:1], *([1] * vector))
-    terms = jnp.broadcast_to(terms, shape)
-    if len(rows) == elements and (rows == np.arange(elements)).all():
-        return terms
-    return _SEGMENTS[type(statistic)](terms, rows, elements, indices_are_sorted=True)
-
-
-_SEGMENTS: dict[type, Callable[..., Any]] = {
-    SumOver: jax.ops.segment_sum,
-    Largest: jax.ops.segment_max,
-    Smallest: jax.ops.segment_min,
-}
-
-
 @cache
 def _updates(rule: Rule) -> tuple[Callable[..., Any], ...]:
     """New parameters as functions of the old ones and of the aggregates."""
-    import sympy
-
     symbols = {a: sympy.Symbol(f"s_{k}", real=True) for k, a in enumerate(rule.aggregates)}
     arguments = (*rule.prior.arguments, *symbols.values())
     return tuple(jax_function(arguments, update.xreplace(symbols)) for update in rule.updates)

@@ -2,9 +2,10 @@
 
 The slice of the tape that an argument of a distribution needs is interpreted with three kinds of
 value: known (a NumPy array), opaque (depends on other latents only), and :class:`Monomial`: each
-element is a coefficient times powers of one element of x, or the logarithm of that. So ``tau**-0.5``,
-``rsqrt(tau)``, ``sqrt(1 / tau)``, ``exp(-0.5 * log(tau))`` are one and the same. Primitives that only
-move entries are applied to an array of x's element numbers. Everything else is refused by its name.
+element is a coefficient times powers of one element of x, or the logarithm of that. So
+``tau**-0.5``, ``rsqrt(tau)``, ``sqrt(1 / tau)`` and ``exp(-0.5 * log(tau))`` are one and the same.
+Primitives that only move entries are applied to an array of x's element numbers. Everything else
+is refused by its name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.analysis.rules.structural import MOVING, check_bounds
-from autmarg.ir.tape import Equation, Tape
+from autmarg.ir.tape import Equation, Tape, body_tape
 
 
 class NoMatch(Exception):
@@ -122,12 +123,21 @@ class Interpreter:
                     return [np.asarray(out) for out in equation.bind(*values)]
             return equation.bind(*values)
         name = equation.primitive.name
+        if name == "custom_jvp_call":
+            return self._called(equation, values)
         if name in _MOVING:
             return _moved(equation, values)
         found = _FUNCTIONS[name](*values, **_options(equation)) if name in _FUNCTIONS else None
         if found is None or not self._allowed(found):
             raise NoMatch(f"through '{name}'", equation)
         return [found]
+
+    def _called(self, equation: Equation, values: list[Any]) -> list[Any]:
+        """The outputs of a function that has a derivative of its own."""
+        tape, outputs = body_tape(equation.params["call_jaxpr"])
+        inner = Interpreter(tape, "", {}, self.positive, self.unit)
+        inner.env |= dict(zip(tape.inputs.values(), values, strict=True))
+        return [inner.read(number) for number in outputs]
 
     def _allowed(self, value: Monomial) -> bool:
         """Logarithms and powers need a positive x, powers of 1 - x one below 1."""

@@ -83,16 +83,14 @@ def _pattern(rule: Rule, argument: Expr) -> Pattern:
     if x in argument.free_symbols:
         factor, power = argument.as_independent(x, as_Add=False)
     number, other = (factor, sympy.Integer(1)) if factor.is_number else factor.as_coeff_Mul()
-    powers = {} if power == 1 else power.as_powers_dict()
+    powers: dict[Expr, Expr] = {} if power == 1 else dict(power.as_powers_dict())
     base, r = other.as_base_exp()
     fits = set(powers) <= {x, 1 - x} and all(e.is_Rational for e in powers.values())
     fits = fits and (other == 1 or (isinstance(base, sympy.Symbol) and r.is_Rational))
     if not fits:
         _refuse(rule, argument)
     p, q = (_fraction(powers.get(b, sympy.Integer(0))) for b in (x, 1 - x))
-    return Pattern(
-        str(argument), float(number), None if other == 1 else base, _fraction(r), p, q
-    )
+    return Pattern(str(argument), float(number), None if other == 1 else base, _fraction(r), p, q)
 
 
 def _fraction(number: Expr) -> Fraction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.scipy.special import betaln, gammaln
+
+from autmarg.ir.nodes import Sample
+from autmarg.ir.program import Program
+from autmarg.ir.tape import Tape
+from autmarg.rules.families import Family
+from autmarg.rules.monomial import NoMatch
 
 Reader = Callable[[Any], tuple[Any, ...] | None]
 
@@ -54,6 +61,17 @@ READERS: dict[type, dict[str, Reader]] = {
         "Multinomial": lambda d: (d.total_count, jnp.exp(d.logits)),
     },
 }
+
+
+def _by_betaln(y: Any, r: Any) -> Any:
+    """What jax's betaln, off by some 1e-6, adds to the log-density of NumPyro's class."""
+    exact = gammaln(r) + gammaln(y + 1) - gammaln(r + y + 1)
+    return exact - betaln(r, y + 1)
+
+
+# Classes whose log_prob differs from their family's by a function of y and of what else a rule's
+# child has: it is added, since what is integrated is the user's program as NumPyro evaluates it.
+OFF_BY: dict[type, Callable[..., Any]] = {dist.NegativeBinomialProbs: _by_betaln}
 # How the prior's family is built from its parameters again.
 BUILDERS: dict[str, Callable[..., Any]] = {
     "Beta": dist.Beta,
@@ -77,14 +95,10 @@ class Read:
     base: Any
     masks: tuple[tuple[Any, int], ...]
 
-    @property
-    def families(self) -> tuple[str, ...]:
-        """Names of the families that it may be of."""
-        return tuple(READERS.get(type(self.base), ()))
-
     def arguments(self, family: str) -> tuple[Any, ...] | None:
-        """Of a family, or None where it is not of it after all."""
-        return READERS[type(self.base)][family](self.base)
+        """Its parameters as those of a family, or None where it is not of it."""
+        reader = READERS.get(type(self.base), {}).get(family)
+        return reader(self.base) if reader else None
 
 
 def read(d: Any) -> Read:
@@ -97,6 +111,56 @@ def read(d: Any) -> Read:
     return Read(d, tuple(masks))
 
 
-def family_names(d: Any) -> Iterator[str]:
-    """Names of the families that a distribution's class may be of."""
-    yield from read(d).families
+def class_of(program: Program, node: Sample) -> type:
+    """The class of a site's distribution, without its wrapping."""
+    found: list[type] = []
+
+    def look(*leaves: Any) -> None:
+        found.append(type(read(node.distribution.unflatten(leaves)).base))
+
+    jax.eval_shape(look, *(program.tape.avals[v] for v in node.distribution.values))
+    return found[0]
+
+
+def rows_of(node: Sample, family: Family) -> tuple[int, ...]:
+    """The shape of a site's rows: without the coordinates of vectors."""
+    return node.shape[:-1] if family.vector and not family.labels else node.shape
+
+
+def arguments_of(
+    tape: Tape, node: Sample, family: Family
+) -> tuple[Tape, list[int], list[np.ndarray]]:
+    """The tape with the arguments of a site's distribution, their numbers, and its masks.
+
+    Arguments are of the rows' shape; those of a family of vectors have an axis more, of length one
+    where they are no vectors.
+
+    Raises:
+        NoMatch: the distribution is not of the family, or a mask is not known.
+    """
+    spec, rows, masks = node.distribution, rows_of(node, family), []
+    constants = {v: tape.constants[v] for v in spec.values if v in tape.constants}
+    free = [v for v in dict.fromkeys(spec.values) if v not in constants]
+
+    def arguments(*arrays: Any) -> list[Any]:
+        values = {**constants, **dict(zip(free, arrays, strict=True))}
+        found = read(spec.unflatten(values[v] for v in spec.values))
+        given = found.arguments(family.name)
+        if given is None:
+            raise NoMatch(f"'{node.name}' is no {family.name}")
+        for mask, axes in found.masks:
+            if not isinstance(mask, np.ndarray | bool):
+                raise NoMatch(f"the mask over '{node.name}' is traced or depends on a latent")
+            ones = (1,) * (axes - len(found.base.event_shape))
+            masks.append(np.broadcast_to(np.reshape(mask, (*np.shape(mask), *ones)), rows))
+        out = []
+        for (name, _), value in zip(family.parameters, given, strict=True):
+            value = jnp.asarray(value)
+            if family.vector and name not in family.vectors:
+                value = value[..., None]
+            length = value.shape[-1:] if family.vector else ()
+            out.append(jnp.broadcast_to(value, (*rows, *length)))
+        return out
+
+    tape, numbers = tape.extend(arguments, free)
+    return tape, numbers, masks

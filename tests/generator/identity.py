@@ -50,11 +50,13 @@ class Found:
     density: float
 
 
-def identity(marg: autmarg.MarginalizedModel, seed: int = 0) -> Found:
-    """Both points in one compiled call."""
+def identity(
+    marg: autmarg.MarginalizedModel, seed: int = 0, values: dict[str, Any] | None = None
+) -> Found:
+    """Both points in one compiled call, at ``values`` of all latents (:func:`values_of`)."""
     compiled, traced = marg.compiled()
     program = compiled.plan.program
-    values = values_of(program.latents, seed)
+    values = values or values_of(program.latents, seed)
     members = {name: values[name] for name in compiled.plan.integrated}
     kept = {name: values[name] for name in compiled.plan.kept}
 

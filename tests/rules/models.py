@@ -25,6 +25,9 @@ TABLE = RNG.multinomial(9, [0.2, 0.3, 0.5], 4)
 EXPOSURE = np.linspace(0.5, 2.0, 8)
 
 
+PARENTS = {"bb", "bb_flat", "bi", "ge", "nb", "dc", "dm", "gx", "gg", "gn", "gp", "in", "pu"}
+
+
 def hyper(name, scale=2.0):
     return numpyro.sample(name, dist.LogNormal(0.0, 0.3)) * scale
 
@@ -103,7 +106,9 @@ def dirichlet_multinomial():
 
 def dirichlet_multinomial_by_logits():
     p = numpyro.sample("dm", dist.Dirichlet(hyper("dm_a") * jnp.ones((2, 3))).to_event(1))
-    fn = dist.Multinomial(TABLE.sum(1), logits=jnp.log(p)[np.array([0, 1, 1, 0])], total_count_max=9)
+    fn = dist.Multinomial(
+        TABLE.sum(1), logits=jnp.log(p)[np.array([0, 1, 1, 0])], total_count_max=9
+    )
     numpyro.sample("dm_y", fn, obs=TABLE)
 
 
@@ -197,11 +202,19 @@ SECOND = (
 )  # fmt: skip
 
 
-def together(parts):
-    """One program of them all."""
-
-    def model():
-        for part in parts:
-            part()
-
-    return model
+def values_of(latents, seed=0):
+    """A possible value for each latent of these programs."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for node in latents:
+        prior, own = node.name.split("_")[0], node.name in PARENTS
+        if own and prior in ("bb", "bi", "ge", "nb"):
+            value = rng.uniform(0.05, 0.95, node.shape)
+        elif own and prior in ("dc", "dm"):
+            value = rng.dirichlet(np.ones(3), node.shape[:-1])
+        elif own and prior == "pu":
+            value = POSITIVES.max() + rng.uniform(0.1, 3, node.shape)
+        else:
+            value = rng.uniform(0.4, 2.5, node.shape)
+        out[node.name] = jnp.asarray(value)
+    return out

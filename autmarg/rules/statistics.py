@@ -1,0 +1,101 @@
+"""The sufficient statistics of all children of a latent, on a tape of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.ir.nodes import Sample
+from autmarg.ir.tape import Tape
+from autmarg.rules.child import Data, Match, data_of, inputs_of
+from autmarg.rules.conjugate import ConjugateMarginal, Statistics, summed
+from autmarg.rules.families import Family, onehot
+from autmarg.rules.language import Aggregate, Largest, Smallest, SumOver
+from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
+from autmarg.rules.reading import rows_of
+
+
+def density_of(
+    tape: Tape, latent: Sample, family: Family, parameters: list[int], matches: list[Match]
+) -> ConjugateMarginal:
+    """Write the statistics of all children onto a tape of their own, and add up what is known."""
+    needed = [v for m in matches for v in (*m.arguments, m.site.value)]
+    names = inputs_of(tape, [*needed, *parameters], latent.name)
+    elements = int(np.prod(rows_of(latent, family)))
+    structure: list[tuple[int, int, np.ndarray]] = []
+
+    def statistics(*arrays: Any) -> list[Any]:
+        values = dict(zip(names, arrays, strict=True))
+        out = [jnp.asarray(v, jnp.result_type(float)) for v in tape.evaluate(parameters, values)]
+        out = [v.reshape(elements, *v.shape[len(rows_of(latent, family)) :]) for v in out]
+        for match in matches:
+            data = data_of(tape, latent, match, values)
+            aggregates, own = _statistics(match, data, elements, latent.shape[-1:])
+            structure.append((len(aggregates), len(own), data.rows))
+            out += [*aggregates, *own]
+        return out
+
+    tape, numbers = tape.extend(statistics, [tape.inputs[n] for n in names])
+    each, children = iter(numbers), []
+    before = tuple(next(each) for _ in parameters)
+    for match, (aggregates, own, rows) in zip(matches, structure, strict=True):
+        some = tuple(next(each) for _ in range(aggregates))
+        rest = tuple(next(each) for _ in range(own))
+        children.append(Statistics(match.rule, some, rest, rows))
+    folded = tape.folded(numbers)
+    return ConjugateMarginal(latent.name, latent.shape, family, before, tuple(children), folded)
+
+
+def _statistics(
+    match: Match, data: Data, elements: int, width: tuple[int, ...]
+) -> tuple[list[Any], list[Any]]:
+    """A rule's aggregates, and what it needs of the rows themselves."""
+    rule, float_ = match.rule, jnp.result_type(float)
+    y, rows, vector = data.y, data.rows, rule.prior.family.vector
+    if rule.child.family.labels:
+        if [a.args[0] for a in rule.aggregates] == [onehot(rule.child.variable)]:
+            return [_counted(y, rows, elements, width[0])], [jnp.zeros((), float_)]
+        y = jax.nn.one_hot(jnp.asarray(y), width[0])
+    arguments = (rule.child.variable, *(s for s, _ in rule.others))
+    values = [jnp.asarray(v, float_) for v in (y, *(data.others[s] for s in arguments[1:]))]
+    found = []
+    for statistic in rule.aggregates:
+        terms = jax_function(arguments, statistic.args[0])(*values)
+        found.append(_aggregate(statistic, terms, rows, elements, vector, values[0]))
+    own = jnp.zeros((), float_) if match.off_by is None else jnp.sum(match.off_by(*values))
+    formula = marginal_likelihood(rule)
+    if formula.at_one_x:
+        return found, [own, *values]
+    return found, [own + summed(formula.child(*values), values[0])]
+
+
+def _aggregate(
+    statistic: Aggregate, terms: Any, rows: np.ndarray, elements: int, vector: bool, like: Any
+) -> Any:
+    """A sufficient statistic of each element of x from one term for each row, sorted by element."""
+    terms = jnp.asarray(terms, jnp.result_type(float))
+    shape = (
+        like.shape if terms.ndim and terms.shape[-1] != 1 else (*like.shape[:1], *([1] * vector))
+    )
+    terms = jnp.broadcast_to(terms, shape)
+    if len(rows) == elements and (rows == np.arange(elements)).all():
+        return terms
+    return _SEGMENTS[type(statistic)](terms, rows, elements, indices_are_sorted=True)
+
+
+_SEGMENTS: dict[type, Callable[..., Any]] = {
+    SumOver: jax.ops.segment_sum,
+    Largest: jax.ops.segment_max,
+    Smallest: jax.ops.segment_min,
+}
+
+
+def _counted(labels: Any, rows: np.ndarray, elements: int, width: int) -> Any:
+    """How often each element of x has each label."""
+    cells = rows * width + jnp.asarray(labels, int)
+    ones = jnp.ones(len(rows), jnp.result_type(float))
+    return jax.ops.segment_sum(ones, cells, elements * width).reshape(elements, width)
