@@ -14,7 +14,7 @@ import autmarg
 from autmarg.ir.nodes import Factor, Sample
 from tests.programs import CASES, GROUP, Y, scale
 
-DEFAULT = ("detect", "marginalise", "noncentre", "simplify")
+DEFAULT = ("detect", "marginalise", "conjugate", "noncentre", "simplify")
 
 
 def model(y):
@@ -76,7 +76,7 @@ def test_a_list_of_passes_can_be_changed():
     assert passes.append(own)["scaled"] is own
     assert "noncentre" not in passes.drop("noncentre")
     assert passes.reorder("detect", "simplify").names == ("detect", "simplify")
-    assert passes.replace("simplify", own).names == (*DEFAULT[:3], "scaled")
+    assert passes.replace("simplify", own).names == (*DEFAULT[:4], "scaled")
     assert "1. Scaled(site='u', factor=2.0)" in str(autmarg.Passes((own,)))
 
 
@@ -95,7 +95,7 @@ def test_a_pass_takes_effect():
         autmarg.verify(changed, Y, points=1, quiet=True)
 
 
-@pytest.mark.parametrize("gone", [("marginalise",), ("noncentre", "simplify"), DEFAULT])
+@pytest.mark.parametrize("gone", [("marginalise",), ("conjugate", "noncentre", "simplify"), DEFAULT])
 def test_passes_can_be_dropped(gone):
     marg = autmarg.transform(model, passes=autmarg.default_passes().drop(*gone))
     plan = marg.plan(Y)
