@@ -95,7 +95,9 @@ def test_a_pass_takes_effect():
         autmarg.verify(changed, Y, points=1, quiet=True)
 
 
-@pytest.mark.parametrize("gone", [("marginalise",), ("conjugate", "noncentre", "simplify"), DEFAULT])
+@pytest.mark.parametrize(
+    "gone", [("marginalise",), ("conjugate", "noncentre", "simplify"), DEFAULT]
+)
 def test_passes_can_be_dropped(gone):
     marg = autmarg.transform(model, passes=autmarg.default_passes().drop(*gone))
     plan = marg.plan(Y)

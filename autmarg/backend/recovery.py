@@ -33,7 +33,7 @@ class Recovery:
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
         self._draw = jax.jit(jax.vmap(self.draw, in_axes=(0, 0, None)))
-        self._moments = jax.jit(jax.vmap(self.moments, in_axes=(0, None)))
+        self._moments = jax.jit(jax.vmap(self._moments_of_one, in_axes=(0, 0, None)))
 
     @property
     def kept(self) -> list[Sample]:
@@ -110,6 +110,12 @@ class Recovery:
                 out[m.name] = {"mean": mean.reshape(m.shape), "var": variance.reshape(m.shape)}
         return out
 
+    def _moments_of_one(
+        self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
+    ) -> Any:
+        """As :meth:`moments`; the key says how many there are where no latent is kept."""
+        return self.moments(values, traced)
+
     def deterministic(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All deterministic sites at values of all latents."""
         nodes = [n for n in self.program.nodes if isinstance(n, Deterministic)]
@@ -147,7 +153,7 @@ class Recovery:
                 some = slice(start, start + batch)
                 point = {name: value[some] for name, value in flat.items()}
                 out = (
-                    self._moments(point, traced)
+                    self._moments(keys[some], point, traced)
                     if moments
                     else (self._draw(keys[some], point, traced))
                 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from autmarg.errors import ModelError
 from autmarg.rules.language import Rule
 from autmarg.rules.parser import parse
+from autmarg.rules.pattern import patterns
 from autmarg.rules.proof import Proof, prove
 
 _FOLDER = Path(__file__).parent / "shipped"
@@ -45,7 +46,12 @@ def check_file(path: Path) -> tuple[Proof, ...]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
-    return tuple(prove(rule) for rule in parse(text))
+    return tuple(_checked(rule) for rule in parse(text))
+
+
+def _checked(rule: Rule) -> Proof:
+    patterns(rule)
+    return prove(rule)
 
 
 def rules() -> tuple[Rule, ...]:
@@ -68,7 +74,7 @@ def register_rule(text: str) -> tuple[Proof, ...]:
             message has what is left over in the proof), or its name is taken.
     """
     found = parse(text)
-    proofs = tuple(prove(rule) for rule in found)
+    proofs = tuple(_checked(rule) for rule in found)
     names = [rule.name for rule in (*rules(), *found)]
     if taken := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"rules are registered already: {', '.join(taken)}; expected new names")
