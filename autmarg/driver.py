@@ -224,7 +224,7 @@ class MarginalizedModel:
         found: set[str] = set()
         for detect in self.passes:
             if isinstance(detect, Detect):
-                found |= set(detect.keeping(leaves).apply(program).plan.integrated)
+                found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.integrated)
         return found
 
 

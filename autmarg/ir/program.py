@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -85,6 +85,17 @@ class Program:
     def replace_nodes(self, nodes: Iterable[Node], tape: Tape | None = None) -> Program:
         """The program with other nodes (and, if given, another tape)."""
         return replace(self, nodes=tuple(nodes), tape=tape or self.tape)
+
+    def given(self, names: Collection[str]) -> Program:
+        """The program with some latents observed, at values that are inputs of the tape."""
+
+        def observed(node: Node) -> Observe:
+            own = {f.name: getattr(node, f.name) for f in fields(node)}
+            return Observe(**own, value=self.tape.inputs[node.name])
+
+        nodes = tuple(observed(n) if n.name in names else n for n in self.nodes)
+        obstacles = tuple(o for o in self.obstacles if o.site not in names)
+        return replace(self, nodes=nodes, obstacles=obstacles)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -30,11 +30,13 @@ class Detect:
         plan = make_plan(facts_of(normalise(program)), self.request)
         return replace(plan.program, plan=plan)
 
-    def keeping(self, names: Collection[str]) -> Detect:
-        """The same, told to leave the latents ``names`` sampled."""
+    def sampling(self, names: Collection[str]) -> Detect:
+        """The same, asked nothing of the sites ``names``, and not to re-express others."""
         asked = self.request.marginalize
-        keep = tuple({*self.request.keep, *names})
-        return replace(self, request=Request("all" if isinstance(asked, str) else asked, keep))
+        keep = tuple(n for n in self.request.keep if n not in names)
+        return replace(
+            self, request=Request("all" if isinstance(asked, str) else asked, keep, "off")
+        )
 
 
 def plan_of(program: Program, by: str) -> Plan:

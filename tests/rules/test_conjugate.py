@@ -17,7 +17,7 @@ from autmarg.rules import marginal_likelihood as formulas
 from autmarg.rules.registry import SHIPPED, shipped
 from tests.generator.identity import identity
 from tests.rules import models
-from tests.rules.models import COUNTS, EXPOSURE, G, POSITIVES, REALS
+from tests.rules.models import COUNTS, EXPOSURE, POSITIVES, REALS, G
 
 RULES = dict(zip(SHIPPED, shipped(), strict=True))
 PROGRAMS = (*models.FIRST, *models.SECOND)
@@ -196,6 +196,19 @@ def test_data_that_are_traced_are_exact_too(quick_compilation):
     found = jax.jit(lambda y, e: log_density(marg, (y, e), {}, {})[0])(COUNTS, EXPOSURE)
     direct = log_density(marg, (COUNTS, EXPOSURE), {}, {})[0]
     assert float(found) == pytest.approx(float(direct), abs=1e-12)
+
+
+def test_without_data_nothing_is_drawn_from_its_prior_by_mistake():
+    def model(y=None):
+        a = numpyro.sample("a", dist.LogNormal(0, 1))
+        p = numpyro.sample("p", dist.Beta(a, 1.0).expand([N]).to_event(1))
+        numpyro.sample("y", dist.Bernoulli(p), obs=y)
+
+    marg = autmarg.transform(model)
+    given = handlers.seed(handlers.substitute(marg, {"a": jnp.ones(())}), 0)
+    with pytest.raises(autmarg.RequestError, match=r"but not of \['p'\]"):
+        given()
+    handlers.seed(marg, 0)()  # a prior predictive
 
 
 # What is refused.
