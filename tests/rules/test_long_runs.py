@@ -13,8 +13,8 @@ from numpyro.infer import MCMC, NUTS
 
 import autmarg
 
-# Tumours in control groups of rats: Tarone (1982); Gelman et al., BDA3, table 5.1, whose last row is
-# the current experiment.
+# Tumours in control groups of rats: Tarone (1982); Gelman et al., BDA3, table 5.1, whose last group
+# is the current experiment.
 TUMOURS = np.repeat(
     [0, 1, 2, 1, 5, 2, 5, 3, 2, 7, 7, 3, 2, 9, 10, 4, 10, 4, 5, 11, 12, 5, 6, 5, 6, 6, 16, 15, 15,
      9, 4],
