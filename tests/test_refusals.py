@@ -329,3 +329,15 @@ def test_a_prior_whose_bounds_are_latents_is_planned():
         numpyro.sample("y", dist.Normal(effects()[GROUP], 1.0), obs=y)
 
     assert autmarg.transform(model).plan(Y).integrated == ("u",)
+
+
+def test_what_decides_a_scale_handler_reads_the_latent():
+    def model(y):
+        u = numpyro.sample("u", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(u, 1), obs=y)
+        with handlers.scale(scale=jnp.exp(u)):
+            numpyro.sample("z", dist.Normal(0, 2), obs=1.0)
+
+    plan = autmarg.transform(model).plan(Y)
+    assert plan.kept == ("u",)
+    assert "handlers.scale is over 'z', which depends on 'u'" in str(plan.refusals[0])

@@ -242,8 +242,9 @@ class _NodeReader:
             "scanned": "_control_flow_done" in msg,
             "scale": out.get("scale"),
         }
+        reads = [*spec.values, *([out["scale"]] if "scale" in out else [])]
         if msg["is_observed"]:
-            reads = [*spec.values, out["value"]]
+            reads = [*reads, out["value"]]
             aval = self.tape.avals[out["value"]]
             return Observe(
                 name,
@@ -270,7 +271,7 @@ class _NodeReader:
         aval = self.tape.avals[self.tape.inputs[name]]
         return Sample(
             name,
-            self.tape.dependencies(spec.values),
+            self.tape.dependencies(reads),
             place,
             plates,
             shape=aval.shape,

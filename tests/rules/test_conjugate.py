@@ -233,6 +233,13 @@ def scaled():
         numpyro.sample("y", dist.Poisson(x), obs=3)
 
 
+def power_of_another_density():
+    x = numpyro.sample("x", dist.Gamma(2.0, 1.0))
+    numpyro.sample("y", dist.Poisson(x), obs=3)
+    with handlers.scale(scale=x):
+        numpyro.sample("z", dist.Poisson(2.0), obs=3)
+
+
 def latent_child():
     x = numpyro.sample("x", dist.Gamma(2.0, 1.0))
     numpyro.sample("w", dist.Gamma(3.0, x))
@@ -274,6 +281,7 @@ def nobody():
 
 REFUSED = [
     (scaled, "handlers.scale is over 'y'"),
+    (power_of_another_density, "handlers.scale is over 'z', which reads it"),
     (latent_child, "'w', which reads it, is not observed"),
     (factor, "numpyro.factor 'f' reads it"),
     (both_arguments, "in its argument 'm', 'x' reads it, and the rule has m there"),
