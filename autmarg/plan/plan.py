@@ -13,7 +13,8 @@ import sympy
 from autmarg.analysis.admissible import Facts, admissible
 from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import CannotExtract
-from autmarg.errors import Refusal
+from autmarg.errors import Refusal, RequestError
+from autmarg.gaussian.quadratic import Assembly
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import (
     Ancestral,
@@ -28,10 +29,22 @@ from autmarg.ir.nodes import (
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
 from autmarg.plan.cost import Cost, stage_cost
-from autmarg.plan.order import schedule
+from autmarg.plan.choose import Choice, choose
+from autmarg.plan.order import TooLarge, assemble, schedule
 from autmarg.plan.select import Request, select
 
 NOT_READ = "reads no integrated site"
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A group before its order of elimination is decided."""
+
+    members: tuple[Sample, ...]
+    observed: tuple[Observe, ...]
+    children: tuple[Sample, ...]
+    system: LinearSystem
+    assembly: Assembly
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +67,8 @@ class Group:
     @cached_property
     def elements(self) -> Schedule:
         """The schedule for conditional variances, made when they are first asked for."""
-        return schedule(self.system.form.with_elements())
+        form = self.system.form.with_elements()
+        return schedule(form, assemble(form))
 
     @property
     def name(self) -> str:
@@ -167,18 +181,54 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     """
     program = facts.normalised.program
     judged = admissible(facts)
+    sampled: dict[str, Choice] = {}
     while True:
-        selection = select(program, judged, request)
+        selection = select(program, judged, request, {n: str(c) for n, c in sampled.items()})
         try:
-            groups = tuple(_group(facts, part) for part in _connected(program, selection.members))
-            break
+            parts = [_part(facts, part) for part in _connected(program, selection.members)]
         except CannotExtract as obstacle:
             judged = judged.without(obstacle)
+            continue
+        found = _chosen(program, parts) if request.marginalize == "auto" and not sampled else {}
+        if not found:
+            break
+        sampled = found
+    groups = tuple(_scheduled(part) for part in parts)
     refusals = tuple(
         selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
     )
-    choices = centrings(program, {m.name for m in selection.members}, request)
+    integrated = {m.name for m in selection.members}
+    choices = centrings(program, integrated, request, sampled)
     return Plan(program, groups, refusals, choices)
+
+
+def _chosen(program: Program, parts: list[_Part]) -> dict[str, Choice]:
+    """Members that are better sampled, with the choice that says so."""
+    found: dict[str, Choice] = {}
+    for part in parts:
+        form, assembly = part.system.form, part.assembly
+        if form.recurrences or form.correlated:
+            continue
+        names = {m.name for m in part.members}
+        free = [m.name for m in part.members if not m.parents & names]
+        try:
+            choice = choose(assembly.pattern, form.members, free)
+        except TooLarge:
+            continue
+        if choice is not None:
+            found |= dict.fromkeys(choice.sampled, choice)
+    return found
+
+
+def _scheduled(part: _Part) -> Group:
+    try:
+        planned = schedule(part.system.form, part.assembly)
+    except TooLarge as found:
+        names = [m.name for m in part.members]
+        raise RequestError(
+            f"cannot integrate out {names} together: {found}; keep one of the larger sites sampled"
+        ) from found
+    return Group(part.members, part.observed, part.children, part.system, planned)
 
 
 def _readers(program: Program, name: str) -> list[Node]:
@@ -195,18 +245,18 @@ def _connected(program: Program, members: tuple[Sample, ...]) -> list[tuple[Samp
     return sorted(parts, key=lambda part: members.index(part[0]))
 
 
-def _group(facts: Facts, members: tuple[Sample, ...]) -> Group:
+def _part(facts: Facts, members: tuple[Sample, ...]) -> _Part:
     program = facts.normalised.program
     names = {m.name for m in members}
     readers = {c.name for m in members for c in _readers(program, m.name)} - names
     children = tuple(n for n in program.nodes if n.name in readers and isinstance(n, Sample))
     system = extract(facts, members, children)
-    return Group(
+    return _Part(
         members,
         tuple(c for c in children if isinstance(c, Observe)),
         tuple(c for c in children if not isinstance(c, Observe)),
         system,
-        schedule(system.form),
+        assemble(system.form),
     )
 
 
