@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autmarg.passes.detect import Detect
+from autmarg.passes.hoist import Hoist
 from autmarg.passes.marginalise import Marginalise
 from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.pipeline import Passes
@@ -31,4 +32,4 @@ def default_passes(
 
 def passes_for(request: Request) -> Passes:
     """The built-in passes for what a user asked."""
-    return Passes((Detect(request), Marginalise(), NonCentre(), Simplify()))
+    return Passes((Detect(request), Marginalise(), NonCentre(), Hoist(), Simplify()))

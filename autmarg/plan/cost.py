@@ -37,7 +37,8 @@ class Cost:
 
 # Nanoseconds in float64 on one core of a server (AVX-512), value and gradient in a compiled loop:
 # for a multiply-add of a large product with what goes with it, an element of a dense matrix, a pair
-# of meetings, a meeting, a cross-product, a cubed column of the root, and the least of any. Their ratios matter, and vary less than machines do.
+# of meetings, a meeting, a cross-product, a cubed column of the root, and the least of any. Their
+# ratios matter, and vary less than machines do.
 _PRODUCT, _ELEMENT, _PAIR, _MEETING, _SUM = 0.12, 11.0, 20.0, 20.0, 1.2
 _ROOT, _LEAST = 0.055, 12_000.0
 OVERHEAD = 10e-6  # seconds of a leapfrog step besides the gradient

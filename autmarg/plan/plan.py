@@ -28,8 +28,8 @@ from autmarg.ir.nodes import (
 )
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
-from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.choose import Choice, choose
+from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.order import TooLarge, assemble, schedule
 from autmarg.plan.select import Request, select
 
@@ -270,9 +270,7 @@ def _entries(plan: Plan) -> Iterator[Entry]:
     for node in program.nodes:
         if isinstance(node, Observe):
             marginal = density.get(node.name)
-            why = f"given {', '.join(members[marginal.name])}" if marginal else NOT_READ
-            action = "observed, marginal" if marginal else "observed"
-            yield Entry(node.name, node.size, action, why)
+            yield Entry(node.name, node.size, *_observed(marginal, members))
         elif isinstance(node, Sample):
             size, how = node.dimensions(program.tape), recover.get(node.name)
             if how is None:
@@ -285,6 +283,15 @@ def _entries(plan: Plan) -> Iterator[Entry]:
             later = node.parents & set(recover)
             why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
             yield Entry(node.name, 0, "after recovery" if later else "computed", why)
+
+
+def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    """What happens to an observed site, and why."""
+    if marginal is None:
+        return "observed", NOT_READ
+    if gone := members.get(marginal.name):
+        return "observed, marginal", f"given {', '.join(gone)}"
+    return "observed, cross-products", "mean affine in sampled latents"
 
 
 def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:
