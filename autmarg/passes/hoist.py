@@ -22,9 +22,9 @@ _SAVING = 4  # rows for each cross-product
 class Hoist:
     """Replace N rows by their cross-products where no latent of their mean was integrated out.
 
-    The density of an observed Gaussian site, or of a known bijection of one, whose mean is affine in
-    sampled latents with known coefficients, is a quadratic form in them whose entries are computed
-    here, so that a step does not walk the rows. It is the marginal of a system without members.
+    The density of an observed Gaussian site, or of a known bijection of one, whose mean is affine
+    in sampled latents with known coefficients, is a quadratic form in them whose entries are
+    computed here, so that a step does not walk the rows: the marginal of a system without members.
     """
 
     name = "hoist"
