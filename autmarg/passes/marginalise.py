@@ -55,7 +55,7 @@ class Marginalise:
         marginal = Marginal(
             group.name, parents, program.nodes[last].place,
             observed=group.observed, children=tuple(c.name for c in group.children),
-            density=density,
+            density=density, structure=tuple(cost.structure for cost in group.costs),
         )  # fmt: skip
         nodes: list[Node] = []
         for i, node in enumerate(program.nodes):
