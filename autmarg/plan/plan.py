@@ -12,6 +12,7 @@ import sympy
 
 from autmarg.analysis.admissible import Facts, admissible
 from autmarg.analysis.extract import LinearSystem, extract
+from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.quadratic import Assembly
@@ -122,7 +123,7 @@ class Plan:
         gone = {m.name for m in rewritten.integrated}
         refused = {r.site: r for r in self.refusals}
         refusals = tuple(
-            refused.get(n.name, Refusal(n.name, "no pass", "no pass integrates it out"))
+            refused.get(n.name) or complete(_left(n.name), self.program)
             for n in self.program.latents
             if n.name not in gone
         )
@@ -166,10 +167,20 @@ class Plan:
         """Multiply-adds of one log-density, in the sizes of each stage."""
         return sympy.Add(*(c.flops for g in self.groups for c in g.costs))
 
+    def explain(self) -> str:
+        """The refusals at length: the condition that failed, the user's line, what would help."""
+        from autmarg.report.reasons import explain
+
+        return explain(self.refusals)
+
     def __str__(self) -> str:
         from autmarg.report.table import plan_table
 
         return plan_table(self)
+
+
+def _left(name: str) -> Refusal:
+    return Refusal(name, "no pass", "no pass integrates it out")
 
 
 def make_plan(facts: Facts, request: Request) -> Plan:
@@ -195,7 +206,9 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         sampled = found
     groups = tuple(_scheduled(part) for part in parts)
     refusals = tuple(
-        selection.refusals[n.name] for n in program.latents if n.name in selection.refusals
+        complete(selection.refusals[n.name], program)
+        for n in program.latents
+        if n.name in selection.refusals
     )
     integrated = {m.name for m in selection.members}
     choices = centrings(program, integrated, request, sampled)
