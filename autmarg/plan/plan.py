@@ -169,14 +169,51 @@ class Plan:
 
     def explain(self) -> str:
         """The refusals at length: the condition that failed, the user's line, what would help."""
-        from autmarg.report.reasons import explain
+        return _reports().explain(self.refusals)
 
-        return explain(self.refusals)
+    def to_networkx(self) -> tuple[nx.DiGraph, nx.DiGraph]:
+        """The program's graph before and after; see :mod:`autmarg.report.graph`."""
+        return _reports().before(self), _reports().after(self)
+
+    def to_json(self) -> str:
+        """Everything the plan says, as JSON."""
+        return _reports().to_json(self)
+
+    def to_dot(self) -> str:
+        """Both graphs in Graphviz's language."""
+        return _reports().to_dot(self)
+
+    def to_latex(self) -> str:
+        """The generative model before and after, as a methods section prints it."""
+        return _reports().to_latex(self)
+
+    def to_html(self) -> str:
+        """A page with both graphs, the table, the reasons and the texts."""
+        return _reports().page(self)
+
+    def figure(self) -> Any:
+        """A matplotlib figure of G: which site meets which, in the order of elimination.
+
+        Raises:
+            RequestError: matplotlib is not installed, or nothing is integrated out.
+        """
+        return _reports().figure(self)
+
+    def _repr_html_(self) -> str:
+        return _reports().fragment(self)
+
+    def __rich__(self) -> Any:
+        return _reports().rich_table(self)
 
     def __str__(self) -> str:
-        from autmarg.report.table import plan_table
+        return _reports().plan_table(self)
 
-        return plan_table(self)
+
+def _reports() -> Any:
+    """The reports, imported when a plan is shown: they are a later stage."""
+    from autmarg import report
+
+    return report
 
 
 def _left(name: str) -> Refusal:
