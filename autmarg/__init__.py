@@ -11,6 +11,7 @@ from autmarg.errors import (
     Refusal,
     RequestError,
 )
+from autmarg.gaussian.stages import register_stage
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Pass, Passes, Step
 from autmarg.verify import Report, verify
@@ -33,6 +34,7 @@ __all__ = [
     "Step",
     "default_passes",
     "register_gaussian",
+    "register_stage",
     "transform",
     "verify",
 ]

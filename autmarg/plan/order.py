@@ -20,7 +20,7 @@ from autmarg.gaussian.quadratic import Assembly, Pattern
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
-from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled
+from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled, next_registered
 from autmarg.gaussian.statistics import cross_products
 
 SMALL_ROOT = 24  # columns that are not worth a stage of their own
@@ -63,6 +63,11 @@ def eliminate(pattern: Pattern, members: Sequence[Member]) -> tuple[list[Any], P
     """
     stages: list[Any] = []
     members = sorted(members, key=lambda m: -m.blocks * m.size)
+    while len(pattern.columns) and (planned := next_registered(pattern, members)) is not None:
+        stage, pattern = planned
+        stages.append(stage)
+        left = set(pattern.columns.tolist())
+        members = [m for m in members if left.issuperset(m.columns.reshape(-1).tolist())]
     while len(pattern.columns) > SMALL_ROOT:
         found = _next_blocks(pattern, members)
         if found is None:

@@ -124,9 +124,8 @@ class _Writer:
         if function == "MultivariateNormal" and len(arguments) > 1:
             inside = self._covariance(arguments, index)
         elif function in ("Normal", "HalfNormal"):
-            *mean, scale = arguments
-            means = ", ".join(self.of(a, index) for a in mean) or "0"
-            inside = f"{means}, {self._square(scale, index)}"
+            means = ", ".join(self.of(a, index) for a in arguments[:-1]) or "0"
+            inside = f"{means}, {self._square(arguments[-1], index)}"
         return rf"{symbol}\left({inside}\right)"
 
     def _square(self, scale: Expression, index: str) -> str:
