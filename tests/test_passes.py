@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpyro
 import numpyro.distributions as dist
 import pytest
@@ -33,10 +34,16 @@ class Scaled:
 
     def apply(self, program):
         node = program[self.site]
-        tape, numbers = program.tape.extend(
-            lambda loc, scale: [loc, self.factor * scale], node.distribution.values
-        )
-        new = replace(node, distribution=replace(node.distribution, leaves=tuple(numbers)))
+        spec = node.distribution
+
+        def scaled(*leaves):
+            fn = spec.unflatten(leaves)
+            base = getattr(fn, "base_dist", fn)
+            changed = dist.Normal(base.loc, self.factor * base.scale)
+            return jax.tree.leaves(changed.expand(fn.batch_shape) if base is not fn else changed)
+
+        tape, numbers = program.tape.extend(scaled, spec.values)
+        new = replace(node, distribution=replace(spec, leaves=tuple(numbers)))
         return program.replace_nodes([new if n is node else n for n in program.nodes], tape)
 
 
