@@ -78,7 +78,7 @@ def test_the_graphs_say_what_happens():
 
 
 def test_standard_noise_has_a_vertex_of_its_own():
-    marg = autmarg.transform(nested, keep=["u"], reparameterize=["u"])
+    marg = autmarg.transform(nested, keep=["u", "a<b"], reparameterize=["u"])
     _, after = marg.plan(np.ones(3)).to_networkx()
     assert ("u_decentered", "u") in after.edges
     assert after.nodes["u"]["action"] == "sampled, non-centred"

@@ -123,7 +123,7 @@ class _Writer:
         symbol = _SYMBOLS.get(function, rf"\operatorname{{{_roman(function)}}}")
         if function == "MultivariateNormal" and len(arguments) > 1:
             inside = self._covariance(arguments, index)
-        elif function in ("Normal", "HalfNormal"):
+        elif function in ("Normal", "HalfNormal") and arguments:
             means = ", ".join(self.of(a, index) for a in arguments[:-1]) or "0"
             inside = f"{means}, {self._square(arguments[-1], index)}"
         return rf"{symbol}\left({inside}\right)"
