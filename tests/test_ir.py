@@ -21,6 +21,8 @@ from autmarg.passes.pipeline import Passes
 from autmarg.passes.simplify import Simplify
 from autmarg.trace.capture import trace_program
 from examples.models import REFERENCE
+from tests import test_strangers as strangers
+from tests import test_strangers_fields as fields
 from tests.programs import CASES, Y
 
 
@@ -119,6 +121,12 @@ def test_text_of_reference_models_reads_back(name, arguments):
     model, args = REFERENCE[name].first, arguments(REFERENCE[name])
     for program in programs_of(trace_program(model, args, {})[0]):
         check_text(program)
+
+
+@pytest.mark.parametrize("name", ["social_relations", "holt_winters_scan", "hidden_markov"])
+def test_text_of_programs_with_fragments_reads_back(name):
+    model, _ = (strangers.CASES | fields.CASES)[name]
+    check_text(trace_program(model, (), {})[0])
 
 
 def test_a_published_model_reads_as_one_writes_it(arguments):

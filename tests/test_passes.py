@@ -147,6 +147,7 @@ def test_a_pass_may_remove_a_site():
     plan = autmarg.transform(idle, passes=passes).plan(Y)
     entry = next(e for e in plan.entries if e.site == "idle")
     assert (entry.action, entry.why) == ("removed", "by broken")
+    assert plan.kept == ("tau", "s")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ _LAST = slice(None)
 
 
 class Writer:
-    """Writes values of one tape as expressions, and collects what they name.
+    """Writes values of one tape as expressions, and declares what they name.
+
+    Some of what it declares may stand in no expression in the end: one that became too long, say.
 
     Args:
         tape: folded, so that what is known is a constant.
@@ -86,13 +88,11 @@ class Writer:
         if equation.primitive.name == HOLE:  # a program read from text without its store
             self.declared |= equation.params["declared"]
             return equation.params["expression"]
-        before = dict(self.declared), dict(self.fragments)
         found = self._apply(equation)
         if found is not None and len(str(found)) <= LONGEST:
             named = {a.text for a in atoms(found) if a.kind == "name"}
             if named == self.tape.dependencies([number]):
                 return found
-        self.declared, self.fragments = before
         return self._fragment(number)
 
     def _apply(self, equation: Equation) -> Expression | None:

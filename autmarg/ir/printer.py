@@ -31,7 +31,17 @@ from autmarg.ir.nodes import (
     Sample,
 )
 from autmarg.ir.tape import Tape
-from autmarg.ir.text import Apply, Atom, Dimension, Expression, Line, Text
+from autmarg.ir.text import (
+    Apply,
+    Atom,
+    Declaration,
+    Dimension,
+    Expression,
+    Line,
+    Text,
+    all_lines,
+    atoms,
+)
 
 _WRAPPERS = (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)
 
@@ -60,8 +70,13 @@ class Printer:
         self.slots: dict[tuple[str, int], int] = {}  # (line, position) → value
         lines = tuple(self._line(node) for node in program.nodes)
         plates = tuple((p.name, p.size, p.dim) for p in program.plates)
-        declared = sorted(self.writer.declared.values(), key=lambda d: bool(d.primitives))
-        self.text = Text(program.name, self.dtype, plates, tuple(declared), lines)
+        self.text = Text(program.name, self.dtype, plates, self._declared(lines), lines)
+
+    def _declared(self, lines: tuple[Line, ...]) -> tuple[Declaration, ...]:
+        """What the lines name, constants before fragments, in the order in which they do."""
+        named = (a.text for line in all_lines(lines) for e in line.expressions for a in atoms(e))
+        found = [self.writer.declared[n] for n in dict.fromkeys(named) if n in self.writer.declared]
+        return tuple(sorted(found, key=lambda d: bool(d.primitives)))
 
     def _line(self, node: Node) -> Line:
         if isinstance(node, Marginal):

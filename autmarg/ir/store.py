@@ -41,7 +41,7 @@ from autmarg.ir.parser import parse
 from autmarg.ir.printer import Printer, sites_of
 from autmarg.ir.program import Program, check
 from autmarg.ir.tape import Builder, Equation, Tape
-from autmarg.ir.text import Expression, Line, Text, atoms
+from autmarg.ir.text import Expression, Line, Text, all_lines, atoms
 
 _MEANINGLESS = Primitive(HOLE)
 
@@ -73,7 +73,7 @@ class Store:
     @cached_property
     def lines(self) -> dict[str, Line]:
         """What each was printed as."""
-        return {line.name: line for line in _all_lines(self.printer.text.lines)}
+        return {line.name: line for line in all_lines(self.printer.text.lines)}
 
 
 def read_program(text: str | Text, store: Store | None = None) -> Program:
@@ -102,12 +102,6 @@ def _checked(program: Program) -> Program:
         raise ModelError(f"the text is no program: {error}") from error
 
 
-def _all_lines(lines: tuple[Line, ...]) -> Iterator[Line]:
-    for line in lines:
-        yield line
-        yield from _all_lines(line.inner)
-
-
 class _Reader:
     """Makes nodes of lines on a growing tape."""
 
@@ -130,7 +124,7 @@ class _Reader:
 
     def inputs(self) -> Iterator[tuple[str, tuple[int, ...], Any]]:
         """Latent and param sites: name, shape, dtype."""
-        for line in _all_lines(self.text.lines):
+        for line in all_lines(self.text.lines):
             if line.keyword == "param" or (line.keyword == "" and line.mark("observed") is None):
                 yield line.name, self.shape(line), self.dtype(line)
 
@@ -226,7 +220,7 @@ class _Hollow(_Reader):
         self.builder, self.numbers = Builder(), {}
         for name, shape, dtype in self.inputs():
             self.numbers[name] = self.builder.number(jax.ShapeDtypeStruct(shape, dtype))
-        for line in _all_lines(text.lines):  # traced constants
+        for line in all_lines(text.lines):  # traced constants
             for atom in (a for e in line.expressions for a in atoms(e)):
                 if atom.kind == "name" and atom.text.startswith("@"):
                     aval = jax.ShapeDtypeStruct((), np.dtype(text.dtype))

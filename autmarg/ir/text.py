@@ -207,6 +207,13 @@ class Text:
         return "\n".join(out)
 
 
+def all_lines(lines: Iterable[Line]) -> Iterator[Line]:
+    """Lines and those inside them."""
+    for line in lines:
+        yield line
+        yield from all_lines(line.inner)
+
+
 def quoted(name: str, always: bool = False) -> str:
     """Bare where it reads as an identifier, else in quotes."""
     if name.isidentifier() and name not in RESERVED and not always:

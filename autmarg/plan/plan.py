@@ -125,7 +125,7 @@ class Plan:
         refusals = tuple(
             refused.get(n.name) or complete(_left(n.name), self.program)
             for n in self.program.latents
-            if n.name not in gone
+            if n.name not in gone and n.name in rewritten
         )
         groups = tuple(g for g in self.groups if {m.name for m in g.members} <= gone)
         return replace(self, groups=groups, refusals=refusals, rewritten=rewritten, history=history)
@@ -141,8 +141,9 @@ class Plan:
     @property
     def kept(self) -> tuple[str, ...]:
         """Names of the latent sites that stay sampled, in program order."""
-        gone = set(self.integrated)
-        return tuple(n.name for n in self.program.latents if n.name not in gone)
+        gone, after = set(self.integrated), self.rewritten or self.program
+        names = (n.name for n in self.program.latents if n.name not in gone)
+        return tuple(name for name in names if name in after)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:

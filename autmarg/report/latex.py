@@ -6,14 +6,14 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
 
 from autmarg.ir.printer import describe
-from autmarg.ir.text import Apply, Atom, Expression, Line, Text
+from autmarg.ir.text import Apply, Atom, Expression, Line, Text, all_lines
 
 # Distributions with a usual symbol; others are set in roman by their names.
 _SYMBOLS = {
@@ -37,18 +37,12 @@ def to_latex(plan: Any) -> str:
 
 
 def _environment(text: Text) -> Iterator[str]:
-    sizes = {line.name: line for line in _everything(text.lines)}
+    sizes = {line.name: line for line in all_lines(text.lines)}
     writer = _Writer(sizes)
     rows = [row for line in text.lines for row in writer.rows(line)]
     yield r"\begin{aligned}"
     yield " \\\\\n".join(rows)
     yield r"\end{aligned}"
-
-
-def _everything(lines: Iterable[Line]) -> Iterator[Line]:
-    for line in lines:
-        yield line
-        yield from _everything(line.inner)
 
 
 @dataclass(frozen=True)
