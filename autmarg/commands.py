@@ -71,6 +71,9 @@ def _model(parser: Any) -> None:
         "--args", metavar="FILE.py:make_args",
         help="a function that returns the model's arguments: a tuple, a dict, or a pair of both",
     )  # fmt: skip
+    parser.add_argument(
+        "--marginalize", choices=("auto", "all"), default="auto", help="as for transform"
+    )
     parser.add_argument("--keep", nargs="*", default=[], metavar="SITE", help="sites to sample")
 
 
@@ -115,7 +118,9 @@ def _module(path: Path) -> Any:
 
 def _plan(options: argparse.Namespace) -> int:
     model, args, kwargs = _loaded(options)
-    plan = transform(model, keep=options.keep).plan(*args, **kwargs)
+    plan = transform(model, marginalize=options.marginalize, keep=options.keep).plan(
+        *args, **kwargs
+    )
     print(FORMATS[options.format](plan))
     if options.explain:
         print(f"\n{plan.explain()}")
@@ -125,7 +130,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _ir(options: argparse.Namespace) -> int:
     model, args, kwargs = _loaded(options)
     load_plugins()
-    passes = default_passes(keep=options.keep)
+    passes = default_passes(marginalize=options.marginalize, keep=options.keep)
     after = options.print_after
     if after not in (None, "all", *passes.names):
         raise RequestError(f"there is no pass '{after}'; expected one of all, {passes.names}")

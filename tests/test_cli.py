@@ -127,7 +127,7 @@ def test_verify_has_a_code_of_its_own(file, monkeypatch, capsys):
         (["plan", "nowhere.py:model"], "nowhere.py:model: expected FILE.py:name with an existing"),
         (["plan", "FILE:nothing"], "has no 'nothing'"),
         (["plan", "FILE:model"], "TypeError: model() missing 2 required positional arguments"),
-        (["ir", "FILE:model", "--args=FILE:args", "--print-after=hoist"], "no pass 'hoist'"),
+        (["ir", "FILE:model", "--args=FILE:args", "--print-after=polish"], "no pass 'polish'"),
         (["opt", "FILE"], "line 2, column 1 of the program's text"),
         (["opt", "nowhere.amir"], "there is no file nowhere.amir"),
     ],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 
@@ -121,6 +122,17 @@ def test_text_of_reference_models_reads_back(name, arguments):
     model, args = REFERENCE[name].first, arguments(REFERENCE[name])
     for program in programs_of(trace_program(model, args, {})[0]):
         check_text(program)
+
+
+def test_text_of_rows_in_cross_products_reads_back():
+    def model(x, y):
+        b = numpyro.sample("b", dist.Laplace(0, 1))
+        numpyro.sample("y", dist.Normal(b * x, 1.0), obs=y)
+
+    rows = np.ones(3000)
+    *_, after = programs_of(trace_program(model, (rows, rows), {})[0])
+    assert 'marginal "marginal(y)" given b {' in str(after)
+    check_text(after)
 
 
 @pytest.mark.parametrize("name", ["social_relations", "holt_winters_scan", "hidden_markov"])

@@ -52,7 +52,7 @@ def test_a_plugin_that_fails_is_named(monkeypatch):
     with pytest.raises(autmarg.RequestError, match=r"plugin .bad. .nowhere_at_all:register. of"):
         registry.load_plugins.__wrapped__()
     with pytest.raises(autmarg.RequestError, match="there is no pass"):
-        registry.named("hoist")
+        registry.named("polish")
 
 
 def test_a_stage_has_next():

@@ -30,6 +30,7 @@ NEEDED = {
     "latent in a transform": "a transform of the child that does not read the latent",
     "latent in a observed value": "data that do not depend on the latent",
     "outside the IR": "a model without that construct",
+    "cost": "a gradient that costs less with it integrated out than sampled",
     "kept on request": "its name taken out of keep",
     "not requested": "its name in marginalize",
     "no pass": "the pass 'marginalise' in the list of passes",

@@ -15,13 +15,14 @@ from typing import Any
 
 from autmarg.errors import RequestError
 from autmarg.passes.detect import Detect
+from autmarg.passes.hoist import Hoist
 from autmarg.passes.marginalise import Marginalise
 from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.simplify import Simplify
 
 PASSES, PLUGINS = "autmarg.passes", "autmarg.plugins"
 _BUILT_IN: dict[str, Callable[[], Any]] = {
-    each.name: each for each in (Detect, Marginalise, NonCentre, Simplify)
+    each.name: each for each in (Detect, Marginalise, NonCentre, Hoist, Simplify)
 }
 
 

@@ -27,6 +27,7 @@ COLOURS = {
     "sampled, density in marginal": "#dfe3f7",
     "observed": "#d9d9d9",
     "observed, marginal": "#d9d9d9",
+    "observed, cross-products": "#d9d9d9",
     "after recovery": "#eef6ee",
     "recovered": "#cfe8cf",
     "computed": "#f7f7f7",

@@ -77,6 +77,10 @@ class _Writer:
             ),
             (),
         )
+        if not members:  # only written in cross-products
+            for inner in line.inner:
+                yield from self.rows(inner)
+            return
         sites = [*(inner.name for inner in line.inner), *(line.mark("of") or ())]
         data, gone = ", ".join(map(name, sites)), ", ".join(name(m.name) for m in members)
         given = ", ".join(map(name, line.given)) or r"\cdot"
