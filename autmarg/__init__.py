@@ -11,6 +11,7 @@ from autmarg.errors import (
     Refusal,
     RequestError,
 )
+from autmarg.gaussian.stages import register_stage
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Pass, Passes, Step
 from autmarg.rules.registry import register_rule
@@ -35,6 +36,7 @@ __all__ = [
     "default_passes",
     "register_gaussian",
     "register_rule",
+    "register_stage",
     "transform",
     "verify",
 ]

@@ -1,7 +1,8 @@
-"""The command line: `autmarg demo`, `autmarg rules check FILE`, or `python -m autmarg ...`.
+"""The command line: `autmarg plan|ir|opt|verify|rules|demo`, or `python -m autmarg …`.
 
 Exit codes: 0 when all went well; 1 when it did not, with one line on stderr that says why; 2 for a
-command line that cannot be understood; 130 when interrupted.
+command line that cannot be understood; 3 when `verify` finds a model that is not exact; 130 when
+interrupted.
 """
 
 import argparse
@@ -10,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from autmarg import demo
-from autmarg.errors import AutmargError
+from autmarg import commands, demo
+from autmarg.errors import AutmargError, ExactnessError
 from autmarg.rules.registry import check_file
 
 
@@ -42,8 +43,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="autmarg",
         description="Integrate Gaussian latent variables out of NumPyro models, exactly.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    shown = commands.add_parser(
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where an error comes from, at length"
+    )
+    found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_commands(found)
+    shown = found.add_parser(
         "demo",
         help="sample two classic mixed models as written and transformed, and compare",
         description="For two data sets of R's lme4 (sleepstudy; penicillin, which is crossed): "
@@ -57,9 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--output", type=Path, default=Path("autmarg-demo.png"), help="where the figure goes"
     )
-    shown.set_defaults(run=lambda o: demo.run(o.draws, o.warmup, o.seed, o.output))
-    _add_rules(commands)
+    shown.set_defaults(run=_demo)
+    _add_rules(found)
     return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    demo.run(options.draws, options.warmup, options.seed, options.output)
+    return 0
 
 
 def _add_rules(commands: Any) -> None:
@@ -67,21 +77,29 @@ def _add_rules(commands: Any) -> None:
     tasks = rules.add_subparsers(dest="task", required=True, metavar="TASK")
     check = tasks.add_parser("check", help="prove the rules of a file; say how, or what is wrong")
     check.add_argument("file", type=Path, metavar="FILE.rules")
-    check.set_defaults(run=lambda o: print(*check_file(o.file), sep="\n"))
+    check.set_defaults(run=_check_rules)
+
+
+def _check_rules(options: argparse.Namespace) -> int:
+    print(*check_file(options.file), sep="\n")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-    except (AutmargError, demo.DemoError) as error:
-        print(f"autmarg: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return options.run(options)
     except KeyboardInterrupt:
         print("autmarg: interrupted", file=sys.stderr)
         return 130
-    return 0
+    except Exception as error:  # the user's file may raise anything: one line for it, too
+        if options.traceback:
+            raise
+        known = isinstance(error, AutmargError | demo.DemoError)
+        words = str(error) if known else f"{type(error).__name__}: {error}"
+        print(f"autmarg: {' '.join(words.split())}", file=sys.stderr)
+        return 3 if isinstance(error, ExactnessError) else 1
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
 from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes, Step
+from autmarg.passes.registry import load_plugins
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.trace.capture import trace_program
@@ -294,6 +295,7 @@ def transform(
         raise RequestError(
             f"transform takes a NumPyro model callable, found {type(model).__name__}"
         )
+    load_plugins()
     request = Request.of(marginalize, keep, reparameterize)
     if passes is None:
         passes = passes_for(request)

@@ -34,6 +34,9 @@ class Refusal:
         reason: one sentence in words.
         place: the user's line that stands in the way, if there is one.
         remedy: what the user could change, or ``""``.
+        nearest: the rule that almost applied.
+        needed: what would make it apply.
+        culprit: the site, or the JAX primitive, that stands in the way at ``place``.
     """
 
     site: str
@@ -41,6 +44,9 @@ class Refusal:
     reason: str
     place: Place | None = None
     remedy: str = ""
+    nearest: str = "linear Gaussian"
+    needed: str = ""
+    culprit: str = ""
 
     def __str__(self) -> str:
         where = f" ({self.place})" if self.place else ""

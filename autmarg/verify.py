@@ -92,7 +92,7 @@ def verify(
     *args: Any,
     points: int = 20,
     seed: int = 0,
-    marginalize: str | Sequence[str] = "all",
+    marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     kwargs: Mapping[str, Any] | None = None,

@@ -1,4 +1,4 @@
-"""The command line: one line for every error, and the demo itself."""
+"""The command line: one line for every error, every command, and the demo itself."""
 
 import importlib.util
 import os
@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from autmarg import demo
+import autmarg
+from autmarg import commands, demo
 from autmarg.__main__ import main
 
 
@@ -29,6 +30,8 @@ def one_line(capsys) -> str:
         (["demo", "--draws", "3"], "3 is less than 8"),
         (["demo", "--warmup", "0"], "0 is less than 1"),
         (["demo", "--colour"], "--colour"),
+        (["plan"], "FILE.py:model"),
+        (["plan", "m.py:model", "--format", "prose"], "invalid choice: 'prose'"),
     ],
 )
 def test_a_bad_command_line_gets_one_line_and_code_2(arguments, complaint, capsys):
@@ -36,6 +39,108 @@ def test_a_bad_command_line_gets_one_line_and_code_2(arguments, complaint, capsy
         main(arguments)
     assert stop.value.code == 2
     assert complaint in one_line(capsys)
+
+
+MODEL = """
+import numpy as np, numpyro, numpyro.distributions as dist
+
+def model(g, y, far=1.0):
+    tau = numpyro.sample("tau", dist.HalfNormal(far))
+    with numpyro.plate("groups", 3):
+        u = numpyro.sample("u", dist.Normal(0.0, tau))
+    numpyro.sample("y", dist.Normal(u[g], 1.0), obs=y)
+
+def args():
+    return np.array([0, 1, 2, 0]), np.arange(4.0)
+
+def pair():
+    return args(), {"far": 2.0}
+
+def named():
+    return dict(zip("gy", args()))
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file with a model and functions that make its arguments."""
+    path = tmp_path / "model_of_the_test.py"
+    path.write_text(MODEL)
+    return f"{path}:model", f"--args={path}:"
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"),
+    [
+        ("text", "plan of 'model': 3 of 4 dimensions integrated out"),
+        ("html", "<!doctype html>"),
+        ("json", '{\n "model": "model"'),
+        ("dot", "digraph plan {"),
+        ("latex", "% model as written"),
+    ],
+)
+def test_a_plan_in_every_format(kind, begins, file, capsys):
+    assert main(["plan", file[0], f"{file[1]}args", "--format", kind]) == 0
+    assert capsys.readouterr().out.startswith(begins)
+
+
+@pytest.mark.parametrize("maker", ["pair", "named"])
+def test_arguments_by_name(maker, file, capsys):
+    assert main(["plan", file[0], file[1] + maker, "--keep", "u", "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert "kept on request" in out and "dist.HalfNormal(far))" in out and "^^^^" in out
+
+
+def test_the_program_after_every_pass(file, capsys):
+    options = ["--print-after", "all", "--time-passes", "--verify-each"]
+    assert main(["ir", file[0], f"{file[1]}args", *options]) == 0
+    out = capsys.readouterr().out
+    for name in ("as traced", "after detect", "after marginalise", "after simplify"):
+        assert f"# {name}\nprogram model : float64" in out
+    assert "# marginalise (linear Gaussian): u, y, marginal(y), recover(u) at" in out
+    assert out.count("nats, exact") == len(autmarg.default_passes())
+
+
+def test_a_text_through_passes(file, tmp_path, capsys):
+    assert main(["ir", file[0], f"{file[1]}args"]) == 0
+    text, path = capsys.readouterr().out, tmp_path / "program.amir"
+    path.write_text(text)
+    assert main(["opt", str(path), "--pass", "simplify", "--pass", "simplify"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_verify_has_a_code_of_its_own(file, monkeypatch, capsys):
+    assert main(["verify", file[0], f"{file[1]}args", "--points", "2"]) == 0
+    assert capsys.readouterr().out.startswith("verify: exact")
+
+    def wrong(*args, **kwargs):
+        raise autmarg.ExactnessError("verify: NOT EXACT\n  largest error 1", None)
+
+    monkeypatch.setattr(commands, "verify", wrong)
+    assert main(["verify", file[0], f"{file[1]}args"]) == 3
+    assert one_line(capsys) == "autmarg: verify: NOT EXACT largest error 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["plan", "nowhere.py:model"], "nowhere.py:model: expected FILE.py:name with an existing"),
+        (["plan", "FILE:nothing"], "has no 'nothing'"),
+        (["plan", "FILE:model"], "TypeError: model() missing 2 required positional arguments"),
+        (["ir", "FILE:model", "--args=FILE:args", "--print-after=polish"], "no pass 'polish'"),
+        (["opt", "FILE"], "line 2, column 1 of the program's text"),
+        (["opt", "nowhere.amir"], "there is no file nowhere.amir"),
+    ],
+)
+def test_what_goes_wrong_gets_one_line_and_code_1(arguments, complaint, file, capsys):
+    path = file[0].removesuffix(":model")
+    assert main([a.replace("FILE", path) for a in arguments]) == 1
+    assert complaint in one_line(capsys)
+
+
+def test_a_traceback_on_request(file):
+    with pytest.raises(TypeError, match="missing 2 required"):
+        main(["--traceback", "plan", file[0]])
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch, capsys):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 import autmarg
@@ -12,63 +16,228 @@ from autmarg.analysis.sites import normalise
 from autmarg.driver import compile_program
 from autmarg.ir.parser import parse
 from autmarg.ir.program import check
+from autmarg.ir.store import Store, read_program
 from autmarg.passes.default import default_passes
+from autmarg.passes.pipeline import Passes
+from autmarg.passes.simplify import Simplify
 from autmarg.trace.capture import trace_program
+from examples.models import REFERENCE
+from tests import test_strangers as strangers
+from tests import test_strangers_fields as fields
 from tests.programs import CASES, Y
 
-GOLDEN = """\
-program three_levels
-  sample mu ~ Normal : float64[]
-  sample t1 ~ HalfNormal : float64[]
-  sample t2 ~ HalfNormal : float64[]
-  sample s ~ HalfNormal : float64[]
-  sample school ~ Normal : float64[3] reads mu, t1
-  sample pupil ~ Normal : float64[5] reads school, t2
-  deterministic effect reads mu, pupil
-  deterministic ratio reads t1, t2
-  observe y ~ Normal : float64[40] reads pupil, s"""
+
+@dataclass(frozen=True)
+class Without:
+    """Take a site out."""
+
+    site: str
+    name = "without"
+
+    def apply(self, program):
+        return program.replace_nodes(n for n in program.nodes if n.name != self.site)
+
+
+SOURCE = """\
+program three_levels : float64
+  const SCHOOL_OF : int32[5] #5b540bff
+  const GROUP : int32[40] #d9837f06
+  const %y : float64[40] #cd2c9c86
+  mu ~ Normal(0, 5)
+  t1 ~ HalfNormal(1)
+  t2 ~ HalfNormal(1)
+  s ~ HalfNormal(1)
+  school[3] ~ Normal(mu, t1)
+  pupil[5] ~ Normal(school[SCHOOL_OF], t2)
+  effect[5] = pupil - mu
+  ratio = t1 / t2
+  y[40] ~ Normal(pupil[GROUP], s) observed %y"""
 
 REWRITTEN = """\
-program three_levels
-  sample t1 ~ HalfNormal : float64[]
-  sample t2 ~ HalfNormal : float64[]
-  sample s ~ HalfNormal : float64[]
-  deterministic effect reads mu, pupil
-  deterministic ratio reads t1, t2
-  marginal "marginal(y)" of y reads s, t1, t2
-  recover "recover(mu, school, pupil)" of mu, school, pupil reads s, t1, t2"""
+program three_levels : float64
+  const GROUP : int32[40] #d9837f06
+  const %y : float64[40] #cd2c9c86
+  const SCHOOL_OF : int32[5] #5b540bff
+  t1 ~ HalfNormal(1)
+  t2 ~ HalfNormal(1)
+  s ~ HalfNormal(1)
+  effect[5] = pupil - mu
+  ratio = t1 / t2
+  marginal "marginal(y)" given s, t1, t2 {
+    stage "dense root of 9"
+    y[40] ~ Normal(pupil[GROUP], s) observed %y
+  }
+  recover "recover(mu, school, pupil)" from "marginal(y)" by "linear Gaussian" given s, t1, t2 {
+    mu ~ Normal(0, 5)
+    school[3] ~ Normal(mu, t1)
+    pupil[5] ~ Normal(school[SCHOOL_OF], t2)
+  }"""
+
+SMALL = """\
+program small : float64
+  plate g:5 at -1
+  const %y : float64[5] #00000000
+  fragment %f1(tau) : float64[] #11111111 by sort
+  tau ~ HalfNormal(1)
+  u[g:5, 2] ~ Normal(0, 2 * tau ** 2)
+  y[g:5] ~ Normal(u[:, 0] - %f1(tau) * (u[:, 1] - 3), -tau) observed %y"""
 
 
 def traced(name):
     return trace_program(CASES[name].model, (Y,), {})[0]
 
 
+def programs_of(program):
+    """A program and what every pass makes of it."""
+    found = [program]
+    compile_program(program, default_passes(), lambda step: found.append(step.after))
+    return found
+
+
+def check_text(program):
+    """The text reads back as text, as a structure, and, with the store, as the same program."""
+    text, store = str(program), Store(program)
+    assert str(parse(text)) == text
+    assert str(read_program(text)) == text
+    again = read_program(text, store)
+    assert again.nodes == program.nodes and again.tape is program.tape
+    assert again.fingerprint == program.fingerprint
+
+
 def test_goldens():
     program = traced("three_levels")
-    assert str(program) == GOLDEN
-    assert str(compile_program(program, default_passes()).program) == REWRITTEN
+    before, *_, after = programs_of(program)
+    assert str(before) == SOURCE
+    assert str(after) == REWRITTEN
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_text_reads_back_before_and_after_every_pass(name):
-    programs = [traced(name)]
-    compile_program(programs[0], default_passes(), lambda step: programs.append(check(step.after)))
-    assert len(programs) > 1
-    for program in programs:
-        assert str(parse(str(program))) == str(program)
+    for program in programs_of(traced(name)):
+        check_text(program)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_text_of_reference_models_reads_back(name, arguments):
+    model, args = REFERENCE[name].first, arguments(REFERENCE[name])
+    for program in programs_of(trace_program(model, args, {})[0]):
+        check_text(program)
+
+
+def test_text_of_rows_in_cross_products_reads_back():
+    def model(x, y):
+        b = numpyro.sample("b", dist.Laplace(0, 1))
+        numpyro.sample("y", dist.Normal(b * x, 1.0), obs=y)
+
+    rows = np.ones(3000)
+    *_, after = programs_of(trace_program(model, (rows, rows), {})[0])
+    assert 'marginal "marginal(y)" given b {' in str(after)
+    check_text(after)
+
+
+@pytest.mark.parametrize("name", ["social_relations", "holt_winters_scan", "hidden_markov"])
+def test_text_of_programs_with_fragments_reads_back(name):
+    model, _ = (strangers.CASES | fields.CASES)[name]
+    check_text(trace_program(model, (), {})[0])
+
+
+def test_a_published_model_reads_as_one_writes_it(arguments):
+    program = trace_program(REFERENCE["pupil"].first, arguments(REFERENCE["pupil"]), {})[0]
+    lines = str(program).splitlines()
+    assert "  u[subjects:20, 2] ~ MultivariateNormal(0, scale_tril=tau_u[:, new] * L_u)" in lines
+    mean = "alpha + u[subj, 0] + load * (beta + u[subj, 1])"
+    assert f"  p_size[trials:2228] ~ Normal({mean}, sigma) observed %p_size" in lines
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "own", "expected"),
     [
-        ("program m\n  sample x ~ Normal float64[3]", "line 2, column 21"),
-        ("program m\n  plate p size many dim -1", "line 2, column 16"),
-        ("sample x", "line 1, column 1"),
+        (SMALL, Simplify(), SMALL),
+        (SMALL, Without("u"), "y reads .'u'., which are no latent sites"),
+        (
+            "program m : float64\n  x[3] ~ Cauchy(0, 1)\n  t = x + 1",
+            Without("t"),
+            "program m : float64\n  x[3] ~ Cauchy(0, 1)",
+        ),
+        (SMALL, default_passes()["detect"], "read from text without its store"),
+        (SMALL, default_passes()["marginalise"], "pass 'marginalise' needs a plan"),
     ],
 )
-def test_parse_errors_point_at_the_place(text, words):
+def test_text_in_pass_text_out(text, own, expected):
+    passes, program = Passes((own,)), read_program(text)
+    if expected.startswith("program"):
+        assert str(passes.run(program)) == expected
+    else:
+        with pytest.raises(autmarg.AutmargError, match=expected):
+            passes.run(program)
+
+
+def test_an_edited_line_is_built_anew():
+    program = traced("three_levels")
+    text = SOURCE.replace("Normal(mu, t1)", "StudentT(4, mu, 2 * t1 + exp(ratio0))")
+    text = text.replace("  s ~", "  ratio0[3] ~ Cauchy(0, 1)\n  s ~")
+    edited = read_program(text, Store(program))
+    assert str(edited) == text
+    assert edited["pupil"] is program["pupil"]
+    assert edited["school"].parents == {"mu", "t1", "ratio0"}
+    values = {"mu": 0.3, "t1": 0.5, "ratio0": jnp.arange(3.0)}
+    fn = edited["school"].distribution.build(edited.tape, values)
+    expected = dist.StudentT(4, 0.3, 1.0 + jnp.exp(jnp.arange(3.0)))
+    np.testing.assert_allclose(fn.log_prob(jnp.ones(3)), expected.log_prob(1.0), rtol=1e-12)
+    assert compile_program(edited, default_passes()).plan.integrated == ("pupil",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("Normal(mu, t1)", "Normal(mu, t9)"), "'school' reads 't9', which is no site"),
+        (("Normal(mu, t1)", "Abnormal(mu, t1)"), "unknown function 'Abnormal'"),
+        (("school[3] ~", "school[4] ~"), "shape .4,. in the text, .3,. in the store"),
+        (("t1 / t2", "pupil @ pupil[SCHOOL_OF, 0]"), "'ratio' as edited cannot be computed"),
+    ],
+)
+def test_edits_that_make_no_sense(change, words):
     with pytest.raises(autmarg.ModelError, match=words):
+        read_program(SOURCE.replace(*change), Store(traced("three_levels")))
+
+
+BAD_TEXT = {
+    "program m : float64\n  x[3 ~ Normal(0, 1)": """\
+line 2, column 7 of the program's text:
+    x[3 ~ Normal(0, 1)
+        ^ found '~', expected ',' or ']'""",
+    "program m : float64\n  plate p:many at -1": """\
+line 2, column 11 of the program's text:
+    plate p:many at -1
+            ^ found 'many', expected a whole number""",
+    "x ~ Normal(0, 1)": """\
+line 1, column 1 of the program's text:
+  x ~ Normal(0, 1)
+  ^ found 'x', expected 'program'""",
+    "program m : float64\n  y ~ Normal(0, 1": """\
+line 2, column 18 of the program's text:
+    y ~ Normal(0, 1
+                   ^ the text ends, expected ')', '+', ',' or '-'""",
+    "program m : float64\n  y ~ Normal(0, $)": """\
+line 2, column 17 of the program's text:
+    y ~ Normal(0, $)
+                  ^ found '$', expected a %name, a name, a number, inf, nan, true or false, \
+text in quotes, '(' or '-'""",
+}
+
+
+@pytest.mark.parametrize("text", BAD_TEXT)
+def test_parse_errors_point_at_the_place(text):
+    with pytest.raises(autmarg.ModelError) as caught:
         parse(text)
+    assert str(caught.value) == BAD_TEXT[text]
+
+
+def test_text_that_is_no_program():
+    with pytest.raises(autmarg.ModelError, match=r"plate 'g' of 5: expected one of \['g:4'\]"):
+        read_program(SMALL.replace("plate g:5", "plate g:4"))
+    with pytest.raises(autmarg.ModelError, match="two nodes of one name"):
+        read_program(SMALL + "\n  tau ~ Cauchy(0, 1)")
 
 
 def test_the_checker_complains():

@@ -54,6 +54,7 @@ class Admissible:
                 f"the mean of '{obstacle.child}' is affine in '{c.name}', but {obstacle.reason}",
                 obstacle.equation.place,
                 obstacle.remedy,
+                culprit=obstacle.equation.primitive.name,
             )
             for c in gone
         }
@@ -106,6 +107,7 @@ def _clash(pair: frozenset[str], child: str, equation: Equation) -> Refusal:
         f"'{a}' and '{b}' are multiplied in the mean of '{child}', so only one of them can be "
         "integrated out",
         equation.place,
+        culprit=equation.primitive.name,
     )
 
 

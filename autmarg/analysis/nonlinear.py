@@ -53,7 +53,7 @@ def refusal(tape: Tape, name: str, child: Node, mean: int, equation: Equation) -
             f"'{primitive}'"
         )
         remedy = "write it with other array operations, such as a product with a matrix"
-    return Refusal(name, rule, reason, place, remedy)
+    return Refusal(name, rule, reason, place, remedy, culprit=primitive)
 
 
 def is_affine_mean(tape: Tape, number: int, name: str) -> bool:

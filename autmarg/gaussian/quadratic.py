@@ -253,7 +253,7 @@ class Assembly:
             left, right = priors[plane.left], priors[plane.right]
             if left.shape[0] == right.shape[0] == 1 and plane.shape[0] * plane.shape[1] <= _KRON:
                 # One product, with no transposes, and another one as its derivative.
-                both = jnp.kron(_matrix(left), _matrix(right))
+                both = jnp.kron(_matrix(left, plane.shape[0]), _matrix(right, plane.shape[1]))
                 flat = block.reshape(-1, plane.shape[2])
                 scaled.append(jnp.dot(both.T, flat, precision="highest").reshape(-1))
                 continue
@@ -313,9 +313,9 @@ def _scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:
     return small.multiply_transposed(jnp.moveaxis(prior[index], 0, -1), block)
 
 
-def _matrix(prior: Any) -> Any:
+def _matrix(prior: Any, d: int) -> Any:
     """The one factor [d, d] of a prior that all blocks share."""
-    return prior[None] if prior.ndim == 1 else prior[0]
+    return prior[0] * jnp.eye(d, dtype=prior.dtype) if prior.ndim == 1 else prior[0]
 
 
 def scale(member: Member, prior: Any, z: Any) -> Any:

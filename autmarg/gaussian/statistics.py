@@ -155,6 +155,10 @@ def _merge(keys: list[_Keys], totals: list[np.ndarray]) -> tuple[_Keys, np.ndarr
         return tuple(np.zeros(0, np.int64) for _ in range(5)), np.zeros(0)
     columns = [np.concatenate([k[i] for k in keys]) for i in range(5)]
     values = np.concatenate(totals)
+    lows = [int(c.min(initial=0)) for c in columns]
+    sizes = [int(c.max(initial=0)) - low + 1 for c, low in zip(columns, lows, strict=True)]
+    if float(np.prod(np.array(sizes, np.float64))) <= len(values):
+        return _merge_few(columns, lows, sizes, values)
     order = _sorting(columns)
     columns = [c[order] for c in columns]
     values = values[order]
@@ -164,6 +168,20 @@ def _merge(keys: list[_Keys], totals: list[np.ndarray]) -> tuple[_Keys, np.ndarr
     new[1:] = np.any([c[1:] != c[:-1] for c in columns], axis=0)
     starts = np.flatnonzero(new)
     return tuple(c[starts] for c in columns), np.add.reduceat(values, starts)
+
+
+def _merge_few(
+    columns: list[np.ndarray], lows: list[int], sizes: list[int], values: np.ndarray
+) -> tuple[_Keys, np.ndarray]:
+    """The same where fewer keys are possible than there are values: no sorting."""
+    code = np.zeros(len(values), np.int64)
+    for column, low, size in zip(columns, lows, sizes, strict=True):
+        if size > 1:
+            code = code * size + (column - low)
+    sums = np.bincount(code, weights=values)
+    present = np.flatnonzero(np.bincount(code))
+    found = np.unravel_index(present, sizes)
+    return tuple(f + low for f, low in zip(found, lows, strict=True)), sums[present]
 
 
 def _sorting(columns: list[np.ndarray]) -> np.ndarray:

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 from numpyro.distributions import biject_to
 
-from autmarg.errors import Place
-from autmarg.ir.density import Density
+from autmarg.errors import Place, RequestError
 from autmarg.ir.tape import Tape
 
 
@@ -52,7 +51,16 @@ class Structure:
         return tuple(leaf for leaf in self.leaves if not isinstance(leaf, Static))
 
     def unflatten(self, arrays: Any) -> Any:
-        """The object with ``arrays`` for its array leaves."""
+        """The object with ``arrays`` for its array leaves.
+
+        Raises:
+            RequestError: it was read from text without its store.
+        """
+        if self.treedef is None:
+            raise RequestError(
+                "the program was read from text without its store: expected a pass that looks at "
+                "the structure only, or the store"
+            )
         arrays = iter(arrays)
         leaves = [leaf.value if isinstance(leaf, Static) else next(arrays) for leaf in self.leaves]
         return jax.tree.unflatten(self.treedef, leaves)
@@ -236,12 +244,14 @@ class Marginal(Node):
     Attributes:
         observed: the observed sites, which keep their names.
         children: names of the kept latents whose density is here.
-        density: evaluates it.
+        density: evaluates it (:class:`autmarg.ir.density.Density`); None in a bare structure.
+        structure: how, in words, a stage at a time.
     """
 
     observed: tuple[Observe, ...]
     children: tuple[str, ...]
-    density: Density
+    density: Any
+    structure: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -261,7 +271,7 @@ class Recover(Node):
 
     members: tuple[Sample, ...]
     marginal: str
-    density: Density
+    density: Any
     rule: str = ""
     why: str = ""
 

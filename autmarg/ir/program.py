@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ class Program:
         plates: in the same order.
         tape: the expressions of all nodes.
         obstacles: what the IR cannot hold; where there is any, the model is left as it is.
+        names: what the user calls arrays that the program reads, for printing.
         plan: what passes have decided so far (an :class:`autmarg.plan.plan.Plan`), or None.
     """
 
@@ -42,6 +43,7 @@ class Program:
     plates: tuple[Plate, ...]
     tape: Tape
     obstacles: tuple[Refusal, ...] = ()
+    names: Mapping[str, Any] = field(default_factory=dict)
     plan: Any = None
 
     def __getitem__(self, name: str) -> Node:
@@ -186,7 +188,8 @@ def check(program: Program) -> Program:
         raise InternalError(f"two nodes of one name in {program.name}: {names}")
     recovered = {m for n in program.nodes if isinstance(n, Recover) for m in n.integrated}
     known = {n.name for n in program.latents} | recovered
-    known |= {n.name for n in program.nodes if isinstance(n, Param)} | set(program.tape.inputs)
+    known |= {n.name for n in program.nodes if isinstance(n, Param)}
+    known |= {name for name in program.tape.inputs if name.startswith("@")}
     for node in program.nodes:
         if extra := {p for p in node.parents if p not in known}:
             raise InternalError(f"{node.name} reads {sorted(extra)}, which are no latent sites")

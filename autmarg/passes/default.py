@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autmarg.passes.conjugate import Conjugate
 from autmarg.passes.detect import Detect
+from autmarg.passes.hoist import Hoist
 from autmarg.passes.marginalise import Marginalise
 from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.pipeline import Passes
@@ -32,4 +33,5 @@ def default_passes(
 
 def passes_for(request: Request) -> Passes:
     """The built-in passes for what a user asked."""
-    return Passes((Detect(request), Marginalise(), Conjugate(), NonCentre(), Simplify()))
+    each = (Marginalise(), Conjugate(), NonCentre(), Hoist(), Simplify())
+    return Passes((Detect(request), *each))

@@ -51,7 +51,8 @@ class Marginalise:
             recovery_name(group.members), frozenset(group.system.inputs), None,
             members=group.members, marginal=group.name, density=density, rule=self.rule,
         )  # fmt: skip
-        return integrated_out(program, recover, group.observed, group.children)
+        structure = tuple(cost.structure for cost in group.costs)
+        return integrated_out(program, recover, group.observed, group.children, structure)
 
 
 def integrated_out(
@@ -59,6 +60,7 @@ def integrated_out(
     recover: Recover,
     observed: tuple[Observe, ...],
     children: tuple[Sample, ...] = (),
+    structure: tuple[str, ...] = (),
 ) -> Program:
     """The program with the marginal of some sites in place of ``recover``'s members.
 
@@ -66,6 +68,7 @@ def integrated_out(
         program: to rewrite.
         recover: goes to the end; its parents are all inputs of its density.
         observed, children: everything whose density reads a member, known or kept.
+        structure: how it is evaluated, in words.
     """
     gone = {m.name for m in recover.members} | {n.name for n in observed}
     kept = {n.name for n in children}
@@ -74,6 +77,7 @@ def integrated_out(
     marginal = Marginal(
         recover.marginal, parents, program.nodes[last].place, observed=observed,
         children=tuple(c.name for c in children), density=recover.density,
+        structure=structure,
     )  # fmt: skip
     nodes: list[Node] = []
     for i, node in enumerate(program.nodes):

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from autmarg.errors import InternalError, Place, RequestError
 from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program, check
+from autmarg.passes.registry import named
 
 
 @runtime_checkable
@@ -107,15 +108,18 @@ class Passes:
         """Their names, in order."""
         return tuple(each.name for each in self.passes)
 
-    def insert_before(self, name: str, *new: Pass) -> Passes:
-        """The list with other passes before the first one of that name."""
+    def insert_before(self, name: str, *new: Pass | str) -> Passes:
+        """The list with other passes before the first one of that name.
+
+        Here and below a pass may be given by the name under which it is built in or installed.
+        """
         return self._spliced(self._index(name), 0, new)
 
-    def insert_after(self, name: str, *new: Pass) -> Passes:
+    def insert_after(self, name: str, *new: Pass | str) -> Passes:
         """The list with other passes after the first one of that name."""
         return self._spliced(self._index(name) + 1, 0, new)
 
-    def replace(self, name: str, *new: Pass) -> Passes:
+    def replace(self, name: str, *new: Pass | str) -> Passes:
         """The list with others in place of the first one of that name."""
         return self._spliced(self._index(name), 1, new)
 
@@ -125,9 +129,9 @@ class Passes:
             self._index(name)
         return Passes(tuple(each for each in self.passes if each.name not in names))
 
-    def append(self, *new: Pass) -> Passes:
+    def append(self, *new: Pass | str) -> Passes:
         """The list with other passes at its end."""
-        return Passes((*self.passes, *new))
+        return self._spliced(len(self), 0, new)
 
     def reorder(self, *names: str) -> Passes:
         """The passes of these names, in this order."""
@@ -156,8 +160,9 @@ class Passes:
             raise RequestError(f"there is no pass '{name}'; expected one of {self.names}")
         return self.names.index(name)
 
-    def _spliced(self, start: int, gone: int, new: Iterable[Pass]) -> Passes:
-        return Passes((*self.passes[:start], *new, *self.passes[start + gone :]))
+    def _spliced(self, start: int, gone: int, new: Iterable[Pass | str]) -> Passes:
+        made = (named(each) if isinstance(each, str) else each for each in new)
+        return Passes((*self.passes[:start], *made, *self.passes[start + gone :]))
 
     def __str__(self) -> str:
         return "\n".join(f"{k}. {each}" for k, each in enumerate(self.passes, start=1))

@@ -33,9 +33,15 @@ class Centring:
 
 
 def centrings(
-    program: Program, integrated: Collection[str], request: Request
+    program: Program,
+    integrated: Collection[str],
+    request: Request,
+    sampled: Collection[str] = (),
 ) -> dict[str, Centring]:
     """The decision for every kept latent that could be re-expressed.
+
+    Those ``sampled`` though they could be integrated out are met through standard noise, which is
+    what their being sampled was weighed with.
 
     Raises:
         RequestError: a name asked for cannot be non-centred.
@@ -49,7 +55,9 @@ def centrings(
     choices = {}
     for node in program.latents:
         objection = objections[node.name]
-        if objection is None:
+        if objection is None and asked == "auto" and node.name in sampled:
+            choices[node.name] = Centring(True, "non-centred")
+        elif objection is None:
             choices[node.name] = _decide(program, node, asked)
         elif objection.rule == _ANCESTRAL:
             choices[node.name] = Centring(False, f"as written: {objection}")

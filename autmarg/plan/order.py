@@ -8,6 +8,7 @@ intercept and a slope as two sites). What is left when no member does so is the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,30 @@ from autmarg.gaussian.quadratic import Assembly, Pattern
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
-from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled
+from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled, next_registered
 from autmarg.gaussian.statistics import cross_products
 
 SMALL_ROOT = 24  # columns that are not worth a stage of their own
+MAX_ROOT = 6000  # columns of a dense root: some ten matrices of that size are alive in a gradient
 MAX_BLOCK = 16  # columns of one block
 MAX_PADDING = 3.0  # stored columns per column, where blocks differ in size
 
 
-def schedule(form: AffineForm) -> Schedule:
-    """Cross-products, assembly and elimination order of an affine form."""
-    statistics = cross_products(form)
-    assembly = Assembly(form, statistics)
+class TooLarge(Exception):
+    """A schedule that is beyond the budget of memory; the message says by what."""
+
+
+def assemble(form: AffineForm) -> Assembly:
+    """The cross-products of an affine form, and how they become G."""
+    return Assembly(form, cross_products(form))
+
+
+def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
+    """The elimination order of an affine form.
+
+    Raises:
+        TooLarge: a stage would be beyond the budget.
+    """
     pattern, stages = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         waiting = [r.columns[r.columns >= 0] for r in form.recurrences[number + 1 :]]
@@ -38,8 +51,23 @@ def schedule(form: AffineForm) -> Schedule:
         stage, pattern = _in_time(pattern, each, number, states)
         stages.append(stage)
     left = set(pattern.columns.tolist())
-    members = [m for m in form.members if m.offset in left]
-    members.sort(key=lambda m: -m.blocks * m.size)
+    more, _ = eliminate(pattern, [m for m in form.members if m.offset in left])
+    return Schedule(form, assembly, residual(form, assembly.stats), (*stages, *more))
+
+
+def eliminate(pattern: Pattern, members: Sequence[Member]) -> tuple[list[Any], Pattern]:
+    """Stages of blocks and the dense root that eliminate all columns of a pattern, members' own.
+
+    Raises:
+        TooLarge: a stage would be beyond the budget.
+    """
+    stages: list[Any] = []
+    members = sorted(members, key=lambda m: -m.blocks * m.size)
+    while len(pattern.columns) and (planned := next_registered(pattern, members)) is not None:
+        stage, pattern = planned
+        stages.append(stage)
+        left = set(pattern.columns.tolist())
+        members = [m for m in members if left.issuperset(m.columns.reshape(-1).tolist())]
     while len(pattern.columns) > SMALL_ROOT:
         found = _next_blocks(pattern, members)
         if found is None:
@@ -48,10 +76,15 @@ def schedule(form: AffineForm) -> Schedule:
         members = [m for m in members if m not in used]
         stage, pattern = BatchedBlocks.plan(pattern, columns)
         stages.append(stage)
+    if len(pattern.columns) > MAX_ROOT:
+        raise TooLarge(
+            f"a dense root of {len(pattern.columns):,} columns is more than the {MAX_ROOT:,} that "
+            "are planned"
+        )
     if len(pattern.columns):
-        root, _ = DenseRoot.plan(pattern)
+        root, pattern = DenseRoot.plan(pattern)
         stages.append(root)
-    return Schedule(form, assembly, residual(form, statistics), tuple(stages))
+    return stages, pattern
 
 
 def _in_time(

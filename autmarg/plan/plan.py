@@ -12,8 +12,10 @@ import sympy
 
 from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.extract import LinearSystem, extract
+from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal, RequestError
+from autmarg.gaussian.quadratic import Assembly
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import (
     Ancestral,
@@ -27,12 +29,24 @@ from autmarg.ir.nodes import (
 )
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
+from autmarg.plan.choose import Choice, choose
 from autmarg.plan.cost import Cost, stage_cost
-from autmarg.plan.order import schedule
+from autmarg.plan.order import TooLarge, assemble, schedule
 from autmarg.plan.select import Request, select
 from autmarg.rules.match import Conjugacy, conjugacies
 
 NOT_READ = "reads no integrated site"
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A group before its order of elimination is decided."""
+
+    members: tuple[Sample, ...]
+    observed: tuple[Observe, ...]
+    children: tuple[Sample, ...]
+    system: LinearSystem
+    assembly: Assembly
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +69,8 @@ class Group:
     @cached_property
     def elements(self) -> Schedule:
         """The schedule for conditional variances, made when they are first asked for."""
-        return schedule(self.system.form.with_elements())
+        form = self.system.form.with_elements()
+        return schedule(form, assemble(form))
 
     @property
     def name(self) -> str:
@@ -111,9 +126,9 @@ class Plan:
         gone = {m.name for m in rewritten.integrated}
         refused = {r.site: r for r in self.refusals}
         refusals = tuple(
-            refused.get(n.name, Refusal(n.name, "no pass", "no pass integrates it out"))
+            refused.get(n.name) or complete(_left(n.name), self.program)
             for n in self.program.latents
-            if n.name not in gone
+            if n.name not in gone and n.name in rewritten
         )
         return replace(
             self,
@@ -136,8 +151,9 @@ class Plan:
     @property
     def kept(self) -> tuple[str, ...]:
         """Names of the latent sites that stay sampled, in program order."""
-        gone = set(self.integrated)
-        return tuple(n.name for n in self.program.latents if n.name not in gone)
+        gone, after = set(self.integrated), self.rewritten or self.program
+        names = (n.name for n in self.program.latents if n.name not in gone)
+        return tuple(name for name in names if name in after)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -162,10 +178,57 @@ class Plan:
         """Multiply-adds of one log-density, in the sizes of each stage."""
         return sympy.Add(*(c.flops for g in self.groups for c in g.costs))
 
-    def __str__(self) -> str:
-        from autmarg.report.table import plan_table
+    def explain(self) -> str:
+        """The refusals at length: the condition that failed, the user's line, what would help."""
+        return _reports().explain(self.refusals)
 
-        return plan_table(self)
+    def to_networkx(self) -> tuple[nx.DiGraph, nx.DiGraph]:
+        """The program's graph before and after; see :mod:`autmarg.report.graph`."""
+        return _reports().before(self), _reports().after(self)
+
+    def to_json(self) -> str:
+        """Everything the plan says, as JSON."""
+        return _reports().to_json(self)
+
+    def to_dot(self) -> str:
+        """Both graphs in Graphviz's language."""
+        return _reports().to_dot(self)
+
+    def to_latex(self) -> str:
+        """The generative model before and after, as a methods section prints it."""
+        return _reports().to_latex(self)
+
+    def to_html(self) -> str:
+        """A page with both graphs, the table, the reasons and the texts."""
+        return _reports().page(self)
+
+    def figure(self) -> Any:
+        """A matplotlib figure of G: which site meets which, in the order of elimination.
+
+        Raises:
+            RequestError: matplotlib is not installed, or nothing is integrated out.
+        """
+        return _reports().figure(self)
+
+    def _repr_html_(self) -> str:
+        return _reports().fragment(self)
+
+    def __rich__(self) -> Any:
+        return _reports().rich_table(self)
+
+    def __str__(self) -> str:
+        return _reports().plan_table(self)
+
+
+def _reports() -> Any:
+    """The reports, imported when a plan is shown: they are a later stage."""
+    from autmarg import report
+
+    return report
+
+
+def _left(name: str) -> Refusal:
+    return Refusal(name, "no pass", "no pass integrates it out")
 
 
 def make_plan(facts: Facts, request: Request) -> Plan:
@@ -178,23 +241,32 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     program = facts.normalised.program
     judged = admissible(facts)
     linear = _linear(request, judged)
+    sampled: dict[str, Choice] = {}
     while True:
-        selection = select(program, judged, linear)
+        selection = select(program, judged, linear, {n: str(c) for n, c in sampled.items()})
         try:
-            groups = tuple(_group(facts, part) for part in _connected(program, selection.members))
-            break
+            parts = [_part(facts, part) for part in _connected(program, selection.members)]
         except CannotExtract as obstacle:
             judged = judged.without(obstacle)
+            continue
+        found = _chosen(program, parts) if request.marginalize == "auto" and not sampled else {}
+        if not found:
+            break
+        sampled = found
+    groups = tuple(_scheduled(part) for part in parts)
     gone = {m.name for m in selection.members}
-    names = {n.name for n in program.latents} - gone - set(request.keep)
+    names = {n.name for n in program.latents} - gone - {*request.keep, *sampled}
     if isinstance(request.marginalize, tuple):
         names &= set(request.marginalize)
-    found, reasons = conjugacies(program, names, _densities(groups))
-    gone |= {c.member.name for c in found}
+    conjugate, reasons = conjugacies(program, names, _densities(groups))
+    gone |= {c.member.name for c in conjugate}
     refused = {**selection.refusals, **reasons}
-    refusals = tuple(refused[n.name] for n in program.latents if n.name not in gone)
+    refusals = tuple(
+        complete(refused[n.name], program) for n in program.latents if n.name not in gone
+    )
     _check_request(request, refusals)
-    return Plan(program, groups, found, refusals, centrings(program, gone, request))
+    choices = centrings(program, gone, request, sampled)
+    return Plan(program, groups, conjugate, refusals, choices)
 
 
 def _linear(request: Request, judged: Admissible) -> Request:
@@ -220,6 +292,35 @@ def _densities(groups: tuple[Group, ...]) -> dict[str, str]:
     }
 
 
+def _chosen(program: Program, parts: list[_Part]) -> dict[str, Choice]:
+    """Members that are better sampled, with the choice that says so."""
+    found: dict[str, Choice] = {}
+    for part in parts:
+        form, assembly = part.system.form, part.assembly
+        if form.recurrences or form.correlated:
+            continue
+        names = {m.name for m in part.members}
+        free = [m.name for m in part.members if not m.parents & names]
+        try:
+            choice = choose(assembly.pattern, form.members, free)
+        except TooLarge:
+            continue
+        if choice is not None:
+            found |= dict.fromkeys(choice.sampled, choice)
+    return found
+
+
+def _scheduled(part: _Part) -> Group:
+    try:
+        planned = schedule(part.system.form, part.assembly)
+    except TooLarge as found:
+        names = [m.name for m in part.members]
+        raise RequestError(
+            f"cannot integrate out {names} together: {found}; keep one of the larger sites sampled"
+        ) from found
+    return Group(part.members, part.observed, part.children, part.system, planned)
+
+
 def _readers(program: Program, name: str) -> list[Node]:
     return [c for c in program.children(name) if not isinstance(c, Deterministic)]
 
@@ -234,18 +335,18 @@ def _connected(program: Program, members: tuple[Sample, ...]) -> list[tuple[Samp
     return sorted(parts, key=lambda part: members.index(part[0]))
 
 
-def _group(facts: Facts, members: tuple[Sample, ...]) -> Group:
+def _part(facts: Facts, members: tuple[Sample, ...]) -> _Part:
     program = facts.normalised.program
     names = {m.name for m in members}
     readers = {c.name for m in members for c in _readers(program, m.name)} - names
     children = tuple(n for n in program.nodes if n.name in readers and isinstance(n, Sample))
     system = extract(facts, members, children)
-    return Group(
+    return _Part(
         members,
         tuple(c for c in children if isinstance(c, Observe)),
         tuple(c for c in children if not isinstance(c, Observe)),
         system,
-        schedule(system.form),
+        assemble(system.form),
     )
 
 
@@ -259,9 +360,7 @@ def _entries(plan: Plan) -> Iterator[Entry]:
     for node in program.nodes:
         if isinstance(node, Observe):
             marginal = density.get(node.name)
-            why = f"given {', '.join(members[marginal.name])}" if marginal else NOT_READ
-            action = "observed, marginal" if marginal else "observed"
-            yield Entry(node.name, node.size, action, why)
+            yield Entry(node.name, node.size, *_observed(marginal, members))
         elif isinstance(node, Sample):
             size, how = node.dimensions(program.tape), recover.get(node.name)
             if how is None:
@@ -274,6 +373,15 @@ def _entries(plan: Plan) -> Iterator[Entry]:
             later = node.parents & set(recover)
             why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
             yield Entry(node.name, 0, "after recovery" if later else "computed", why)
+
+
+def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    """What happens to an observed site, and why."""
+    if marginal is None:
+        return "observed", NOT_READ
+    if gone := members.get(marginal.name):
+        return "observed, marginal", f"given {', '.join(gone)}"
+    return "observed, cross-products", "mean affine in sampled latents"
 
 
 def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:

@@ -7,7 +7,7 @@ to sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -78,8 +78,10 @@ class Selection:
     refusals: dict[str, Refusal]
 
 
-def select(program: Program, judged: Admissible, request: Request) -> Selection:
-    """The members to integrate out.
+def select(
+    program: Program, judged: Admissible, request: Request, sampled: Mapping[str, str]
+) -> Selection:
+    """The members to integrate out, without the ``sampled`` ones (name → why).
 
     Raises:
         RequestError: a name is no latent site, or a request fails a precondition.
@@ -88,7 +90,11 @@ def select(program: Program, judged: Admissible, request: Request) -> Selection:
     refusals = dict(judged.refusals)
     for name in request.keep:
         refusals[name] = Refusal(name, "kept on request", "kept on request")
-    names = [c.name for c in judged.candidates if c.name not in request.keep]
+    for name, why in sampled.items():
+        remedy = "marginalize='all' integrates it out all the same"
+        refusals[name] = Refusal(name, "cost", why, remedy=remedy)
+    left = {*request.keep, *sampled}
+    names = [c.name for c in judged.candidates if c.name not in left]
     if isinstance(request.marginalize, tuple):
         _check_request(judged, request.marginalize)
         for name in set(names) - set(request.marginalize):

@@ -16,16 +16,17 @@ def plan_table(plan: Any) -> str:
         (e.site, f"{e.size:,}" if e.size else "", e.action, e.why, e.structure, e.cost)
         for e in plan.entries
     ]
-    lines = [f"plan of '{plan.program.name}': {_summary(plan)}", ""]
+    lines = [f"plan of '{plan.program.name}': {summary(plan)}", ""]
     lines += table(header, rows)
     for group in plan.groups:
-        lines += ["", f"{group.name}: {_density_line(group)}"]
+        lines += ["", f"{group.name}: {density_line(group)}"]
         for k, cost in enumerate(group.costs, start=1):
             lines.append(f"  {k}: {cost.structure}; multiply-adds {cost}")
     return "\n".join(lines)
 
 
-def _summary(plan: Any) -> str:
+def summary(plan: Any) -> str:
+    """How much is integrated out, or why nothing is."""
     gone = sum(plan.dimensions[name] for name in plan.integrated)
     stay = sum(plan.dimensions[name] for name in plan.kept)
     if not gone:
@@ -47,7 +48,8 @@ def _why(plan: Any) -> str:
     return "every Gaussian latent stays, for the reasons below"
 
 
-def _density_line(group: Any) -> str:
+def density_line(group: Any) -> str:
+    """The sizes of a marginal density."""
     assembly = group.schedule.assembly
     white = sum(c.rows.n for c in assembly.correlated)
     each = f", {white:,} rows whitened at each step" if white else ""
@@ -73,3 +75,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         if i == 0:
             lines.append("  ".join("─" * w for w in widths))
     return lines
+
+
+def rich_table(plan: Any) -> Any:
+    """The same for a terminal, where `rich` prints it: colours, and columns as wide as there is."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"integrated out": "green", "sampled": "yellow", "observed": "dim"}
+    grid = Table(title=f"plan of '{plan.program.name}': {summary(plan)}", box=box.SIMPLE_HEAD)
+    for name in ("site", "size", "what happens", "why", "block structure", "cost"):
+        grid.add_column(name, justify="right" if name == "size" else "left")
+    for e in plan.entries:
+        size = f"{e.size:,}" if e.size else ""
+        style = next((c for word, c in colours.items() if e.action.startswith(word)), "")
+        cells = (Text(e.site, style="bold"), size, Text(e.action, style=style))
+        grid.add_row(*cells, Text(e.why), e.structure, e.cost)
+    lines = [Text(f"{group.name}: {density_line(group)}") for group in plan.groups]
+    return Group(grid, *lines)

@@ -42,6 +42,7 @@ from autmarg.trace.record import (
     is_array,
     is_input,
     name_of,
+    named_arrays,
     run_model,
     shapes_of,
 )
@@ -95,7 +96,8 @@ def trace_program(
     reader.own_randomness(nodes, messages)
     obstacles = tuple(reader.obstacles.values())
     plates = tuple(dict.fromkeys(p for node in nodes for p in node.plates))
-    return check(Program(name_of(model), tuple(nodes), plates, tape, obstacles)), traced
+    names = named_arrays(model, args, kwargs)
+    return check(Program(name_of(model), tuple(nodes), plates, tape, obstacles, names)), traced
 
 
 def _arrays(msg: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK, Messenger
 
@@ -148,3 +152,29 @@ def name_of(model: Model) -> str:
 def is_array(leaf: Any) -> bool:
     """Whether a leaf of a pytree is an array or a number."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float)
+
+
+def named_arrays(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Known arrays by what the user's function calls them: arguments, and what it closes over."""
+    while not inspect.isfunction(model):
+        if isinstance(model, functools.partial):
+            args, kwargs = (*model.args, *args), {**model.keywords, **kwargs}
+            model = model.func
+        elif hasattr(model, "fn"):  # a handler around a model
+            model = model.fn
+        else:
+            return {}
+    code = model.__code__
+    outside = {n: model.__globals__[n] for n in code.co_names if n in model.__globals__}
+    cells = zip(code.co_freevars, model.__closure__ or (), strict=True)
+    closed = {n: cell.cell_contents for n, cell in cells if cell != types.CellType()}
+    arguments = dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
+    found: dict[str, Any] = {}
+    for scope in (arguments, kwargs, closed, outside):
+        for name, value in scope.items():
+            fields = value._asdict() if hasattr(value, "_asdict") else value
+            entries = fields if isinstance(fields, Mapping) else {name: value}
+            for key, entry in entries.items():
+                if isinstance(entry, jax.Array | np.ndarray) and not isinstance(entry, Tracer):
+                    found.setdefault(str(key), entry)
+    return found

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from autmarg.errors import RequestError
+from autmarg.gaussian.affine import Member
+from autmarg.gaussian.quadratic import Pattern
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import BatchedBlocks
 from autmarg.gaussian.stages.chain import Chain
@@ -9,5 +15,41 @@ from autmarg.gaussian.stages.dense import DenseRoot
 from autmarg.gaussian.stages.unrolled import Unrolled
 
 STAGES = (BatchedBlocks, Chain, Unrolled, DenseRoot)
+REGISTERED: list[Any] = []
 
-__all__ = ["STAGES", "BatchedBlocks", "Chain", "DenseRoot", "Stage", "Unrolled"]
+
+def register_stage(stage: Any) -> None:
+    """Let a stage class of your own be tried before the built-in ones.
+
+    Args:
+        stage: a :class:`Stage` with a class method ``next(pattern, members)``, which returns the
+            stage that eliminates some columns of the pattern and the pattern that it leaves, or
+            None; an attribute ``columns`` with the numbers of its columns, and ``structure``, what
+            a plan calls it.
+
+    Raises:
+        RequestError: it is registered already, or has no ``next``.
+    """
+    if not callable(getattr(stage, "next", None)):
+        raise RequestError(f"{stage!r} has no class method next(pattern, members)")
+    if stage in REGISTERED:
+        raise RequestError(f"{stage.__name__} is registered already")
+    REGISTERED.append(stage)
+
+
+def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, Pattern] | None:
+    """What the first registered stage that applies makes of a pattern."""
+    found = (stage.next(pattern, members) for stage in REGISTERED)
+    return next((pair for pair in found if pair is not None), None)
+
+
+__all__ = [
+    "STAGES",
+    "BatchedBlocks",
+    "Chain",
+    "DenseRoot",
+    "Stage",
+    "Unrolled",
+    "next_registered",
+    "register_stage",
+]

@@ -1,0 +1,178 @@
+"""What the command line does with models in files: plan, ir, opt, verify."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpyro
+
+from autmarg.driver import compile_program, transform
+from autmarg.errors import RequestError
+from autmarg.ir.store import read_program
+from autmarg.passes.default import default_passes
+from autmarg.passes.pipeline import Passes, Step
+from autmarg.passes.registry import load_plugins, named
+from autmarg.plan.plan import Plan
+from autmarg.trace.capture import trace_program
+from autmarg.verify import verify
+
+FORMATS: dict[str, Callable[[Plan], str]] = {
+    "text": str,
+    "html": Plan.to_html,
+    "json": Plan.to_json,
+    "dot": Plan.to_dot,
+    "latex": Plan.to_latex,
+}
+
+
+def add_commands(commands: Any) -> None:
+    """Add the subcommands to a parser; each sets ``run`` to its function of the options."""
+    plan = _command(commands, "plan", _plan, "say what is integrated out of a model, why and how")
+    _model(plan)
+    plan.add_argument("--format", choices=FORMATS, default="text", help="of what is printed")
+    plan.add_argument("--explain", action="store_true", help="say at length why latents stay")
+    ir = _command(commands, "ir", _ir, "print a model's program, as it is compiled")
+    _model(ir)
+    ir.add_argument("--print-after", metavar="PASS", help="print after this pass, or after 'all'")
+    ir.add_argument("--time-passes", action="store_true", help="print what each rewrite took")
+    ir.add_argument(
+        "--verify-each", action="store_true", help="check the exactness identity after every pass"
+    )
+    opt = _command(commands, "opt", _opt, "read a program's text, run passes, print the text")
+    opt.add_argument("file", type=Path, help="a program in text, - for stdin")
+    opt.add_argument(
+        "--pass", dest="passes", action="append", default=[], metavar="NAME",
+        help="a pass by its name, built in or installed; may be repeated",
+    )  # fmt: skip
+    check = _command(commands, "verify", _verify, "check the exactness identity on a model")
+    _model(check)
+    check.add_argument("--points", type=int, default=20, help="how many random points")
+    check.add_argument("--seed", type=int, default=0, help="of the random points")
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], words: str) -> Any:
+    parser = commands.add_parser(
+        name, help=words, description=words[0].upper() + words[1:] + ".",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _model(parser: Any) -> None:
+    parser.add_argument("model", metavar="FILE.py:model", help="the NumPyro model")
+    parser.add_argument(
+        "--args", metavar="FILE.py:make_args",
+        help="a function that returns the model's arguments: a tuple, a dict, or a pair of both",
+    )  # fmt: skip
+    parser.add_argument(
+        "--marginalize", choices=("auto", "all"), default="auto", help="as for transform"
+    )
+    parser.add_argument("--keep", nargs="*", default=[], metavar="SITE", help="sites to sample")
+
+
+def _loaded(options: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The model with its arguments, in double precision."""
+    numpyro.enable_x64()
+    model = _attribute(options.model)
+    found = _attribute(options.args)() if options.args else ()
+    if isinstance(found, dict):
+        return model, (), found
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
+        args = found[0] if isinstance(found[0], tuple) else (found[0],)
+        return model, args, found[1]
+    return model, found if isinstance(found, tuple) else (found,), {}
+
+
+def _attribute(where: str) -> Any:
+    """What ``FILE.py:name`` names.
+
+    Raises:
+        RequestError: there is no such file, or no such name in it.
+    """
+    file, _, name = where.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise RequestError(f"{where}: expected FILE.py:name with an existing file")
+    module = _module(path)
+    if not hasattr(module, name):
+        raise RequestError(f"{file} has no '{name}'")
+    return getattr(module, name)
+
+
+@cache
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"_autmarg_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise RequestError(f"{path} is no Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _plan(options: argparse.Namespace) -> int:
+    model, args, kwargs = _loaded(options)
+    plan = transform(model, marginalize=options.marginalize, keep=options.keep).plan(
+        *args, **kwargs
+    )
+    print(FORMATS[options.format](plan))
+    if options.explain:
+        print(f"\n{plan.explain()}")
+    return 0
+
+
+def _ir(options: argparse.Namespace) -> int:
+    model, args, kwargs = _loaded(options)
+    load_plugins()
+    passes = default_passes(marginalize=options.marginalize, keep=options.keep)
+    after = options.print_after
+    if after not in (None, "all", *passes.names):
+        raise RequestError(f"there is no pass '{after}'; expected one of all, {passes.names}")
+
+    def show(step: Step) -> None:
+        if after in ("all", step.name):
+            print(f"# after {step.name}\n{step.after}\n")
+        if options.time_passes:
+            print(f"# {step}")
+
+    program = trace_program(model, args, kwargs)[0]
+    if after == "all":
+        print(f"# as traced\n{program}\n")
+    compiled = compile_program(program, passes, show)
+    if after is None:
+        print(compiled.program)
+    if options.verify_each:
+        for k, each in enumerate(passes, start=1):
+            report = verify(
+                transform(model, passes=Passes(tuple(passes)[:k])), *args,
+                kwargs=kwargs, points=2, quiet=True,
+            )  # fmt: skip
+            print(f"# after {each.name}: largest error {report.worst:.1e} nats, exact")
+    return 0
+
+
+def _opt(options: argparse.Namespace) -> int:
+    if str(options.file) == "-":
+        text = sys.stdin.read()
+    elif options.file.is_file():
+        text = options.file.read_text(encoding="utf-8")
+    else:
+        raise RequestError(f"there is no file {options.file}")
+    print(Passes(_named(options.passes)).run(read_program(text)))
+    return 0
+
+
+def _named(names: Iterable[str]) -> tuple[Any, ...]:
+    return tuple(named(name) for name in names)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    model, args, kwargs = _loaded(options)
+    verify(model, *args, kwargs=kwargs, keep=options.keep, points=options.points, seed=options.seed)
+    return 0

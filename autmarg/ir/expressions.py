@@ -1,0 +1,300 @@
+"""From the tape to expressions that a person reads: the user's arithmetic, written out.
+
+Reshapes, casts and broadcasts along leading axes are understood and not written. What has no
+notation is a *fragment*: a named function of the latents that it reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.ir.tape import Equation, Tape
+from autmarg.ir.text import Apply, Atom, Declaration, Expression, atoms
+
+HOLE = "hole"  # the primitive of an expression whose meaning is in a store that is not there
+LONGEST = 240  # characters of an expression that is written out
+_INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
+_CALLS = frozenset(
+    [
+        "exp",
+        "log",
+        "log1p",
+        "expm1",
+        "sqrt",
+        "rsqrt",
+        "tanh",
+        "logistic",
+        "sin",
+        "cos",
+        "abs",
+        "sign",
+        "max",
+        "min",
+        "erf",
+        "floor",
+        "square",
+    ]
+)
+_SILENT = frozenset(["reshape", "squeeze", "convert_element_type", "copy", "expand_dims"])
+_LAST = slice(None)
+
+
+class Writer:
+    """Writes values of one tape as expressions, and declares what they name.
+
+    Some of what it declares may stand in no expression in the end: one that became too long, say.
+
+    Args:
+        tape: folded, so that what is known is a constant.
+        names: content of an array (see :func:`content`) → what the user calls it.
+        sites: names that constants must not take.
+    """
+
+    def __init__(self, tape: Tape, names: Mapping[str, str], sites: frozenset[str]) -> None:
+        self.tape, self.names, self.sites = tape, names, sites
+        self.declared: dict[str, Declaration] = {}
+        self.arrays: dict[str, Any] = {}  # declared constants
+        self.fragments: dict[str, int] = {}  # declared fragments, by their number on the tape
+        self._written: dict[int, Expression] = {}
+        self._called: dict[str, str] = {}  # content → name of a constant
+
+    @cached_property
+    def _producer(self) -> dict[int, Equation]:
+        return {v: e for e in self.tape.equations for v in e.outputs}
+
+    @cached_property
+    def _inputs(self) -> dict[int, str]:
+        return {v: name for name, v in self.tape.inputs.items()}
+
+    def write(self, number: int) -> Expression:
+        """The expression of a value."""
+        if number not in self._written:
+            self._written[number] = self._expression(number)
+        return self._written[number]
+
+    def _expression(self, number: int) -> Expression:
+        if number in self._inputs:
+            return Atom("name", self._inputs[number])
+        if number in self.tape.constants:
+            return self._constant(self.tape.constants[number])
+        equation = self._producer[number]
+        if equation.primitive.name == HOLE:  # a program read from text without its store
+            self.declared |= equation.params["declared"]
+            return equation.params["expression"]
+        found = self._apply(equation)
+        if found is not None and len(str(found)) <= LONGEST:
+            named = {a.text for a in atoms(found) if a.kind == "name"}
+            if named == self.tape.dependencies([number]):
+                return found
+        return self._fragment(number)
+
+    def _apply(self, equation: Equation) -> Expression | None:
+        name, params = equation.primitive.name, equation.params
+        if name in _INFIX:
+            return self._infix(_INFIX[name], equation)
+        if name in _CALLS:
+            return Apply(name, tuple(self.write(v) for v in equation.inputs))
+        if name in _SILENT:
+            return self._squeezed(equation) or self.write(equation.inputs[0])
+        if name == "neg":
+            return Apply("neg", (self.write(equation.inputs[0]),))
+        if name == "integer_pow":
+            power = Atom("number", str(params["y"]))
+            return Apply("**", (self.write(equation.inputs[0]), power))
+        if name == "broadcast_in_dim":
+            return self._broadcast(equation)
+        if name == "gather":
+            return self._gather(equation)
+        if name == "slice":
+            return self._slice(equation)
+        if name == "dot_general":
+            return self._product(equation)
+        if name == "transpose":
+            ndim = len(params["permutation"])
+            flipped = tuple(params["permutation"]) == tuple(range(ndim))[::-1]
+            return Apply("T", (self.write(equation.inputs[0]),)) if flipped else None
+        if name == "select_n" and len(equation.inputs) == 3:
+            which, no, yes = (self.write(v) for v in equation.inputs)
+            return Apply("where", (which, yes, no))
+        if name == "stack" or (name == "concatenate" and params["dimension"] == 0):
+            return Apply(name, tuple(self.write(v) for v in equation.inputs))
+        if name in ("reduce_sum", "cumsum"):
+            axes = params["axes"] if name == "reduce_sum" else (params["axis"],)
+            ndim = len(self._shape(equation.inputs[0]))
+            rest = () if len(axes) == ndim else tuple(Atom("number", str(a)) for a in axes)
+            plain = name == "reduce_sum" or not params["reverse"]
+            word = "sum" if name == "reduce_sum" else "cumsum"
+            return Apply(word, (self.write(equation.inputs[0]), *rest)) if plain else None
+        return None
+
+    def _infix(self, operator: str, equation: Equation) -> Expression:
+        left, right = (self.write(v) for v in equation.inputs)
+        if operator == "+" and isinstance(right, Apply) and right.function == "neg":
+            return Apply("-", (left, right.arguments[0]))
+        zero, one = Atom("number", "0"), Atom("number", "1")
+        if operator == "+" and zero in (left, right):
+            return right if left == zero else left
+        if operator == "*" and one in (left, right):
+            return right if left == one else left
+        if right == (zero if operator == "-" else one) and operator in "-/":
+            return left
+        return Apply(operator, (left, right))
+
+    def _shape(self, number: int) -> tuple[int, ...]:
+        return tuple(self.tape.avals[number].shape)
+
+    def _broadcast(self, equation: Equation) -> Expression:
+        """An operand with new leading axes is itself, one with new trailing axes ``a[:, new]``."""
+        inner = self.write(equation.inputs[0])
+        shape, to = self._shape(equation.inputs[0]), equation.params["broadcast_dimensions"]
+        new = len(equation.params["shape"])
+        if int(np.prod(shape)) <= 1 or not to or list(to) == list(range(new - len(to), new)):
+            return inner
+        entries = tuple(_entry(":" if k in to else "new") for k in range(to[0], new))
+        return Apply("[]", (inner, *entries))
+
+    def _gather(self, equation: Equation) -> Expression | None:
+        """``u[index, 0, :]``, where every axis is picked from or taken whole."""
+        operand, index = equation.inputs
+        numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+        shape, picked = self._shape(operand), numbers.start_index_map
+        if picked != numbers.collapsed_slice_dims or index not in self.tape.constants:
+            return None
+        if any(
+            s != n for k, (s, n) in enumerate(zip(sizes, shape, strict=True)) if k not in picked
+        ):
+            return None
+        last = max(picked, default=-1)
+        array = np.asarray(self.tape.constants[index])
+        entries = []
+        for axis in range(last + 1):
+            if axis not in picked:
+                entries.append(_entry(":"))
+                continue
+            entries.append(self._constant(array[..., picked.index(axis)]))
+        return Apply("[]", (self.write(operand), *entries)) if entries else self.write(operand)
+
+    def _slice(self, equation: Equation) -> Expression | None:
+        params = equation.params
+        if params["strides"] is not None and any(s != 1 for s in params["strides"]):
+            return None
+        shape = self._shape(equation.inputs[0])
+        bounds = list(zip(params["start_indices"], params["limit_indices"], shape, strict=True))
+        whole = [a == 0 and b == n for a, b, n in bounds]
+        last = max((k for k, all_ in enumerate(whole) if not all_), default=-1)
+        entries = [
+            _entry(":" if w else f"{a}:{b}") for (a, b, _), w in zip(bounds, whole, strict=True)
+        ]
+        inner = self.write(equation.inputs[0])
+        return Apply("[]", (inner, *entries[: last + 1])) if last >= 0 else inner
+
+    def _squeezed(self, equation: Equation) -> Expression | None:
+        """``u[:, 0]`` for what is a slice of width one, squeezed."""
+        inner = self._producer.get(equation.inputs[0])
+        if equation.primitive.name != "squeeze" or inner is None or inner.primitive.name != "slice":
+            return None
+        found, gone = self._slice(inner), equation.params["dimensions"]
+        if not isinstance(found, Apply) or found.function != "[]":
+            return None
+        entries = [
+            Atom("number", e.text.partition(":")[0]) if k in gone and isinstance(e, Atom) else e
+            for k, e in enumerate(found.arguments[1:])
+        ]
+        return Apply("[]", (found.arguments[0], *entries))
+
+    def _product(self, equation: Equation) -> Expression | None:
+        (left, right), batch = equation.params["dimension_numbers"]
+        a, b = (len(self._shape(v)) for v in equation.inputs)
+        if any(batch) or len(left) != 1 or max(a, b) > 2:
+            return None
+        one, two = (self.write(v) for v in equation.inputs)
+        one = one if left[0] == a - 1 else Apply("T", (one,))
+        two = two if right[0] == 0 else Apply("T", (two,))
+        return Apply("@", (one, two))
+
+    def _constant(self, value: Any) -> Expression:
+        """A number where all entries agree, else a named constant."""
+        key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        array = np.zeros(0) if key else np.asarray(value)
+        if array.size and array.dtype.kind in "iufb" and (array == array.reshape(-1)[0]).all():
+            return Atom("number", _number(array.reshape(-1)[0]))
+        digest = content(value)
+        if digest not in self._called:
+            called = self.names.get(digest, "")
+            free = called.isidentifier() and called not in self.sites | self.declared.keys()
+            self._called[digest] = called if free else self._fresh(f"%{called}", "%c")
+        name = self._called[digest]
+        self.declared[name] = Declaration(name, _type(value), "#" + _digest(value))
+        self.arrays[name] = value
+        return Atom("constant", name)
+
+    def _fresh(self, wanted: str, prefix: str) -> str:
+        if wanted[1:].isidentifier() and wanted not in self.declared:
+            return wanted
+        taken = {*self.declared, *self._called.values()}
+        return next(n for k in range(1, len(taken) + 2) if (n := f"{prefix}{k}") not in taken)
+
+    def _fragment(self, number: int) -> Expression:
+        reads = tuple(sorted(self.tape.dependencies([number])))
+        name = self._fresh("", "%f")
+        equations = self.tape.slice([number])
+        primitives = tuple(dict.fromkeys(e.primitive.name for e in equations))
+        aval = self.tape.avals[number]
+        self.declared[name] = Declaration(
+            name, _type(aval), "#" + self._fingerprint(equations, number), reads, primitives
+        )
+        self.fragments[name] = number
+        return Apply(name, tuple(Atom("name", read) for read in reads))
+
+    def _fingerprint(self, equations: list[Equation], number: int) -> str:
+        """A hash of a slice's structure and constants, whatever its numbers are."""
+        digest, local = hashlib.blake2b(digest_size=4), {}
+        for equation in equations:
+            for v in equation.inputs:
+                if v in self.tape.constants:
+                    digest.update(content(self.tape.constants[v]).encode())
+                else:
+                    digest.update(str(self._inputs.get(v) or local.get(v)).encode())
+            local.update({v: len(local) + k for k, v in enumerate(equation.outputs)})
+            digest.update(equation.primitive.name.encode())
+            digest.update(str(self.tape.avals[equation.outputs[0]]).encode())
+        digest.update(str(local.get(number)).encode())
+        return digest.hexdigest()
+
+
+def content(value: Any) -> str:
+    """A hash of an array's numbers, whatever its type and shape are."""
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return "key"
+    array = np.asarray(value)
+    if array.dtype.kind not in "iufb":
+        return "other" + hashlib.blake2b(repr(array).encode(), digest_size=8).hexdigest()
+    numbers = np.ascontiguousarray(array.reshape(-1), np.float64)
+    return hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
+
+
+def _digest(value: Any) -> str:
+    text = f"{value.dtype}{tuple(value.shape)}{content(value)}"
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _type(value: Any) -> str:
+    return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    text = repr(value.item())
+    return text[:-2] if text.endswith(".0") else text
+
+
+def _entry(text: str) -> Atom:
+    return Atom("number", text)

@@ -1,0 +1,87 @@
+"""Why a latent stays: the condition that failed, at the user's line, and what would change it."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from autmarg.errors import Place, Refusal
+
+# How users spell what JAX calls otherwise.
+_SPELLINGS = {
+    "logistic": ("sigmoid", "expit"), "max": ("maximum", "relu", "clip"), "min": ("minimum",),
+    "select_n": ("where", "select"), "sort": ("sort", "argsort", "median"), "dot_general": ("dot",),
+    "clamp": ("clip",), "convert_element_type": ("astype",), "square": ("square",),
+}  # fmt: skip
+_OPERATORS: dict[str, tuple[type[ast.AST], ...]] = {
+    "add": (ast.Add,), "sub": (ast.Sub,), "mul": (ast.Mult,), "div": (ast.Div,),
+    "integer_pow": (ast.Pow,), "square": (ast.Pow,), "pow": (ast.Pow,),
+    "dot_general": (ast.MatMult,),
+    "rem": (ast.Mod,), "floor": (ast.FloorDiv,), "neg": (ast.USub,),
+    "lt": (ast.Lt,), "le": (ast.LtE,), "gt": (ast.Gt,), "ge": (ast.GtE,), "eq": (ast.Eq,),
+    "ne": (ast.NotEq,),
+}  # fmt: skip
+
+
+def explain(refusals: Iterable[Refusal]) -> str:
+    """Every refusal in a paragraph, with the user's line and a caret under the expression."""
+    return "\n\n".join("\n".join(_paragraph(refusal)) for refusal in refusals)
+
+
+def _paragraph(refusal: Refusal) -> Iterator[str]:
+    yield f"{refusal.site} stays: the rule '{refusal.nearest}' does not apply"
+    yield f"  condition   {refusal.rule}: {refusal.reason}"
+    if refusal.place is not None:
+        yield f"  at          {refusal.place}"
+        yield from (f"              {line}" for line in excerpt(refusal.place, refusal.culprit))
+    if refusal.needed or refusal.remedy:
+        yield f"  would take  {'; '.join(filter(None, (refusal.needed, refusal.remedy)))}"
+
+
+def excerpt(place: Place, culprit: str) -> list[str]:
+    """The user's line and carets under what stands in the way; nothing without the source."""
+    line = linecache.getline(place.file, place.line).rstrip("\n")
+    if not line.strip():
+        return []
+    start, end = _span(place, culprit) or (len(line) - len(line.lstrip()), len(line))
+    left = len(line) - len(line.lstrip())
+    return [line.strip(), " " * (start - left) + "^" * max(end - start, 1)]
+
+
+def _span(place: Place, culprit: str) -> tuple[int, int] | None:
+    """Columns of the expression on a line that a site's name or a primitive stands for."""
+    here = [n for n in _expressions(place.file) if n.lineno == place.line]
+    found = [n for n in here if _is(n, culprit)] or [n for n in here if isinstance(n, ast.Call)]
+    if not found:
+        return None
+    node = min(found, key=lambda n: (n.end_lineno or 0, (n.end_col_offset or 0) - n.col_offset))
+    if isinstance(node, ast.Call) and _names_site(node, culprit) and len(node.args) > 1:
+        node = node.args[1] if node.args[1].lineno == place.line else node
+    text = linecache.getline(place.file, place.line).encode()
+    end = node.end_col_offset if node.end_lineno == node.lineno else len(text.rstrip())
+    return len(text[: node.col_offset].decode()), len(text[:end].decode())
+
+
+def _is(node: ast.expr, culprit: str) -> bool:
+    if isinstance(node, ast.Call):
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return called in (culprit, *_SPELLINGS.get(culprit, ())) or _names_site(node, culprit)
+    operators = [getattr(node, "op", None), *getattr(node, "ops", ())]
+    return any(isinstance(op, _OPERATORS.get(culprit, ())) for op in operators)
+
+
+def _names_site(node: ast.Call, culprit: str) -> bool:
+    first = node.args[0] if node.args else None
+    return isinstance(first, ast.Constant) and first.value == culprit
+
+
+@lru_cache(maxsize=16)
+def _expressions(file: str) -> tuple[ast.expr, ...]:
+    """All expressions of a source file; none where it cannot be read."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:  # a notebook's cell with magic commands
+        return ()
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.expr))

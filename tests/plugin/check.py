@@ -1,0 +1,30 @@
+"""What the plugin adds, without touching the package: run where it is installed."""
+
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from autmarg_example.families import Shifted
+
+import autmarg
+
+numpyro.enable_x64()
+GROUP = np.array([0, 0, 1, 1, 2, 2])
+Y = np.array([0.3, 0.1, -0.5, -0.2, 1.0, 0.8])
+
+
+def model(y):
+    tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+    mu = numpyro.sample("mu", dist.Normal(0.0, 3.0))
+    with numpyro.plate("groups", 3):
+        u = numpyro.sample("u", Shifted(mu, tau))
+    numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+
+passes = autmarg.default_passes()
+passes = passes.insert_before("detect", "count").insert_after("marginalise", "count")
+marg = autmarg.transform(model, passes=passes)
+plan = marg.plan(Y)
+assert plan.integrated == ("mu", "u"), str(plan)
+assert "column 0 by itself" in str(plan) and "dense root of 2" in str(plan), str(plan)
+autmarg.verify(marg, Y, points=2)
+print("the plugin works")
