@@ -10,10 +10,12 @@ from typing import Any
 
 from numpyro import distributions as dist
 from numpyro import handlers
+from numpyro.infer import NUTS
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import gives, message
+from autmarg.backend.kernel import MarginalNUTS
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
 from autmarg.errors import RequestError
@@ -170,6 +172,19 @@ class MarginalizedModel:
             batch_size=batch_size,
             progress=progress,
         )
+
+    def nuts(self, **options: Any) -> NUTS:
+        """NUTS on this model, the mass matrix dense over its scales and correlations.
+
+        In the dense block are the sampled sites that are no effects with a prior that reads other
+        latents, the smallest first, to 32 dimensions in all. Which they are depends on the model's
+        arguments, so the kernel decides when it meets them. A plain ``NUTS(marg)`` works, too; its
+        mass matrix is diagonal.
+
+        Args:
+            options: of :class:`numpyro.infer.NUTS`; ``dense_mass`` overrides the block.
+        """
+        return MarginalNUTS(self, self.plan, **options)
 
     def _compile(self, program: Program) -> Compiled:
         # Traced constants make no difference to the structure: it is hashed without their values.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import jax
@@ -49,7 +50,12 @@ class GaussianMarginal:
 
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(y | θ), a scalar."""
-        return self.schedule.log_density(self.system.point(values))
+        return self._compiled({name: values[name] for name in self.system.inputs})
+
+    @cached_property
+    def _compiled(self) -> Callable[[dict[str, Any]], Any]:
+        # NumPyro calls it on numbers while it initialises, where each operation would be compiled.
+        return jax.jit(lambda v: self.schedule.log_density(self.system.point(v)))
 
     def draw(
         self, values: Mapping[str, Any], key: Any, spread: float = 1.0

@@ -53,6 +53,21 @@ def test_kept_sites_stay_in_their_plates():
     assert trace["s"]["value"].shape == (5,)
 
 
+def test_nuts_has_a_dense_block_for_scales_and_not_for_effects(quick_compilation):
+    marg = autmarg.transform(MODEL, keep=["school"])
+    blocks = mass_matrix(marg.nuts(max_tree_depth=3))
+    assert blocks == {("s", "t1", "t2"): (3, 3), ("school",): (3,)}
+    assert mass_matrix(marg.nuts(dense_mass=False)) == {("s", "school", "t1", "t2"): (6,)}
+
+
+def mass_matrix(kernel):
+    """Shapes of the blocks of the inverse mass matrix after a run."""
+    mcmc = MCMC(kernel, num_warmup=10, num_samples=10, progress_bar=False)
+    mcmc.run(jax.random.key(0), Y)
+    assert mcmc.get_samples()["school"].shape == (10, 3)
+    return {k: v.shape for k, v in mcmc.last_state.adapt_state.inverse_mass_matrix.items()}
+
+
 @pytest.mark.parametrize(
     ("kernel", "method"), [(NUTS, "sequential"), (NUTS, "vectorized"), (HMC, "parallel")]
 )
