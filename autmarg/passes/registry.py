@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from autmarg.errors import RequestError
+from autmarg.passes.conjugate import Conjugate
 from autmarg.passes.detect import Detect
 from autmarg.passes.hoist import Hoist
 from autmarg.passes.marginalise import Marginalise
@@ -22,7 +23,7 @@ from autmarg.passes.simplify import Simplify
 
 PASSES, PLUGINS = "autmarg.passes", "autmarg.plugins"
 _BUILT_IN: dict[str, Callable[[], Any]] = {
-    each.name: each for each in (Detect, Marginalise, NonCentre, Hoist, Simplify)
+    each.name: each for each in (Detect, Marginalise, Conjugate, NonCentre, Hoist, Simplify)
 }
 
 
