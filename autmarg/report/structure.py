@@ -22,7 +22,8 @@ def figure(plan: Any) -> Any:
     if importlib.util.find_spec("matplotlib") is None:
         raise RequestError("a figure needs matplotlib: pip install 'autmarg[demo]'")
     if not plan.groups:
-        raise RequestError(f"no Gaussian latent of '{plan.program.name}' is integrated out: there is no G")
+        name = plan.program.name
+        raise RequestError(f"no Gaussian latent of '{name}' is integrated out: there is no G")
     from matplotlib.figure import Figure
 
     count = len(plan.groups)
