@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sympy
 from numpyro.distributions import biject_to
 
 from autmarg.ir.tape import Tape
 from autmarg.rules.families import Family
 from autmarg.rules.language import Rule
-from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
+from autmarg.rules.marginal_likelihood import aggregates_of, jax_function, marginal_likelihood
 from autmarg.rules.reading import BUILDERS
 
 _REACH = 15.0  # in unconstrained units: beyond, a float may not hold the distance to a bound
@@ -113,25 +112,27 @@ class ConjugateMarginal:
         for child in self.children:
             aggregates = [next(numbers) for _ in child.aggregates]
             own = [next(numbers) for _ in child.own]
+            if self.family.vector:
+                aggregates = [jnp.broadcast_to(a, parameters[0].shape) for a in aggregates]
             after = [f(*parameters, *aggregates) for f in _updates(child.rule)]
             pairs = zip(after, parameters, strict=True)
             after = [jnp.broadcast_to(new, old.shape) for new, old in pairs]
-            total = total + self._likelihood(child, parameters, after, own)
+            total = total + self._likelihood(child, parameters, aggregates, after, own)
             parameters = after
         return parameters, total
 
-    def _likelihood(self, child: Statistics, before: Any, after: Any, own: list[Any]) -> Any:
+    def _likelihood(
+        self, child: Statistics, before: Any, aggregates: Any, after: Any, own: list[Any]
+    ) -> Any:
         formula = marginal_likelihood(child.rule)
         if not formula.at_one_x:
-            difference = formula.parameters(*before) - formula.parameters(*after)
-            return jnp.sum(difference) + own[0]
+            return jnp.sum(formula.parameters(*before, *aggregates)) + own[0]
         posterior = BUILDERS[self.family.name](*after)
         x = biject_to(posterior.support)(jnp.zeros(before[0].shape))
         if self.family.vector:
             x = jnp.full(before[0].shape, 1.0 / before[0].shape[-1])
-        difference = formula.parameters(x, *before) - formula.parameters(x, *after)
-        terms = formula.child(x[child.rows], *own[1:])
-        return own[0] + jnp.sum(difference) + summed(terms, own[1])
+        gain = jnp.sum(formula.parameters(x, *before, *aggregates))
+        return own[0] + gain + summed(formula.child(x[child.rows], *own[1:]), own[1])
 
 
 def summed(terms: Any, like: Any) -> Any:
@@ -144,6 +145,6 @@ def summed(terms: Any, like: Any) -> Any:
 @cache
 def _updates(rule: Rule) -> tuple[Callable[..., Any], ...]:
     """New parameters as functions of the old ones and of the aggregates."""
-    symbols = {a: sympy.Symbol(f"s_{k}", real=True) for k, a in enumerate(rule.aggregates)}
+    symbols = aggregates_of(rule)
     arguments = (*rule.prior.arguments, *symbols.values())
     return tuple(jax_function(arguments, update.xreplace(symbols)) for update in rule.updates)

@@ -91,7 +91,7 @@ def _posterior(rule: Rule) -> str:
         return "sympy (the derivative in x is 0)"
     if rule.child.family.support in (COUNT, BINARY):
         # Gamma functions of integers: the ratio of the densities at two values of x.
-        other = sympy.Symbol("x_0", **x.assumptions0)
+        other = sympy.Dummy("x_0", **x.assumptions0)
         ratio = sympy.simplify(sympy.combsimp(sympy.exp(d - d.xreplace({x: other}))))
         if ratio == 1:
             return "sympy (the ratio at two values of x is 1)"
@@ -106,7 +106,7 @@ def _many(rule: Rule) -> str:
     parameters = rule.prior.arguments
     some, more, both, none = {}, {}, {}, {}
     for k, aggregate in enumerate(rule.aggregates):
-        first, second = (sympy.Symbol(f"{n}_{k}", real=True) for n in "st")
+        first, second = (sympy.Dummy(f"{n}_{k}", real=True) for n in "st")
         together, identity = TOGETHER[type(aggregate)]
         some[aggregate], more[aggregate] = first, second
         both[aggregate], none[aggregate] = together(first, second), identity
@@ -140,7 +140,7 @@ def _parameters(rule: Rule) -> str:
                 raise _wrong(rule, f"{family.name}'s {name} should be x itself", argument)
             for part in _positive_parts(kind, argument):
                 how.append(_positive(rule, part, kind == NONNEGATIVE, what))
-        low, high = family.limits(sympy.Symbol("x"), arguments)
+        low, high = family.limits(sympy.Dummy("x"), arguments)
         if low is not None and high is not None:
             how.append(_positive(rule, high - low, False, f"{family.name} should have a length"))
     return max(how, key=lambda h: h != _BY_SYMPY, default=_BY_SYMPY)
@@ -184,9 +184,9 @@ def _cases(rule: Rule) -> Iterator[dict[Expr, Expr]]:
     prior, child = rule.prior, rule.child
     free: dict[Expr, Expr] = {}
     for symbol, kind in _kinds(rule).items():
-        u = sympy.Symbol(f"u_{symbol}", positive=True)
+        u = sympy.Dummy(f"u_{symbol}", positive=True)
         free[symbol] = u / (1 + u) if kind == UNIT else symbol
-    x, y, u = prior.variable, child.variable, sympy.Symbol("u", positive=True)
+    x, y, u = prior.variable, child.variable, sympy.Dummy("u", positive=True)
     low, _ = prior.family.limits(x, prior.arguments)
     if low is not None:
         free[x] = low + u
@@ -195,7 +195,7 @@ def _cases(rule: Rule) -> Iterator[dict[Expr, Expr]]:
         yield from ({**free, y: sympy.Integer(value)} for value in (0, 1))
         return
     if isinstance(high, sympy.Symbol) and low is None:  # y = 0, …, n
-        free[high] = y + sympy.Symbol("u", integer=True, nonnegative=True)
+        free[high] = y + sympy.Dummy("u", integer=True, nonnegative=True)
     elif low is not None and high is not None:
         inside = (low + u * high) / (1 + u)
         free[y] = inside.subs(free, simultaneous=True)

@@ -91,6 +91,34 @@ def test_closed_forms(quick_compilation):
     assert found == pytest.approx(expected, abs=1e-11)
 
 
+def test_a_prior_as_narrow_as_floats_go_leaves_the_children_alone(quick_compilation):
+    """With n of 10¹⁷ prior observations log Γ(n) has an error of hundreds; the limit is exact."""
+
+    def model(n):
+        p = numpyro.sample("p", dist.Beta(0.3 * n, 0.7 * n).expand([N]))
+        numpyro.sample("k", dist.Binomial(models.SIZES, p), obs=COUNTS)
+        q = numpyro.sample("q", dist.Dirichlet(n * jnp.array([0.2, 0.3, 0.5])).expand([4]))
+        numpyro.sample("m", dist.Multinomial(models.TABLE.sum(1), q, total_count_max=9),
+                       obs=models.TABLE)  # fmt: skip
+        x = numpyro.sample("x", dist.Gamma(2 * n, n))
+        numpyro.sample("c", dist.Poisson(EXPOSURE * x), obs=COUNTS)
+        v = numpyro.sample("v", dist.InverseGamma(n, 3 * n).expand([N]))
+        numpyro.sample("r", dist.Normal(0.5, jnp.sqrt(v)), obs=REALS)
+
+    marg = autmarg.transform(model)
+    found = jax.jit(
+        jax.value_and_grad(lambda log_n: log_density(marg, (jnp.exp(log_n),), {}, {})[0])
+    )
+    limit = stats.binom.logpmf(COUNTS, models.SIZES, 0.3).sum()
+    limit += stats.multinomial.logpmf(models.TABLE, 9, [0.2, 0.3, 0.5]).sum()
+    limit += stats.poisson.logpmf(COUNTS, 2 * EXPOSURE).sum()
+    limit += stats.norm.logpdf(REALS, 0.5, np.sqrt(3.0)).sum()
+    value, slope = found(np.log(1e17))
+    assert float(value) == pytest.approx(limit, abs=1e-11)
+    assert abs(float(slope)) < 1e-12
+    assert abs(float(found(np.log(1e7))[0]) - limit) < 1e-4
+
+
 def test_data_are_added_up_when_the_plan_is_made():
     """With a known exposure a step costs the number of parents, whatever the number of rows."""
 

@@ -14,7 +14,7 @@ import sympy
 import autmarg
 from autmarg.__main__ import main
 from autmarg.rules.families import FAMILIES, onehot
-from autmarg.rules.marginal_likelihood import jax_function
+from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
 from autmarg.rules.parser import parse
 from autmarg.rules.proof import prove
 from autmarg.rules.registry import SHIPPED, shipped
@@ -105,6 +105,25 @@ def test_where_the_derivative_does_not_simplify_there_are_two_more_ways(monkeypa
     (wrong,) = parse(NORMAL_NORMAL.replace("y / e**2", "y / e"))
     with pytest.raises(autmarg.ModelError, match="should be 0"):
         prove(wrong)
+
+
+def test_names_are_the_users_own():
+    """The proof and the formulas make symbols of their own: none is mistaken for another."""
+    text = """
+        rule clash
+          prior  x ~ Normal(s_0, u)
+          child  y ~ Normal(x, t_0)
+          update s_0 -> (s_0 / u**2 + sum(y / t_0**2)) / (1 / u**2 + sum(1 / t_0**2)),
+                 u -> 1 / sqrt(1 / u**2 + sum(1 / t_0**2))
+    """
+    (rule,) = parse(text)
+    prove(rule)
+    formula = marginal_likelihood(rule)
+    found = formula.parameters(0.3, 1.0, 4.0, 4.0 * 1.5) + formula.child(1.5, 0.5)
+    expected = dist.Normal(0.3, np.sqrt(1.0 + 0.25)).log_prob(1.5)
+    assert float(found) == pytest.approx(float(expected), abs=1e-13)
+    with pytest.raises(autmarg.ModelError, match="is wrong"):
+        prove(parse(text.replace("(s_0 / u**2", "(s_0 * count / u**2"))[0])
 
 
 @pytest.mark.parametrize(
