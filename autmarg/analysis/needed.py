@@ -33,7 +33,7 @@ NEEDED = {
     "cost": "a gradient that costs less with it integrated out than sampled",
     "kept on request": "its name taken out of keep",
     "not requested": "its name in marginalize",
-    "no pass": "the pass 'marginalise' in the list of passes",
+    "no pass": "the pass 'marginalise' (or 'conjugate') in the list of passes",
 }
 
 

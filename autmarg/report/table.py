@@ -38,11 +38,14 @@ def _why(plan: Any) -> str:
     """Why nothing goes, in one line."""
     if plan.program.obstacles:
         return plan.program.obstacles[0].reason
-    gaussian = [r for r in plan.refusals if r.rule != "non-Gaussian prior"]
+    others = ("non-Gaussian prior", "not conjugate")
+    gaussian = [r for r in plan.refusals if r.rule not in others]
     if plan.rewritten is not None and all(r.rule == "no pass" for r in gaussian) and gaussian:
         return "no pass does so"
     if not gaussian:
-        return "no latent site has a Gaussian prior"
+        conjugate = any(r.rule == "not conjugate" for r in plan.refusals)
+        more = ", and no rule fits one with a conjugate prior" if conjugate else ""
+        return f"no latent site has a Gaussian prior{more}"
     if all(r.rule == "non-Gaussian child" for r in gaussian):
         return "every Gaussian latent has a non-Gaussian child, as in a generalised linear model"
     return "every Gaussian latent stays, for the reasons below"

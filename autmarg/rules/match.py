@@ -25,6 +25,8 @@ from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class
 from autmarg.rules.registry import rules
 from autmarg.rules.statistics import density_of
 
+_NEEDED = "observed children that a rule knows (see docs/rules.md), and no other reader"
+
 
 @dataclass(frozen=True, eq=False)
 class Conjugacy:
@@ -122,9 +124,9 @@ def _conjugacy(
     """
     name, place = latent.name, latent.place
 
-    def refused(reason: str, at: Any = place) -> _Refused:
+    def refused(reason: str, at: Any = place, nearest: str = "conjugacy") -> _Refused:
         words = f"the prior of '{name}' is conjugate to some children, but {reason}"
-        return _Refused(Refusal(name, "not conjugate", words, at))
+        return _Refused(Refusal(name, "not conjugate", words, at, nearest=nearest, needed=_NEEDED))
 
     for condition, reason in (
         (latent.scale is not None, f"handlers.scale is over '{name}'"),
@@ -181,7 +183,7 @@ def _child(
     program: Program, tape: Tape, latent: Sample, family: Family, child: Observe, refused: Any
 ) -> tuple[Tape, Match]:
     """The first rule that fits."""
-    kind, words = class_of(program, child), ""
+    kind, words, nearest = class_of(program, child), "", "conjugacy"
     for rule in rules():
         if rule.prior.family != family or rule.child.family.name not in READERS.get(kind, ()):
             continue
@@ -190,8 +192,9 @@ def _child(
         except NoMatch as obstacle:
             where = f" ({obstacle.equation.place})" if obstacle.equation is not None else ""
             words = f"the {rule.title} rule does not fit '{child.name}': {obstacle}{where}"
+            nearest = rule.title
             continue
         prove(rule)
         return found
     known = f"'{child.name}', a {child.distribution.kind}"
-    raise refused(words or f"no rule has {known}, for its child", child.place)
+    raise refused(words or f"no rule has {known}, for its child", child.place, nearest)

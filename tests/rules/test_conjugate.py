@@ -333,6 +333,13 @@ def test_what_no_rule_fits_stays_and_the_plan_says_why(model, reason):
     (refusal,) = (r for r in plan.refusals if r.site == "x")
     assert refusal.rule == "not conjugate" and reason in str(refusal)
     assert refusal.place is not None
+    if model is nobody:
+        assert "no rule fits one with a conjugate prior" in str(plan)
+
+
+def test_the_rule_that_almost_applied_is_named():
+    (refusal,) = autmarg.transform(gamma(rate=lambda x: x**2)).plan().refusals
+    assert refusal.nearest == "Gamma-Poisson" and "observed children" in refusal.needed
 
 
 def test_what_stays_is_exact_all_the_same(quick_compilation):
