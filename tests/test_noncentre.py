@@ -158,7 +158,8 @@ def test_sites_plates_and_text():
     assert [frame.name for frame in noise["cond_indep_stack"]] == ["groups"]
     assert noise["infer"] == {"note": 1}
     text = str(marg.program(Y))
-    assert "  noncentred s ~ Normal : float64[5] in groups of s_decentered reads m, t\n" in text
+    assert "  s[groups:5] ~ Normal(m, t) as m + t * s_decentered slope" in text
+    assert "    s_decentered[groups:5] ~ Normal(0, 1)\n" in text
     assert str(parse(text)) == text
 
 
