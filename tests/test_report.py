@@ -129,7 +129,9 @@ def test_a_picture_of_g():
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_yticklabels()] == ["gamma", "mu", "b", "a"]
     assert sum(len(line.get_xdata()) for line in axes.lines) > 9
-    with pytest.raises(autmarg.RequestError, match="no Gaussian latent of 'radon' is integrated out"):
+    with pytest.raises(
+        autmarg.RequestError, match="no Gaussian latent of 'radon' is integrated out"
+    ):
         autmarg.transform(
             CASES["radon"].model, keep=["gamma", "mu", "b", "a"]
         ).plan(Y).figure()  # fmt: skip
