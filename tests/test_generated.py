@@ -29,6 +29,7 @@ RULES = {
     "mask of a latent",
     "non-Gaussian child",
     "product of latents",
+    "not conjugate",
 }
 
 
