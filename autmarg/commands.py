@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from autmarg.errors import RequestError
 from autmarg.ir.store import read_program
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Passes, Step
-from autmarg.passes.registry import load_plugins, named
+from autmarg.passes.registry import load_plugins
 from autmarg.plan.plan import Plan
 from autmarg.trace.capture import trace_program
 from autmarg.verify import verify
@@ -164,15 +164,14 @@ def _opt(options: argparse.Namespace) -> int:
         text = options.file.read_text(encoding="utf-8")
     else:
         raise RequestError(f"there is no file {options.file}")
-    print(Passes(_named(options.passes)).run(read_program(text)))
+    print(Passes(()).append(*options.passes).run(read_program(text)))
     return 0
-
-
-def _named(names: Iterable[str]) -> tuple[Any, ...]:
-    return tuple(named(name) for name in names)
 
 
 def _verify(options: argparse.Namespace) -> int:
     model, args, kwargs = _loaded(options)
-    verify(model, *args, kwargs=kwargs, keep=options.keep, points=options.points, seed=options.seed)
+    verify(
+        model, *args, kwargs=kwargs, marginalize=options.marginalize, keep=options.keep,
+        points=options.points, seed=options.seed,
+    )  # fmt: skip
     return 0
