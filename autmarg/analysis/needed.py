@@ -1,4 +1,4 @@
-"""What would make the linear Gaussian rule apply, by the condition that failed."""
+"""What would make a rule apply, by the condition that failed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ NEEDED = {
     "latent in a mask": "a mask of the child that does not read the latent",
     "latent in a transform": "a transform of the child that does not read the latent",
     "latent in a observed value": "data that do not depend on the latent",
+    "not conjugate": "observed children that a rule knows (see docs/rules.md), and no other reader",
     "outside the IR": "a model without that construct",
     "cost": "a gradient that costs less with it integrated out than sampled",
     "kept on request": "its name taken out of keep",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,6 +212,11 @@ class Ancestral(Sample):
     """
 
     marginal: str
+
+
+def of_sites(kind: str, sites: Iterable[Node]) -> str:
+    """The name of a node that stands for several sites: ``kind(site, site, …)``."""
+    return f"{kind}({', '.join(site.name for site in sites)})"
 
 
 def decentered(name: str) -> str:

@@ -9,6 +9,7 @@ that only look at the structure still work.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,7 +103,7 @@ def _checked(program: Program) -> Program:
         raise ModelError(f"the text is no program: {error}") from error
 
 
-class _Reader:
+class _Reader(ABC):
     """Makes nodes of lines on a growing tape."""
 
     tape: Tape
@@ -111,16 +112,17 @@ class _Reader:
         self.text = text
         self.declared = {d.name: d for d in text.declarations}
 
+    @abstractmethod
     def node(self, line: Line) -> Node:
-        raise NotImplementedError
+        """The node of a line."""
 
+    @abstractmethod
     def value(self, line: Line, expression: Expression, dtype: Any = None) -> int:
         """The number of an expression's value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spec(self, line: Line, events: int) -> DistributionSpec:
         """The distribution of a site."""
-        raise NotImplementedError
 
     def inputs(self) -> Iterator[tuple[str, tuple[int, ...], Any]]:
         """Latent and param sites: name, shape, dtype."""

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autmarg.ir.nodes import Recover
+from autmarg.ir.nodes import Recover, of_sites
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.passes.marginalise import check_readers, integrated_out, recovery_name
+from autmarg.passes.marginalise import check_readers, integrated_out
+from autmarg.passes.rewriting import Rewriting
 
 
 @dataclass(frozen=True)
-class Conjugate:
+class Conjugate(Rewriting):
     """Apply the plan's conjugacies, one after the other: each replaces a latent and its children
     by their marginal likelihood, and recovery draws the latent from its posterior."""
 
     name = "conjugate"
     rule = "conjugacy"
-
-    def apply(self, program: Program) -> Program:
-        """The rewritten program."""
-        for rewritten in self.rewrites(program):
-            program = rewritten
-        return program
 
     def rewrites(self, program: Program) -> Iterator[Program]:
         """The program after each.
@@ -36,7 +31,7 @@ class Conjugate:
             check_unchanged(program, nodes, self.name)
             check_readers(program, (found.member,), nodes)
             recover = Recover(
-                recovery_name((found.member,)), found.density.inputs, None,
+                of_sites("recover", (found.member,)), found.density.inputs, None,
                 members=(found.member,), marginal=found.name, density=found.density,
                 rule=found.rule, why=found.why,
             )  # fmt: skip

@@ -10,8 +10,9 @@ from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import Marginal, Observe
+from autmarg.ir.nodes import Marginal, Observe, of_sites
 from autmarg.ir.program import Program
+from autmarg.passes.rewriting import Rewriting
 from autmarg.plan.order import assemble, schedule
 
 _ROWS = 2_000  # from which a pass over them costs more than the rest of a small model's step
@@ -19,7 +20,7 @@ _SAVING = 4  # rows for each cross-product
 
 
 @dataclass(frozen=True)
-class Hoist:
+class Hoist(Rewriting):
     """Replace N rows by their cross-products where no latent of their mean was integrated out.
 
     The density of an observed Gaussian site, or of a known bijection of one, whose mean is affine
@@ -29,12 +30,6 @@ class Hoist:
 
     name = "hoist"
     rule = "cross-products"
-
-    def apply(self, program: Program) -> Program:
-        """The rewritten program."""
-        for rewritten in self.rewrites(program):
-            program = rewritten
-        return program
 
     def rewrites(self, program: Program) -> Iterator[Program]:
         """The program after each site."""
@@ -73,6 +68,6 @@ def _hoisted(node: Observe, system: LinearSystem) -> Marginal | None:
     planned = schedule(system.form, assembly)
     density = GaussianMarginal(system, planned, lambda: planned)
     return Marginal(
-        f"marginal({node.name})", frozenset(system.inputs), node.place,
+        of_sites("marginal", (node,)), frozenset(system.inputs), node.place,
         observed=(node,), children=(), density=density,
     )  # fmt: skip

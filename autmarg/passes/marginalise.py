@@ -7,14 +7,24 @@ from dataclasses import dataclass, fields, replace
 
 from autmarg.errors import RequestError
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import Ancestral, Deterministic, Marginal, Node, Observe, Recover, Sample
+from autmarg.ir.nodes import (
+    Ancestral,
+    Deterministic,
+    Marginal,
+    Node,
+    Observe,
+    Recover,
+    Sample,
+    of_sites,
+)
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.plan.plan import Group
+from autmarg.passes.rewriting import Rewriting
+from autmarg.plan.groups import Group
 
 
 @dataclass(frozen=True)
-class Marginalise:
+class Marginalise(Rewriting):
     """Integrate the plan's groups out of the program, one after the other.
 
     Members disappear from the sampled sites; observed children move into a :class:`Marginal`
@@ -24,12 +34,6 @@ class Marginalise:
 
     name = "marginalise"
     rule = "linear Gaussian"
-
-    def apply(self, program: Program) -> Program:
-        """The rewritten program."""
-        for rewritten in self.rewrites(program):
-            program = rewritten
-        return program
 
     def rewrites(self, program: Program) -> Iterator[Program]:
         """The program after each group.
@@ -48,7 +52,7 @@ class Marginalise:
         """One group integrated out."""
         density = GaussianMarginal(group.system, group.schedule, lambda: group.elements)
         recover = Recover(
-            recovery_name(group.members), frozenset(group.system.inputs), None,
+            of_sites("recover", group.members), frozenset(group.system.inputs), None,
             members=group.members, marginal=group.name, density=density, rule=self.rule,
         )  # fmt: skip
         structure = tuple(cost.structure for cost in group.costs)
@@ -88,11 +92,6 @@ def integrated_out(
         if i == last:
             nodes.append(marginal)
     return program.replace_nodes([*nodes, replace(recover, parents=parents)])
-
-
-def recovery_name(members: tuple[Sample, ...]) -> str:
-    """What the recovery node of some members is called."""
-    return "recover(" + ", ".join(m.name for m in members) + ")"
 
 
 def check_readers(program: Program, members: tuple[Sample, ...], nodes: tuple[Sample, ...]) -> None:

@@ -13,22 +13,17 @@ from autmarg.analysis.families.location_scale import as_location_scale
 from autmarg.ir.nodes import DistributionSpec, NonCentred, Sample, decentered
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
+from autmarg.passes.rewriting import Rewriting
 
 
 @dataclass(frozen=True)
-class NonCentre:
+class NonCentre(Rewriting):
     """Re-express latents that the plan names as images of sites of standard noise.
 
     Everything that reads the latent reads it still, under its own name.
     """
 
     name = "noncentre"
-
-    def apply(self, program: Program) -> Program:
-        """The rewritten program."""
-        for rewritten in self.rewrites(program):
-            program = rewritten
-        return program
 
     def rewrites(self, program: Program) -> Iterator[Program]:
         """The program after each site.

@@ -57,6 +57,8 @@ def choose(pattern: Pattern, members: Sequence[Member], free: Sequence[str]) -> 
         TooLarge: no set is within the budget.
     """
     large = [m for m in members if m.name in free and m.blocks * m.size > SMALL_ROOT]
+    if not large:
+        return None
     scores: dict[tuple[str, ...], float] = {}
     times: dict[tuple[str, ...], float] = {}
     refused: TooLarge | None = None
@@ -102,8 +104,7 @@ def _predicted(pattern: Pattern, members: list[Member]) -> float:
     inside[columns] = True
     kept = inside[pattern.first] & inside[pattern.second]
     part = Pattern(np.sort(columns), pattern.first[kept], pattern.second[kept])
-    stages, _ = eliminate(part, members)
-    return seconds(stages, len(pattern.first))
+    return seconds(eliminate(part, members), len(pattern.first))
 
 
 def _time(value: float) -> str:

@@ -51,11 +51,11 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
         stage, pattern = _in_time(pattern, each, number, states)
         stages.append(stage)
     left = set(pattern.columns.tolist())
-    more, _ = eliminate(pattern, [m for m in form.members if m.offset in left])
+    more = eliminate(pattern, [m for m in form.members if m.offset in left])
     return Schedule(form, assembly, residual(form, assembly.stats), (*stages, *more))
 
 
-def eliminate(pattern: Pattern, members: Sequence[Member]) -> tuple[list[Any], Pattern]:
+def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:
     """Stages of blocks and the dense root that eliminate all columns of a pattern, members' own.
 
     Raises:
@@ -82,9 +82,9 @@ def eliminate(pattern: Pattern, members: Sequence[Member]) -> tuple[list[Any], P
             "are planned"
         )
     if len(pattern.columns):
-        root, pattern = DenseRoot.plan(pattern)
+        root, _ = DenseRoot.plan(pattern)
         stages.append(root)
-    return stages, pattern
+    return stages
 
 
 def _in_time(

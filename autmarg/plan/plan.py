@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,92 +11,18 @@ import networkx as nx
 import sympy
 
 from autmarg.analysis.admissible import Admissible, Facts, admissible
-from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal, RequestError
-from autmarg.gaussian.quadratic import Assembly
-from autmarg.gaussian.schedule import Schedule
-from autmarg.ir.nodes import (
-    Ancestral,
-    Deterministic,
-    Marginal,
-    Node,
-    NonCentred,
-    Observe,
-    Recover,
-    Sample,
-)
+from autmarg.ir.nodes import NonCentred
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
 from autmarg.plan.choose import Choice, choose
-from autmarg.plan.cost import Cost, stage_cost
-from autmarg.plan.order import TooLarge, assemble, schedule
+from autmarg.plan.entries import Entry, entries
+from autmarg.plan.groups import Group, Part, connected, part_of
+from autmarg.plan.order import TooLarge
 from autmarg.plan.select import Request, select
 from autmarg.rules.match import Conjugacy, conjugacies
-
-NOT_READ = "reads no integrated site"
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A group before its order of elimination is decided."""
-
-    members: tuple[Sample, ...]
-    observed: tuple[Observe, ...]
-    children: tuple[Sample, ...]
-    system: LinearSystem
-    assembly: Assembly
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Members that are integrated out together, with every other site that reads one of them.
-
-    Attributes:
-        members: sites integrated out, parents before children.
-        observed: observed sites, in program order.
-        children: kept latents whose mean depends on a member.
-        system: their affine form; ``schedule`` eliminates it.
-    """
-
-    members: tuple[Sample, ...]
-    observed: tuple[Observe, ...]
-    children: tuple[Sample, ...]
-    system: LinearSystem
-    schedule: Schedule
-
-    @cached_property
-    def elements(self) -> Schedule:
-        """The schedule for conditional variances, made when they are first asked for."""
-        form = self.system.form.with_elements()
-        return schedule(form, assemble(form))
-
-    @property
-    def name(self) -> str:
-        """The name of the marginal node: its observed sites, or else its members."""
-        sites = self.observed or self.children or self.members
-        return "marginal(" + ", ".join(s.name for s in sites) + ")"
-
-    @property
-    def costs(self) -> tuple[Cost, ...]:
-        """What each stage costs, in order."""
-        return tuple(stage_cost(stage) for stage in self.schedule.stages)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the plan: a site, what happens to it, why, and how.
-
-    ``size`` is a latent's unconstrained dimensions, an observed site's elements.
-    """
-
-    site: str
-    size: int
-    action: str
-    why: str
-    structure: str = ""
-    cost: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +84,7 @@ class Plan:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """The lines of the table."""
-        return tuple(_entries(self))
+        return tuple(entries(self))
 
     @property
     def noncentred(self) -> tuple[str, ...]:
@@ -245,7 +171,7 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     while True:
         selection = select(program, judged, linear, {n: str(c) for n, c in sampled.items()})
         try:
-            parts = [_part(facts, part) for part in _connected(program, selection.members)]
+            parts = [part_of(facts, part) for part in connected(program, selection.members)]
         except CannotExtract as obstacle:
             judged = judged.without(obstacle)
             continue
@@ -253,7 +179,7 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         if not found:
             break
         sampled = found
-    groups = tuple(_scheduled(part) for part in parts)
+    groups = tuple(part.scheduled() for part in parts)
     gone = {m.name for m in selection.members}
     names = {n.name for n in program.latents} - gone - {*request.keep, *sampled}
     if isinstance(request.marginalize, tuple):
@@ -292,7 +218,7 @@ def _densities(groups: tuple[Group, ...]) -> dict[str, str]:
     }
 
 
-def _chosen(program: Program, parts: list[_Part]) -> dict[str, Choice]:
+def _chosen(program: Program, parts: list[Part]) -> dict[str, Choice]:
     """Members that are better sampled, with the choice that says so."""
     found: dict[str, Choice] = {}
     for part in parts:
@@ -310,111 +236,4 @@ def _chosen(program: Program, parts: list[_Part]) -> dict[str, Choice]:
     return found
 
 
-def _scheduled(part: _Part) -> Group:
-    try:
-        planned = schedule(part.system.form, part.assembly)
-    except TooLarge as found:
-        names = [m.name for m in part.members]
-        raise RequestError(
-            f"cannot integrate out {names} together: {found}; keep one of the larger sites sampled"
-        ) from found
-    return Group(part.members, part.observed, part.children, part.system, planned)
-
-
-def _readers(program: Program, name: str) -> list[Node]:
-    return [c for c in program.children(name) if not isinstance(c, Deterministic)]
-
-
-def _connected(program: Program, members: tuple[Sample, ...]) -> list[tuple[Sample, ...]]:
-    """Members that share a child, or of which one reads another, belong together."""
-    graph = nx.Graph()
-    for member in members:
-        graph.add_node(member.name)
-        graph.add_edges_from((member.name, child.name) for child in _readers(program, member.name))
-    parts = [tuple(m for m in members if m.name in c) for c in nx.connected_components(graph)]
-    return sorted(parts, key=lambda part: members.index(part[0]))
-
-
-def _part(facts: Facts, members: tuple[Sample, ...]) -> _Part:
-    program = facts.normalised.program
-    names = {m.name for m in members}
-    readers = {c.name for m in members for c in _readers(program, m.name)} - names
-    children = tuple(n for n in program.nodes if n.name in readers and isinstance(n, Sample))
-    system = extract(facts, members, children)
-    return _Part(
-        members,
-        tuple(c for c in children if isinstance(c, Observe)),
-        tuple(c for c in children if not isinstance(c, Observe)),
-        system,
-        assemble(system.form),
-    )
-
-
-def _entries(plan: Plan) -> Iterator[Entry]:
-    program, after = plan.program, plan.rewritten or plan.program
-    groups = {m.name: g for g in plan.groups for m in g.members}
-    recover = {m.name: n for n in after.nodes if isinstance(n, Recover) for m in n.members}
-    marginals = [n for n in after.nodes if isinstance(n, Marginal)]
-    density = {site: n for n in marginals for site in (*n.children, *(o.name for o in n.observed))}
-    members = {n.marginal: n.integrated for n in after.nodes if isinstance(n, Recover)}
-    for node in program.nodes:
-        if isinstance(node, Observe):
-            marginal = density.get(node.name)
-            yield Entry(node.name, node.size, *_observed(marginal, members))
-        elif isinstance(node, Sample):
-            size, how = node.dimensions(program.tape), recover.get(node.name)
-            if how is None:
-                yield Entry(node.name, size, *_kept(plan, after, node))
-            elif node.name in groups and how.marginal == groups[node.name].name:
-                yield _member_entry(node, size, groups[node.name])
-            else:
-                yield Entry(node.name, size, "integrated out", how.why, how.rule)
-        elif isinstance(node, Deterministic):
-            later = node.parents & set(recover)
-            why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
-            yield Entry(node.name, 0, "after recovery" if later else "computed", why)
-
-
-def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
-    """What happens to an observed site, and why."""
-    if marginal is None:
-        return "observed", NOT_READ
-    if gone := members.get(marginal.name):
-        return "observed, marginal", f"given {', '.join(gone)}"
-    return "observed, cross-products", "mean affine in sampled latents"
-
-
-def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:
-    """What happens to a latent that is not integrated out, and why."""
-    if node.name not in after:
-        return "removed", f"by {', '.join(s.name for s in plan.history if node in s.changed)}"
-    action, why = "sampled", [str(r) for r in plan.refusals if r.site == node.name]
-    if isinstance(after[node.name], Ancestral):
-        action = "sampled, density in marginal"
-    if isinstance(after[node.name], NonCentred):
-        action = "sampled, non-centred"
-    if choice := plan.centrings.get(node.name):
-        why.append(choice.why)
-    return action, "; ".join(why)
-
-
-def _member_entry(node: Sample, size: int, group: Group) -> Entry:
-    member = next(m for m in group.schedule.form.members if m.name == node.name)
-    for k, stage in enumerate(group.schedule.stages, start=1):
-        if (stage.columns.reshape(-1) == member.offset).any():
-            readers = _names_of_readers(group, node)
-            why = f"mean of {readers} affine in it" if readers else "no other density reads it"
-            cost = stage_cost(stage)
-            how = f"{k}: {cost.structure}"
-            return Entry(node.name, size, "integrated out", why, how, str(cost))
-    raise AssertionError(f"no stage eliminates {node.name}")
-
-
-def _names_of_readers(group: Group, node: Node) -> str:
-    readers = [
-        n.name for n in (*group.members, *group.children, *group.observed) if node.name in n.parents
-    ]
-    return ", ".join(readers)
-
-
-__all__ = ["Entry", "Group", "Plan", "make_plan"]
+__all__ = ["Plan", "make_plan"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from autmarg.errors import Refusal
-from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
+from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
 from autmarg.rules.child import Match, fit
@@ -24,8 +24,6 @@ from autmarg.rules.proof import prove
 from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class_of
 from autmarg.rules.registry import rules
 from autmarg.rules.statistics import density_of
-
-_NEEDED = "observed children that a rule knows (see docs/rules.md), and no other reader"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +43,7 @@ class Conjugacy:
     @property
     def name(self) -> str:
         """The name of the marginal node."""
-        return "marginal(" + ", ".join(s.name for s in self.observed) + ")"
+        return of_sites("marginal", self.observed)
 
     @property
     def rule(self) -> str:
@@ -126,7 +124,7 @@ def _conjugacy(
 
     def refused(reason: str, at: Any = place, nearest: str = "conjugacy") -> _Refused:
         words = f"the prior of '{name}' is conjugate to some children, but {reason}"
-        return _Refused(Refusal(name, "not conjugate", words, at, nearest=nearest, needed=_NEEDED))
+        return _Refused(Refusal(name, "not conjugate", words, at, nearest=nearest))
 
     for condition, reason in (
         (latent.scale is not None, f"handlers.scale is over '{name}'"),

@@ -55,8 +55,8 @@ class BatchedBlocks(Stage):
         meeting: [d, E] positions of G_br.
         carried: positions of the next form's values in this one's (-1: fill).
         pairs, target: meetings e, e' of the same block, and where their product goes.
-        dense: [d, R, B] positions of G_br when the sum over blocks is a matrix product, else None;
-            then ``target`` [R, R] are positions in the matrix's place.
+        dense: [d, R, B] positions of G_br when the sum over blocks is a matrix product, which is
+            the next form's values (then there are no pairs), else None.
     """
 
     columns: np.ndarray
@@ -99,7 +99,7 @@ class BatchedBlocks(Stage):
         scattered = float((counts * (counts + 1) / 2).sum()) * _SCATTER_COST
         left = right = np.zeros(0, np.int64)
         if scattered > len(columns) * float(r) ** 2:
-            nxt, target = _square(later), np.arange(r * r)
+            nxt, target = _square(later), left
             dense = positions(pattern, columns.T[:, None, :], later[None, :, None])
         else:
             left, right = pairs_of(meeting_block, counts)

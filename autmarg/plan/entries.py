@@ -1,0 +1,109 @@
+"""The lines of a plan: what happens to every site, why, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autmarg.ir.nodes import (
+    Ancestral,
+    Deterministic,
+    Marginal,
+    Node,
+    NonCentred,
+    Observe,
+    Recover,
+    Sample,
+)
+from autmarg.ir.program import Program
+from autmarg.plan.cost import stage_cost
+from autmarg.plan.groups import Group
+
+if TYPE_CHECKING:
+    from autmarg.plan.plan import Plan
+
+NOT_READ = "reads no integrated site"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the plan: a site, what happens to it, why, and how.
+
+    ``size`` is a latent's unconstrained dimensions, an observed site's elements.
+    """
+
+    site: str
+    size: int
+    action: str
+    why: str
+    structure: str = ""
+    cost: str = ""
+
+
+def entries(plan: Plan) -> Iterator[Entry]:
+    """One for each site that has a density or a value, in program order."""
+    program, after = plan.program, plan.rewritten or plan.program
+    groups = {m.name: g for g in plan.groups for m in g.members}
+    recover = {m.name: n for n in after.nodes if isinstance(n, Recover) for m in n.members}
+    marginals = [n for n in after.nodes if isinstance(n, Marginal)]
+    density = {site: n for n in marginals for site in (*n.children, *(o.name for o in n.observed))}
+    members = {n.marginal: n.integrated for n in after.nodes if isinstance(n, Recover)}
+    for node in program.nodes:
+        if isinstance(node, Observe):
+            marginal = density.get(node.name)
+            yield Entry(node.name, node.size, *_observed(marginal, members))
+        elif isinstance(node, Sample):
+            size, how = node.dimensions(program.tape), recover.get(node.name)
+            if how is None:
+                yield Entry(node.name, size, *_kept(plan, after, node))
+            elif node.name in groups and how.marginal == groups[node.name].name:
+                yield _member_entry(node, size, groups[node.name])
+            else:
+                yield Entry(node.name, size, "integrated out", how.why, how.rule)
+        elif isinstance(node, Deterministic):
+            later = node.parents & set(recover)
+            why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
+            yield Entry(node.name, 0, "after recovery" if later else "computed", why)
+
+
+def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    """What happens to an observed site, and why."""
+    if marginal is None:
+        return "observed", NOT_READ
+    if gone := members.get(marginal.name):
+        return "observed, marginal", f"given {', '.join(gone)}"
+    return "observed, cross-products", "mean affine in sampled latents"
+
+
+def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:
+    """What happens to a latent that is not integrated out, and why."""
+    if node.name not in after:
+        return "removed", f"by {', '.join(s.name for s in plan.history if node in s.changed)}"
+    action, why = "sampled", [str(r) for r in plan.refusals if r.site == node.name]
+    if isinstance(after[node.name], Ancestral):
+        action = "sampled, density in marginal"
+    if isinstance(after[node.name], NonCentred):
+        action = "sampled, non-centred"
+    if choice := plan.centrings.get(node.name):
+        why.append(choice.why)
+    return action, "; ".join(why)
+
+
+def _member_entry(node: Sample, size: int, group: Group) -> Entry:
+    member = next(m for m in group.schedule.form.members if m.name == node.name)
+    for k, stage in enumerate(group.schedule.stages, start=1):
+        if (stage.columns.reshape(-1) == member.offset).any():
+            readers = _names_of_readers(group, node)
+            why = f"mean of {readers} affine in it" if readers else "no other density reads it"
+            cost = stage_cost(stage)
+            how = f"{k}: {cost.structure}"
+            return Entry(node.name, size, "integrated out", why, how, str(cost))
+    raise AssertionError(f"no stage eliminates {node.name}")
+
+
+def _names_of_readers(group: Group, node: Node) -> str:
+    readers = [
+        n.name for n in (*group.members, *group.children, *group.observed) if node.name in n.parents
+    ]
+    return ", ".join(readers)

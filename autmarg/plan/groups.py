@@ -1,0 +1,105 @@
+"""What is integrated out together: connected members, with every other site that reads one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+
+from autmarg.analysis.admissible import Facts
+from autmarg.analysis.extract import LinearSystem, extract
+from autmarg.errors import RequestError
+from autmarg.gaussian.quadratic import Assembly
+from autmarg.gaussian.schedule import Schedule
+from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
+from autmarg.ir.program import Program
+from autmarg.plan.cost import Cost, stage_cost
+from autmarg.plan.order import TooLarge, assemble, schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Members that are integrated out together, before their order of elimination is decided.
+
+    Attributes:
+        members: sites integrated out, parents before children.
+        observed: observed sites that read them, in program order.
+        children: kept latents whose mean depends on a member.
+        system: their affine form, ``assembly`` its cross-products.
+    """
+
+    members: tuple[Sample, ...]
+    observed: tuple[Observe, ...]
+    children: tuple[Sample, ...]
+    system: LinearSystem
+    assembly: Assembly
+
+    def scheduled(self) -> Group:
+        """The group with its order of elimination.
+
+        Raises:
+            RequestError: it is beyond the budget of memory.
+        """
+        try:
+            planned = schedule(self.system.form, self.assembly)
+        except TooLarge as found:
+            raise RequestError(
+                f"cannot integrate out {[m.name for m in self.members]} together: {found}; keep "
+                "one of the larger sites sampled"
+            ) from found
+        return Group(**vars(self), schedule=planned)
+
+
+@dataclass(frozen=True, eq=False)
+class Group(Part):
+    """Members that are integrated out together; ``schedule`` eliminates their affine form."""
+
+    schedule: Schedule
+
+    @cached_property
+    def elements(self) -> Schedule:
+        """The schedule for conditional variances, made when they are first asked for."""
+        form = self.system.form.with_elements()
+        return schedule(form, assemble(form))
+
+    @property
+    def name(self) -> str:
+        """The name of the marginal node: its observed sites, or else its members."""
+        sites = self.observed or self.children or self.members
+        return of_sites("marginal", sites)
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What each stage costs, in order."""
+        return tuple(stage_cost(stage) for stage in self.schedule.stages)
+
+
+def _readers(program: Program, name: str) -> list[Node]:
+    return [c for c in program.children(name) if not isinstance(c, Deterministic)]
+
+
+def connected(program: Program, members: tuple[Sample, ...]) -> list[tuple[Sample, ...]]:
+    """Members that share a child, or of which one reads another, belong together."""
+    graph = nx.Graph()
+    for member in members:
+        graph.add_node(member.name)
+        graph.add_edges_from((member.name, child.name) for child in _readers(program, member.name))
+    parts = [tuple(m for m in members if m.name in c) for c in nx.connected_components(graph)]
+    return sorted(parts, key=lambda part: members.index(part[0]))
+
+
+def part_of(facts: Facts, members: tuple[Sample, ...]) -> Part:
+    """A connected set of members with what reads it."""
+    program = facts.normalised.program
+    names = {m.name for m in members}
+    readers = {c.name for m in members for c in _readers(program, m.name)} - names
+    children = tuple(n for n in program.nodes if n.name in readers and isinstance(n, Sample))
+    system = extract(facts, members, children)
+    return Part(
+        members,
+        tuple(c for c in children if isinstance(c, Observe)),
+        tuple(c for c in children if not isinstance(c, Observe)),
+        system,
+        assemble(system.form),
+    )
