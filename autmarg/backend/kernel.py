@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -31,6 +32,17 @@ def dense_block(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(chosen))
 
 
+@contextlib.contextmanager
+def _compiled_for_one_run() -> Iterator[None]:
+    """Compile with little optimisation for a while: the search of an initial point runs once."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 class MarginalNUTS(NUTS):
     """NUTS with a dense block of the mass matrix, and an initial point that is found compiled.
 
@@ -53,7 +65,8 @@ class MarginalNUTS(NUTS):
         # each; that of several chains is one program. So one chain is made a row of chains.
         single = is_prng_key(rng_key)
         keys = rng_key[None] if single else rng_key
-        found = super()._init_state(keys, model_args, model_kwargs, init_params)
+        with _compiled_for_one_run():
+            found = super()._init_state(keys, model_args, model_kwargs, init_params)
         if single and init_params is None:
             found = jax.tree.map(lambda x: x[0], found)
         if self._plan is not None:

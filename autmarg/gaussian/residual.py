@@ -33,7 +33,7 @@ _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
 # does not. A fit this many times larger than the data has others beside it, with ridges relative to
 # the diagonal, and the nearest to φ* is used.
 _HUGE = 10.0
-_SMALL = 16  # features up to which neighbouring groups are one
+_SMALL = 128  # features up to which neighbouring groups are one
 _RIDGES = (1e-6, 1e-4, 1e-2)
 
 

@@ -38,7 +38,10 @@ class Factor(NamedTuple):
 
 
 def gather(values: Any, index: np.ndarray) -> Any:
-    """``values[index]`` with 0 where the index is -1."""
+    """``values[index]`` with 0 where the index is -1; a slice where the index counts up."""
+    first = int(index.flat[0]) if index.size else -1
+    if first >= 0 and np.array_equal(index.reshape(-1), first + np.arange(index.size)):
+        return values[first : first + index.size].reshape(index.shape)
     if (index >= 0).all():
         return values[index]
     return jnp.where(index >= 0, values[np.maximum(index, 0)], 0)
