@@ -190,7 +190,7 @@ class MarginalizedModel:
         # Traced constants make no difference to the structure: it is hashed without their values.
         key = program.fingerprint
         if key not in self._compiled:
-            compiled = compile_program(program, self.passes)
+            compiled = compile_program(program.owning(), self.passes)
             while len(self._compiled) >= _CACHED:
                 self._compiled.pop(next(iter(self._compiled)))
             self._compiled[key] = compiled

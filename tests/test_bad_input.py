@@ -132,6 +132,24 @@ def test_no_stale_plan():
         np.testing.assert_allclose(density(marg), density(autmarg.transform(model)), rtol=1e-13)
 
 
+def test_plan_of_arrays_that_were_changed_in_place(quick_compilation):
+    """A plan that is kept serves equal arrays later, whatever became of those it was made from."""
+    counts = np.arange(40.0) % 5
+
+    def model(counts):
+        numpyro.sample("y", dist.Normal(numpyro.sample("u", dist.Normal(0, 1)), 1.0), obs=Y)
+        rate = numpyro.sample("rate", dist.HalfNormal(1.0))
+        numpyro.sample("counts", dist.Poisson(rate), obs=counts)
+
+    def density(transformed, counts):
+        return log_density(transformed, (counts,), {}, {"rate": 0.9})[0]
+
+    marg, before = autmarg.transform(model), counts.copy()
+    expected = density(marg, counts)
+    counts += 1
+    np.testing.assert_allclose(density(marg, before), expected, rtol=1e-13)
+
+
 def test_structure_that_jax_numpy_computes_inside_the_model():
     def model(y):
         chosen = jnp.asarray(Y) > 0

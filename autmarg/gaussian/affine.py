@@ -12,6 +12,7 @@ precision ω[precision[i]]; those with correlated noise come in blocks with a fa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,12 @@ class RowTerm:
         """K, the number of summands."""
         return max(a.shape[1] for a in (self.column, self.known, self.slot))
 
+    def at(self, rows: slice) -> RowTerm:
+        """The term of some of the rows."""
+        return RowTerm(
+            *(a if len(a) == 1 else a[rows] for a in (self.column, self.known, self.slot))
+        )
+
     def full(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Column, known and slot broadcast to [n, K]."""
         shape = (n, self.width)
@@ -118,6 +125,15 @@ class Rows:
     precision: np.ndarray | None = None
     counted: bool = True
     block: int = 1
+
+    def chunks(self, size: int) -> Iterator[Rows]:
+        """The rows, ``size`` at a time."""
+        for start in range(0, self.n, size):
+            rows, precision = slice(start, min(start + size, self.n)), self.precision
+            if precision is not None and len(precision) > 1:
+                precision = precision[rows]
+            terms = tuple(term.at(rows) for term in self.terms)
+            yield replace(self, n=rows.stop - start, terms=terms, precision=precision)
 
     def evaluate(self, omega: Any, v: Any) -> Any:
         """[n] values of the rows at ω and v = (δ, 1)."""

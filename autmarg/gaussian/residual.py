@@ -109,10 +109,7 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
 def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarray) -> Fit:
     """The form's rows with the features' known part φ̂ = ``shift`` taken out."""
     total, keys = form.columns, np.stack([column, slot], axis=1)
-    centred = replace(
-        form, rows=tuple(_centred(r, total, column, slot, shift) for r in form.independent)
-    )
-    stats = cross_products(centred)
+    stats = cross_products(form, lambda rows: _centred(rows, total, column, slot, shift))
     squares = BilinearForm.plan(
         _groups(form, column, slot), len(column),
         _find(keys, stats.first, stats.first_slot), _find(keys, stats.second, stats.second_slot),
@@ -139,19 +136,18 @@ def _groups(form: AffineForm, column: np.ndarray, slot: np.ndarray) -> np.ndarra
 
 def _features(stats: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Distinct (column, slot) pairs in order, and the two features of every key."""
-    both = np.concatenate(
-        [np.stack([stats.first, stats.first_slot]), np.stack([stats.second, stats.second_slot])],
-        axis=1,
-    )
-    pairs, inverse = np.unique(both, axis=1, return_inverse=True)
-    inverse = inverse.reshape(-1)
+    column = np.concatenate([stats.first, stats.second]).astype(np.int64)
+    slot = np.concatenate([stats.first_slot, stats.second_slot])
+    stride = int(slot.max(initial=0)) + 1
+    pairs, inverse = np.unique(column * stride + slot, return_inverse=True)
     n = len(stats.first)
-    return pairs[0], pairs[1], inverse[:n], inverse[n:]
+    return pairs // stride, pairs % stride, inverse[:n], inverse[n:]
 
 
 def _find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
     stride = int(max(keys[:, 1].max(initial=0), slot.max(initial=0))) + 1
-    return np.searchsorted(keys[:, 0] * stride + keys[:, 1], column * stride + slot)
+    codes = column.astype(np.int64) * stride + slot  # (narrower integers would overflow)
+    return np.searchsorted(keys[:, 0].astype(np.int64) * stride + keys[:, 1], codes)
 
 
 def _fits(
@@ -233,12 +229,12 @@ def _centred(
     known = np.zeros(rows.n)
     terms = []
     for term in rows.terms:
-        c, a, p = term.full(rows.n)
+        c, p = np.broadcast_arrays(term.column, term.slot)
         at = np.minimum(_find(keys, c, p), len(shift) - 1)
         present = (column[at] == c) & (slot[at] == p)  # absent where all coefficients are zero
         data = (c == total) & (p == 0)
-        known += np.where(data, a, a * shift[at] * present).sum(axis=1)
-        rest = np.where(data, 0.0, a)
+        known += (term.known * np.where(data, 1.0, shift[at] * present)).sum(axis=1)
+        rest = np.where(data, 0.0, term.known)
         if rest.any():
             terms.append(RowTerm(term.column, rest, term.slot))
     zero = np.zeros((1, 1), np.int64)

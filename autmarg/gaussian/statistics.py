@@ -4,17 +4,25 @@ Every entry of the quadratic form Σ_i ω[w_i] r_i² over columns (c, c') is a s
 known · known' · ω[p] ω[p'] ω[w]. Rows that share (c, c', p, p', w) are added up here, at plan time
 and in float64, so that a step costs as many products as there are distinct keys: the number of
 meetings of levels where the noise has few strata, at most N·K² where it varies row by row.
+
+Rows come in chunks, so that memory is that of the sums and of one chunk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
+from autmarg.gaussian.affine import AffineForm, Rows
 
-_CHUNK = 4_000_000  # row pairs expanded at a time
+_CHUNK = 1 << 18  # coefficients of a chunk of rows
+_STRATA = 64  # of noise, up to which a chunk's products are matrix products, one for each
+_INDEX = np.int32  # of columns and slots
+
+_Keys = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,161 +43,175 @@ class Statistics:
     n: int
 
 
-_Keys = tuple[np.ndarray, ...]
+def cross_products(form: AffineForm, centre: Callable[[Rows], Rows] | None = None) -> Statistics:
+    """Add up the rows of a form whose noise is independent; ``n`` counts all.
 
-
-def cross_products(form: AffineForm) -> Statistics:
-    """Add up the rows of a form whose noise is independent; ``n`` counts all."""
-    parts = [_of_rows(rows) for rows in form.independent]
-    keys, totals = _merge([p[0] for p in parts], [p[1] for p in parts])
+    ``centre`` rewrites a chunk of rows before it is added up.
+    """
+    assert max(form.columns, form.slots) < np.iinfo(_INDEX).max
+    sums = _Sums()
+    for rows in form.independent:
+        width = sum(term.width for term in rows.terms)
+        # At least as many rows as make a chunk's products worth their keys.
+        for chunk in rows.chunks(max(_CHUNK // max(width, 1), 4 * width)):
+            _add_products(sums, chunk if centre is None else centre(chunk))
+    (first, second, p, q, weight), totals = sums.merged()
     counted = [rows for rows in form.rows if rows.counted]
     strata = [_strata(rows) for rows in counted if rows.block == 1]
-    slots = np.concatenate([s for s, _ in strata]) if strata else np.zeros(0, np.int64)
-    counts = np.concatenate([c for _, c in strata]) if strata else np.zeros(0)
-    first, second, first_slot, second_slot, weight = keys
-    return Statistics(
-        first,
-        second,
-        first_slot,
-        second_slot,
-        weight,
-        totals,
-        slots,
-        counts,
-        sum(rows.n for rows in counted),
-    )
+    slots = np.concatenate([np.zeros(0, np.int64), *(s for s, _ in strata)])
+    counts = np.concatenate([np.zeros(0), *(c for _, c in strata)])
+    n = sum(rows.n for rows in counted)
+    return Statistics(first, second, p, q, weight, totals, slots, counts, n)
 
 
 def _strata(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     assert rows.precision is not None
-    slots, counts = np.unique(np.broadcast_to(rows.precision, rows.n), return_counts=True)
+    if len(rows.precision) == 1:
+        return rows.precision, np.full(1, float(rows.n))
+    slots, counts = np.unique(rows.precision, return_counts=True)
     return slots, counts.astype(np.float64)
 
 
-def _of_rows(rows: Rows) -> tuple[_Keys, np.ndarray]:
+class _Sums:
+    """Totals by key; parts are merged whenever more than what is merged already have come in."""
+
+    def __init__(self) -> None:
+        self.keys: list[_Keys] = [tuple(np.zeros(0, _INDEX) for _ in range(5))]
+        self.totals: list[np.ndarray] = [np.zeros(0)]
+        self.waiting = 0
+
+    def add(self, first: _Keys, second: _Keys, weight: np.ndarray, total: np.ndarray) -> None:
+        """Add totals of products; columns and slots of both sides broadcast with ``total``."""
+        used = np.nonzero(total)
+
+        def key(label: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(label, total.shape)[used].astype(_INDEX)
+
+        c, p, d, q = (key(label) for label in (*first, *second))
+        swap = (c > d) | ((c == d) & (p > q))  # the smaller column comes first
+        c, d = np.where(swap, d, c), np.where(swap, c, d)
+        p, q = np.where(swap, q, p), np.where(swap, p, q)
+        self.keys.append((c, d, p, q, key(weight)))
+        self.totals.append(total[used])
+        self.waiting += len(c)
+        if self.waiting > max(2 * _CHUNK, len(self.totals[0])):
+            self.merged()
+
+    def merged(self) -> tuple[_Keys, np.ndarray]:
+        """All keys, sorted by column pair, and their totals."""
+        columns = [np.concatenate([k[i] for k in self.keys]) for i in range(5)]
+        values = np.concatenate(self.totals)
+        self.keys, self.totals = [], []
+        keys, totals = _grouped(columns, values[:, None])
+        self.keys, self.totals, self.waiting = [keys], [totals[:, 0]], 0
+        return keys, totals[:, 0]
+
+
+class _Summands(NamedTuple):
+    """Summands known · ω[slot] · v[column] of n rows.
+
+    One has ``column`` and ``slot`` [n|1] and ``known`` [n]; K of which all rows read the same
+    columns and slots have them [K], and ``known`` [n, K].
+    """
+
+    column: np.ndarray
+    slot: np.ndarray
+    known: np.ndarray
+
+    @property
+    def place(self) -> _Keys:
+        return self.column, self.slot
+
+
+def _add_products(sums: _Sums, rows: Rows) -> None:
+    """Add the products of all pairs of summands of some rows.
+
+    r_i² has each product of two different summands twice.
+    """
     assert rows.precision is not None
-    collected: list[tuple[_Keys, np.ndarray]] = []
-    for i, left in enumerate(rows.terms if rows.n else ()):
-        for j, right in enumerate(rows.terms[: i + 1]):
-            if _is_dense(left) and _is_dense(right):
-                collected.append(_dense_pair(left, right, rows, same=i == j))
-                continue
-            step = max(1, _CHUNK // (left.width * right.width))
-            for start in range(0, rows.n, step):
-                chunk = np.arange(start, min(start + step, rows.n))
-                collected.append(_pair(left, right, rows, chunk, same=i == j))
-    return _merge([c[0] for c in collected], [c[1] for c in collected])
+    shared, single = _summands(rows)
+    strata = np.unique(rows.precision)
+    if len(strata) <= _STRATA:
+        _add_squares(sums, shared, rows.precision, strata)
+    else:
+        for k, (column, slot) in enumerate(zip(*shared.place, strict=True)):
+            own = _Summands(column[None], slot[None], shared.known[:, k])
+            rest = _Summands(*(a[..., k:] for a in shared))
+            factor = np.where(np.arange(len(rest.column)) == 0, 1.0, 2.0)
+            _add_by_row(sums, own, rest._replace(known=rest.known * factor), rows.precision)
+    twice = shared._replace(known=2.0 * shared.known)
+    for i, left in enumerate(single):
+        _add_by_row(sums, left, twice, rows.precision)
+        for right in single[: i + 1]:
+            product = left.known * right.known * (1.0 if left is right else 2.0)
+            labels = (*left.place, *right.place, rows.precision)
+            (c, p, d, q, weight), total = _grouped(labels, product[:, None])
+            sums.add((c, p), (d, q), weight, total[:, 0])
 
 
-def _is_dense(term: RowTerm) -> bool:
-    """Whether all rows read the same columns with the same opaque factors."""
-    return term.column.shape[0] == 1 and term.slot.shape[0] == 1 and term.width > 1
+def _summands(rows: Rows) -> tuple[_Summands, list[_Summands]]:
+    """Summands of which all rows read one column and slot, as a matrix; and one by one the rest."""
+    none = np.zeros(0, np.int64)
+    shared, single = [_Summands(none, none, np.zeros((rows.n, 0)))], []
+    for term in rows.terms:
+        known = np.broadcast_to(term.known, (rows.n, term.width))
+        column, slot = (np.broadcast_to(a, (len(a), term.width)) for a in (term.column, term.slot))
+        if len(column) == len(slot) == 1:
+            shared.append(_Summands(column[0], slot[0], known))
+        else:
+            each = range(term.width)
+            single += (_Summands(column[:, k], slot[:, k], known[:, k]) for k in each)
+    together = (np.concatenate(parts, axis=-1) for parts in zip(*shared, strict=True))
+    return _Summands(*together), single
 
 
-def _at(a: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return a if a.shape[0] == 1 else a[rows]
+def _add_squares(sums: _Sums, shared: _Summands, weight: np.ndarray, strata: np.ndarray) -> None:
+    """Products of shared summands: a matrix product for each noise stratum."""
+    i, j = np.triu_indices(len(shared.column))
+    first, second = ((shared.column[k], shared.slot[k]) for k in (i, j))
+    for stratum in strata:
+        known = shared.known if len(strata) == 1 else shared.known[weight == stratum]
+        product = (known.T @ known)[i, j]
+        sums.add(first, second, stratum, np.where(i == j, product, 2.0 * product))
 
 
-def _pair(
-    left: RowTerm, right: RowTerm, rows: Rows, chunk: np.ndarray, same: bool
-) -> tuple[_Keys, np.ndarray]:
-    """Keys and sums of the products of two terms over some rows."""
-    assert rows.precision is not None
-    shape = (len(chunk), left.width, right.width)
-    a = [
-        np.broadcast_to(_at(x, chunk), shape[:2])[:, :, None]
-        for x in (left.column, left.slot, left.known)
-    ]
-    b = [
-        np.broadcast_to(_at(x, chunk), (shape[0], shape[2]))[:, None, :]
-        for x in (right.column, right.slot, right.known)
-    ]
-    weight = np.broadcast_to(_at(rows.precision, chunk), shape[:1])[:, None, None]
-    product = np.broadcast_to(a[2] * b[2], shape).reshape(-1)
-    ids = [np.broadcast_to(x, shape).reshape(-1) for x in (a[0], b[0], a[1], b[1], weight)]
-    used = np.flatnonzero(product)
-    if len(used) < len(product):
-        product, ids = product[used], [x[used] for x in ids]
-    # r_i² has each product of two different summands twice.
-    return _merge([_ordered(ids)], [product if same else 2 * product])
+def _add_by_row(sums: _Sums, one: _Summands, shared: _Summands, weight: np.ndarray) -> None:
+    """Products of one summand with shared ones."""
+    labels = (*one.place, weight)
+    (c, p, w), total = _grouped(labels, one.known[:, None] * shared.known)
+    sums.add((c[:, None], p[:, None]), shared.place, w[:, None], total)
 
 
-def _dense_pair(left: RowTerm, right: RowTerm, rows: Rows, same: bool) -> tuple[_Keys, np.ndarray]:
-    """The same for two dense terms: a matrix product for each noise stratum."""
-    assert rows.precision is not None
-    weights = np.broadcast_to(rows.precision, rows.n)
-    order = np.argsort(weights, kind="stable")
-    slots, starts = np.unique(weights[order], return_index=True)
-    a = np.broadcast_to(left.known, (rows.n, left.width))
-    b = np.broadcast_to(right.known, (rows.n, right.width))
-    shape = (len(slots), left.width, right.width)
-    product = np.empty(shape)
-    for k, part in enumerate(np.split(order, starts[1:])):
-        product[k] = a[part].T @ b[part]
-    ids = [
-        np.broadcast_to(x, shape).reshape(-1)
-        for x in (
-            left.column[0][None, :, None],
-            right.column[0][None, None, :],
-            left.slot[0][None, :, None],
-            right.slot[0][None, None, :],
-            slots[:, None, None],
-        )
-    ]
-    flat = product.reshape(-1)
-    return _merge([_ordered(ids)], [flat if same else 2 * flat])
+def _grouped(labels: Sequence[np.ndarray], values: np.ndarray) -> tuple[_Keys, np.ndarray]:
+    """Sums [G, V] of ``values`` [n, V] over rows of equal labels, each [n] or [1], in their order.
 
-
-def _ordered(ids: list[np.ndarray]) -> _Keys:
-    """Swap the two sides of a key so that the smaller column comes first."""
-    c, d, p, q, w = ids
-    swap = (c > d) | ((c == d) & (p > q))
-    return (
-        np.where(swap, d, c), np.where(swap, c, d), np.where(swap, q, p), np.where(swap, p, q), w
-    )  # fmt: skip
-
-
-def _merge(keys: list[_Keys], totals: list[np.ndarray]) -> tuple[_Keys, np.ndarray]:
-    """Add totals of equal keys; keys come out sorted by column pair."""
-    if not keys:
-        return tuple(np.zeros(0, np.int64) for _ in range(5)), np.zeros(0)
-    columns = [np.concatenate([k[i] for k in keys]) for i in range(5)]
-    values = np.concatenate(totals)
-    lows = [int(c.min(initial=0)) for c in columns]
-    sizes = [int(c.max(initial=0)) - low + 1 for c, low in zip(columns, lows, strict=True)]
-    if float(np.prod(np.array(sizes, np.float64))) <= len(values):
-        return _merge_few(columns, lows, sizes, values)
-    order = _sorting(columns)
-    columns = [c[order] for c in columns]
-    values = values[order]
-    if not len(values):
-        return tuple(columns), values
-    new = np.ones(len(values), bool)
-    new[1:] = np.any([c[1:] != c[:-1] for c in columns], axis=0)
-    starts = np.flatnonzero(new)
-    return tuple(c[starts] for c in columns), np.add.reduceat(values, starts)
-
-
-def _merge_few(
-    columns: list[np.ndarray], lows: list[int], sizes: list[int], values: np.ndarray
-) -> tuple[_Keys, np.ndarray]:
-    """The same where fewer keys are possible than there are values: no sorting."""
-    code = np.zeros(len(values), np.int64)
-    for column, low, size in zip(columns, lows, sizes, strict=True):
-        if size > 1:
-            code = code * size + (column - low)
-    sums = np.bincount(code, weights=values)
-    present = np.flatnonzero(np.bincount(code))
-    found = np.unravel_index(present, sizes)
-    return tuple(f + low for f, low in zip(found, lows, strict=True)), sums[present]
-
-
-def _sorting(columns: list[np.ndarray]) -> np.ndarray:
-    """Lexicographic order of several integer columns, through one combined key where it fits."""
-    sizes = [int(c.max(initial=0)) + 1 for c in columns]
-    if float(np.prod(np.array(sizes, np.float64))) >= 2**62:
-        return np.lexsort(columns[::-1])
-    key = np.zeros(len(columns[0]), np.int64)
-    for column, size in zip(columns, sizes, strict=True):
-        key = key * size + column
-    return np.argsort(key, kind="stable")
+    Labels come back [G].
+    """
+    n, spans = len(values), [(0, 1)] * len(labels)
+    if not n:
+        return tuple(label[:0] for label in labels), values
+    spans = [(int(label.min()), int(label.max()) + 1) for label in labels]
+    sizes = [high - low for low, high in spans]
+    possible = float(np.prod(np.array(sizes, np.float64)))
+    if possible >= 2**62:
+        labels = [np.broadcast_to(label, n) for label in labels]
+        order = np.lexsort(labels[::-1])
+        new = np.any([label[order[1:]] != label[order[:-1]] for label in labels], axis=0)
+    else:
+        code = np.zeros(n, np.int64)
+        for label, (low, _), size in zip(labels, spans, sizes, strict=True):
+            if size > 1:
+                code = code * size + (label - low)
+        if possible <= n:
+            present = np.flatnonzero(np.bincount(code))
+            sums = [np.bincount(code, weights=column)[present] for column in values.T]
+            found = np.unravel_index(present, sizes)
+            keys = tuple(f + low for f, (low, _) in zip(found, spans, strict=True))
+            return keys, np.stack(sums, axis=1) if sums else values[: len(present)]
+        order = np.argsort(code, kind="stable")
+        code = code[order]
+        new = code[1:] != code[:-1]
+    starts = np.flatnonzero(np.concatenate([[True], new]))
+    picked = order[starts]
+    keys = tuple(np.broadcast_to(label, n)[picked] for label in labels)
+    return keys, np.add.reduceat(values[order], starts, axis=0)

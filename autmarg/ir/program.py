@@ -88,6 +88,10 @@ class Program:
         """The program with other nodes (and, if given, another tape)."""
         return replace(self, nodes=tuple(nodes), tape=tape or self.tape)
 
+    def owning(self) -> Program:
+        """The program with known arrays of its own, which no change in place can reach."""
+        return replace(self, tape=self.tape.owning())
+
     def given(self, names: Collection[str]) -> Program:
         """The program with some latents observed, at values that are inputs of the tape."""
 
@@ -159,7 +163,7 @@ def _feed_array(digest: Any, value: Any) -> None:
             value = jax.random.key_data(value)
     array = np.ascontiguousarray(value)
     digest.update(f"{array.dtype}{array.shape}".encode())
-    digest.update(array.tobytes())
+    digest.update(array.reshape(-1).view(np.uint8))
 
 
 def _feed_param(digest: Any, value: Any) -> None:

@@ -128,6 +128,14 @@ class Tape:
         number = builder.number(jax.ShapeDtypeStruct(shape, dtype))
         return builder.tape({**self.inputs, name: number})
 
+    def owning(self) -> Tape:
+        """The tape with copies of its constants: the user's arrays may be changed in place."""
+        copies = {
+            number: value.copy() if isinstance(value, np.ndarray) else value
+            for number, value in self.constants.items()
+        }
+        return replace(self, constants=copies)
+
     def folded(self, roots: Iterable[int]) -> Tape:
         """Evaluate, in one compiled call, everything that ``roots`` need and no input changes.
 
