@@ -60,6 +60,9 @@ class Residual:
     def linear(self, omega: Any) -> Any:
         """-Aᵀ W c [columns], half the slope downwards at δ = 0, from the fit of least size."""
         fit, columns = self.fits[-1], self.columns
+        if fit.start is not None:
+            parts = (omega[w] * jnp.asarray(c, omega.dtype) for w, c in fit.start.items())
+            return sum(parts, jnp.zeros(columns + 1, omega.dtype))[:columns]
         start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
         return fit.slope(omega, start)[:columns]
 
@@ -69,13 +72,15 @@ class Fit:
     """Σ_i ω[w_i] r_i² from features, a form over pairs of them.
 
     ``column``, ``slot`` and ``shift`` [F] describe the features; feature values are
-    ω[slot] · v[column] - shift.
+    ω[slot] · v[column] - shift. ``start`` are the slopes at δ = 0, by the slot of the weight ω that
+    multiplies them, where they are known but for it.
     """
 
     column: np.ndarray
     slot: np.ndarray
     shift: np.ndarray
     squares: BilinearForm
+    start: dict[int, np.ndarray] | None
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
@@ -110,12 +115,20 @@ def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarr
     """The form's rows with the features' known part φ̂ = ``shift`` taken out."""
     total, keys = form.columns, np.stack([column, slot], axis=1)
     stats = cross_products(form, lambda rows: _centred(rows, total, column, slot, shift))
-    squares = BilinearForm.plan(
-        _groups(form, column, slot), len(column),
-        _find(keys, stats.first, stats.first_slot), _find(keys, stats.second, stats.second_slot),
-        stats.weight, stats.total,
-    )  # fmt: skip
-    return Fit(column, slot, shift, squares)
+    left = _find(keys, stats.first, stats.first_slot)
+    right = _find(keys, stats.second, stats.second_slot)
+    groups = _groups(form, column, slot)
+    squares = BilinearForm.plan(groups, len(column), left, right, stats.weight, stats.total)
+    start = None
+    if squares.strata and not slot.any():
+        features = (column == total) - shift
+        start = {s.slot: np.zeros(total + 1) for s in squares.strata}
+        for one, other in ((left, right), (right, left)):
+            slopes = -0.5 * stats.total * features[other]
+            for weight, sums in start.items():
+                here = stats.weight == weight
+                sums += np.bincount(column[one[here]], slopes[here], minlength=total + 1)
+    return Fit(column, slot, shift, squares, start)
 
 
 def _groups(form: AffineForm, column: np.ndarray, slot: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Member, Point
-from autmarg.gaussian.quadratic import Assembly, QuadraticForm, log_scale, scale, unscale
+from autmarg.gaussian.assembly import Assembly
+from autmarg.gaussian.quadratic import QuadraticForm, log_scale, scale, unscale
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import Residual
 
@@ -31,20 +32,25 @@ class Schedule:
     stages: tuple[Any, ...]
 
     def _eliminate(self, point: Point) -> tuple[list[Any], QuadraticForm, Any]:
-        quadratic, constant = self.assembly(point, self.residual.linear(point.omega))
+        with jax.named_scope("assemble"):  # names for profiles and HLO
+            quadratic, constant = self.assembly(point, self.residual.linear(point.omega))
         factors = []
         for stage in self.stages:
-            factor, quadratic = stage.eliminate(quadratic)
+            with jax.named_scope(f"eliminate {stage.name}"):
+                factor, quadratic = stage.eliminate(quadratic)
             factors.append(factor)
         return factors, quadratic, constant + point.constant
 
     def log_density(self, point: Point) -> Any:
         """log p(y | θ), a scalar."""
         factors, quadratic, constant = self._eliminate(point)
-        z = jnp.zeros_like(quadratic.h)
-        for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
-            z = stage.mean(factor, z)
-        return constant - 0.5 * (quadratic.log_det + _at_minimum(self._squares, point, z))
+        with jax.named_scope("conditional mean"):
+            z = jnp.zeros_like(quadratic.h)
+            for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
+                z = stage.mean(factor, z)
+        with jax.named_scope("sum of squares"):
+            squares = _at_minimum(self._squares, point, z)
+        return constant - 0.5 * (quadratic.log_det + squares)
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.

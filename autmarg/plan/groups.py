@@ -10,7 +10,7 @@ import networkx as nx
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.errors import RequestError
-from autmarg.gaussian.quadratic import Assembly
+from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program

@@ -16,7 +16,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from autmarg.gaussian.affine import AffineForm, Member
-from autmarg.gaussian.quadratic import Assembly, Pattern
+from autmarg.gaussian.assembly import Assembly
+from autmarg.gaussian.quadratic import Pattern
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
