@@ -48,14 +48,24 @@ class GaussianMarginal:
         """Number of observed (and kept children's) elements."""
         return self.schedule.assembly.stats.n
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of what the density depends on."""
+        return frozenset(self.system.inputs)
+
+    def parts(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """K and Q of log p(y | θ) = K - Q/2, Q the sum of squares at the conditional mean."""
+        return self._compiled({name: values[name] for name in self.system.inputs})
+
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(y | θ), a scalar."""
-        return self._compiled({name: values[name] for name in self.system.inputs})
+        constant, squares = self.parts(values)
+        return constant - 0.5 * squares
 
     @cached_property
     def _compiled(self) -> Callable[[dict[str, Any]], Any]:
         # NumPyro calls it on numbers while it initialises, where each operation would be compiled.
-        return jax.jit(lambda v: self.schedule.log_density(self.system.point(v)))
+        return jax.jit(lambda v: self.schedule.parts(self.system.point(v)))
 
     def draw(
         self, values: Mapping[str, Any], key: Any, spread: float = 1.0

@@ -43,6 +43,11 @@ class Schedule:
 
     def log_density(self, point: Point) -> Any:
         """log p(y | θ), a scalar."""
+        constant, squares = self.parts(point)
+        return constant - 0.5 * squares
+
+    def parts(self, point: Point) -> tuple[Any, Any]:
+        """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares."""
         factors, quadratic, constant = self._eliminate(point)
         with jax.named_scope("conditional mean"):
             z = jnp.zeros_like(quadratic.h)
@@ -50,7 +55,7 @@ class Schedule:
                 z = stage.mean(factor, z)
         with jax.named_scope("sum of squares"):
             squares = _at_minimum(self._squares, point, z)
-        return constant - 0.5 * (quadratic.log_det + squares)
+        return constant - 0.5 * quadratic.log_det, squares
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.

@@ -27,13 +27,19 @@ class Conjugate(Rewriting):
             RequestError: there is no plan, or a pass in between changed what it is about.
         """
         for found in plan_of(program, self.name).conjugacies:
-            nodes = (found.member, *found.observed)
-            check_unchanged(program, nodes, self.name)
-            check_readers(program, (found.member,), nodes)
+            if any(block.name not in program for block in found.blocks):
+                continue  # its pass was taken out of the list, so nothing shares the latent
+            inside = {n.name for b in found.blocks for n in b.observed}
+            own = tuple(n for n in found.observed if n.name not in inside)
+            shared = {b.name for b in found.blocks}
+            check_unchanged(program, (found.member, *own), self.name)
+            check_readers(program, (found.member,), shared | {n.name for n in own})
+            members = (found.member, *(m for b in found.blocks for m in b.members))
             recover = Recover(
-                of_sites("recover", (found.member,)), found.density.inputs, None,
-                members=(found.member,), marginal=found.name, density=found.density,
-                rule=found.rule, why=found.why,
+                of_sites("recover", members), found.density.inputs, None, members=members,
+                marginal=found.name, density=found.density, rule=found.rule, why=found.why,
             )  # fmt: skip
-            program = integrated_out(program, recover, found.observed)
+            instead = shared | {of_sites("recover", b.members) for b in found.blocks}
+            structure = tuple(words for b in found.blocks for words in b.structure)
+            program = integrated_out(program, recover, found.observed, (), structure, instead)
             yield program

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
 from autmarg.errors import RequestError
-from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import (
     Ancestral,
     Deterministic,
@@ -44,19 +43,17 @@ class Marginalise(Rewriting):
         for group in plan_of(program, self.name).groups:
             nodes = (*group.members, *group.children, *group.observed)
             check_unchanged(program, nodes, self.name)
-            check_readers(program, group.members, nodes)
+            check_readers(program, group.members, {n.name for n in nodes})
             program = self._without(program, group)
             yield program
 
     def _without(self, program: Program, group: Group) -> Program:
         """One group integrated out."""
-        density = GaussianMarginal(group.system, group.schedule, lambda: group.elements)
         recover = Recover(
-            of_sites("recover", group.members), frozenset(group.system.inputs), None,
-            members=group.members, marginal=group.name, density=density, rule=self.rule,
+            of_sites("recover", group.members), group.density.inputs, None,
+            members=group.members, marginal=group.name, density=group.density, rule=self.rule,
         )  # fmt: skip
-        structure = tuple(cost.structure for cost in group.costs)
-        return integrated_out(program, recover, group.observed, group.children, structure)
+        return integrated_out(program, recover, group.observed, group.children, group.structure)
 
 
 def integrated_out(
@@ -65,6 +62,7 @@ def integrated_out(
     observed: tuple[Observe, ...],
     children: tuple[Sample, ...] = (),
     structure: tuple[str, ...] = (),
+    instead: Collection[str] = (),
 ) -> Program:
     """The program with the marginal of some sites in place of ``recover``'s members.
 
@@ -73,10 +71,12 @@ def integrated_out(
         recover: goes to the end; its parents are all inputs of its density.
         observed, children: everything whose density reads a member, known or kept.
         structure: how it is evaluated, in words.
+        instead: names of other nodes in whose place the new ones stand.
     """
-    gone = {m.name for m in recover.members} | {n.name for n in observed}
+    gone = {m.name for m in recover.members} | {n.name for n in observed} | {*instead}
     kept = {n.name for n in children}
-    last = max(i for i, n in enumerate(program.nodes) if n.name in gone | kept)
+    here = (i for i, n in enumerate(program.nodes) if n.name in gone | kept)
+    last = max(i for i in here if not isinstance(program.nodes[i], Recover))
     parents = recover.parents & {n.name for n in program.latents}
     marginal = Marginal(
         recover.marginal, parents, program.nodes[last].place, observed=observed,
@@ -94,13 +94,12 @@ def integrated_out(
     return program.replace_nodes([*nodes, replace(recover, parents=parents)])
 
 
-def check_readers(program: Program, members: tuple[Sample, ...], nodes: tuple[Sample, ...]) -> None:
-    """Raise where another site than ``nodes`` has come to read a member.
+def check_readers(program: Program, members: tuple[Sample, ...], known: Collection[str]) -> None:
+    """Raise where another site than the ``known`` ones has come to read a member.
 
     Raises:
         RequestError: a pass after the plan was made did that.
     """
-    known = {n.name for n in nodes}
     for member in members:
         for node in program.children(member.name):
             if node.name not in known and not isinstance(node, Deterministic):

@@ -45,6 +45,7 @@ def entries(plan: Plan) -> Iterator[Entry]:
     """One for each site that has a density or a value, in program order."""
     program, after = plan.program, plan.rewritten or plan.program
     groups = {m.name: g for g in plan.groups for m in g.members}
+    joined = {block.name: c.name for c in plan.conjugacies for block in c.blocks}
     recover = {m.name: n for n in after.nodes if isinstance(n, Recover) for m in n.members}
     marginals = [n for n in after.nodes if isinstance(n, Marginal)]
     density = {site: n for n in marginals for site in (*n.children, *(o.name for o in n.observed))}
@@ -57,7 +58,7 @@ def entries(plan: Plan) -> Iterator[Entry]:
             size, how = node.dimensions(program.tape), recover.get(node.name)
             if how is None:
                 yield Entry(node.name, size, *_kept(plan, after, node))
-            elif node.name in groups and how.marginal == groups[node.name].name:
+            elif node.name in groups and how.marginal in _names(groups[node.name], joined):
                 yield _member_entry(node, size, groups[node.name])
             else:
                 yield Entry(node.name, size, "integrated out", how.why, how.rule)
@@ -65,6 +66,11 @@ def entries(plan: Plan) -> Iterator[Entry]:
             later = node.parents & set(recover)
             why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
             yield Entry(node.name, 0, "after recovery" if later else "computed", why)
+
+
+def _names(group: Group, joined: Mapping[str, str]) -> tuple[str, ...]:
+    """What the node of a group's marginal may be called: also that of a conjugacy it is part of."""
+    return group.name, joined.get(group.name, group.name)
 
 
 def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from autmarg.analysis.admissible import Facts
 from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.errors import RequestError
 from autmarg.gaussian.assembly import Assembly
+from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
@@ -63,6 +64,11 @@ class Group(Part):
         form = self.system.form.with_elements()
         return schedule(form, assemble(form))
 
+    @cached_property
+    def density(self) -> GaussianMarginal:
+        """Of the marginal, and of the members given the rest."""
+        return GaussianMarginal(self.system, self.schedule, lambda: self.elements)
+
     @property
     def name(self) -> str:
         """The name of the marginal node: its observed sites, or else its members."""
@@ -73,6 +79,11 @@ class Group(Part):
     def costs(self) -> tuple[Cost, ...]:
         """What each stage costs, in order."""
         return tuple(stage_cost(stage) for stage in self.schedule.stages)
+
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """How each stage eliminates, in words."""
+        return tuple(cost.structure for cost in self.costs)
 
 
 def _readers(program: Program, name: str) -> list[Node]:

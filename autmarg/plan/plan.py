@@ -184,7 +184,7 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     names = {n.name for n in program.latents} - gone - {*request.keep, *sampled}
     if isinstance(request.marginalize, tuple):
         names &= set(request.marginalize)
-    conjugate, reasons = conjugacies(program, names, _densities(groups))
+    conjugate, reasons = conjugacies(facts.normalised, names, groups)
     gone |= {c.member.name for c in conjugate}
     refused = {**selection.refusals, **reasons}
     refusals = tuple(
@@ -207,15 +207,6 @@ def _check_request(request: Request, refusals: tuple[Refusal, ...]) -> None:
     asked = request.marginalize if isinstance(request.marginalize, tuple) else ()
     if failed := tuple(r for r in refusals if r.site in asked):
         raise RequestError(f"cannot integrate out {list(asked)} as requested:", failed)
-
-
-def _densities(groups: tuple[Group, ...]) -> dict[str, str]:
-    """Sites whose density a group has → what to call it."""
-    return {
-        site.name: f"the Gaussian marginal without {', '.join(m.name for m in group.members)}"
-        for group in groups
-        for site in (*group.members, *group.children, *group.observed)
-    }
 
 
 def _chosen(program: Program, parts: list[Part]) -> dict[str, Choice]:

@@ -17,6 +17,7 @@ from autmarg.rules.families import Family
 from autmarg.rules.language import Rule
 from autmarg.rules.marginal_likelihood import aggregates_of, jax_function, marginal_likelihood
 from autmarg.rules.reading import BUILDERS
+from autmarg.rules.shared import Shared
 
 _REACH = 15.0  # in unconstrained units: beyond, a float may not hold the distance to a bound
 
@@ -53,6 +54,8 @@ class ConjugateMarginal:
         family: of its prior, with ``parameters``, [R] each (or [R, K]).
         children: one for each child site. Each updates the posterior that those before it left.
         tape: on which the numbers are.
+        blocks: Gaussian marginals that share x, which update it after them; their members are
+            drawn given x.
     """
 
     member: str
@@ -61,11 +64,13 @@ class ConjugateMarginal:
     parameters: tuple[int, ...]
     children: tuple[Statistics, ...]
     tape: Tape
+    blocks: tuple[Shared, ...] = ()
 
     @property
     def inputs(self) -> frozenset[str]:
         """Names of what the density depends on."""
-        return self.tape.dependencies(self._numbers)
+        own = self.tape.dependencies(self._numbers)
+        return own.union(*(b.block.density.inputs for b in self.blocks)) - {self.member}
 
     @property
     def _numbers(self) -> list[int]:
@@ -78,7 +83,10 @@ class ConjugateMarginal:
     def draw(
         self, values: Mapping[str, Any], key: Any, spread: float = 1.0
     ) -> tuple[dict[str, Any], Any]:
-        """A draw of x, and its log-density; far ones are away in unconstrained space."""
+        """A draw of x (then of what shares it), and its log-density.
+
+        Far ones of x are away in unconstrained space.
+        """
         posterior = self._posterior(values)
         x = posterior.sample(key)
         if spread != 1.0:
@@ -87,18 +95,37 @@ class ConjugateMarginal:
             here, there = to_support.inv(x), to_support.inv(other)
             step = spread * (here - there)
             x = to_support(there + _REACH * jnp.tanh(step / _REACH))
-        return {self.member: x}, posterior.log_prob(x).sum()
+        drawn, density = {self.member: x}, posterior.log_prob(x).sum()
+        for k, each in enumerate(self.blocks):
+            given = self._at(values, x)
+            more, term = each.block.density.draw(given, jax.random.fold_in(key, 2 + k), spread)
+            drawn, density = drawn | more, density + term
+        return drawn, density
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
-        """log p(x | children, θ)."""
+        """log p(x | children, θ), and of what shares x given it."""
         posterior = self._posterior(values)
         x = members[self.member].reshape(posterior.batch_shape + posterior.event_shape)
-        return posterior.log_prob(x).sum()
+        density = posterior.log_prob(x).sum()
+        for each in self.blocks:
+            own = {name: members[name] for name in each.names}
+            density = density + each.block.density.log_conditional(self._at(values, x), own)
+        return density
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Conditional mean and variance."""
-        posterior = self._posterior(values)
-        return {self.member: (posterior.mean, posterior.variance)}
+        """Conditional mean and variance; the means of what shares x do not depend on it."""
+        parameters = self._updated(values)[0]
+        posterior = BUILDERS[self.family.name](*parameters)
+        found = {self.member: (posterior.mean, posterior.variance)}
+        for each in self.blocks:
+            times = each.variance(self.family.name, parameters)
+            given = each.block.density.moments(self._at(values, jnp.ones(1)))
+            found |= {name: (mean, times * at_one) for name, (mean, at_one) in given.items()}
+        return found
+
+    def _at(self, values: Mapping[str, Any], x: Any) -> dict[str, Any]:
+        """The values with that of x."""
+        return {**values, self.member: jnp.reshape(x, self.shape)}
 
     def _posterior(self, values: Mapping[str, Any]) -> Any:
         """The conditional distribution of x, its elements in a row."""
@@ -119,6 +146,11 @@ class ConjugateMarginal:
             after = [jnp.broadcast_to(new, old.shape) for new, old in pairs]
             total = total + self._likelihood(child, parameters, aggregates, after, own)
             parameters = after
+        for each in self.blocks:
+            aggregates, own = each.statistics(self._at(values, jnp.ones(1)))
+            after = [f(*parameters, *aggregates) for f in _updates(each.rule)]
+            gain = marginal_likelihood(each.rule).parameters(*parameters, *aggregates)
+            total, parameters = total + jnp.sum(gain) + own, after
         return parameters, total
 
     def _likelihood(

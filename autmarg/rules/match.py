@@ -6,12 +6,13 @@ nothing else that has a density reads x. Whatever else there is may depend on ot
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from autmarg.analysis.sites import Normalised
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
@@ -23,6 +24,7 @@ from autmarg.rules.monomial import NoMatch
 from autmarg.rules.proof import prove
 from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class_of
 from autmarg.rules.registry import rules
+from autmarg.rules.shared import Block, Shared, shared
 from autmarg.rules.statistics import density_of
 
 
@@ -32,13 +34,18 @@ class Conjugacy:
 
     Attributes:
         member: the latent.
-        observed: its children, in program order.
+        observed: its children, in program order, with those of Gaussian marginals that share it.
         density: the marginal of the children, and the member given them.
     """
 
     member: Sample
     observed: tuple[Observe, ...]
     density: ConjugateMarginal
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The Gaussian marginals that share the member."""
+        return tuple(each.block for each in self.density.blocks)
 
     @property
     def name(self) -> str:
@@ -48,7 +55,11 @@ class Conjugacy:
     @property
     def rule(self) -> str:
         """Which rules, and over how many rows, for the plan."""
-        found = (f"{s.rule.title} rule, {_pairs(s)}" for s in self.density.children)
+        found = [f"{s.rule.title} rule, {_pairs(s)}" for s in self.density.children]
+        for each in self.density.blocks:
+            found.append(
+                f"{each.rule.title} rule, {each.rows:,} rows shared with {', '.join(each.names)}"
+            )
         return "; ".join(found)
 
     @property
@@ -64,7 +75,7 @@ def _pairs(statistics: Statistics) -> str:
 
 
 def conjugacies(
-    program: Program, names: Collection[str], gone: Mapping[str, str]
+    normalised: Normalised, names: Collection[str], blocks: Sequence[Block]
 ) -> tuple[tuple[Conjugacy, ...], dict[str, Refusal]]:
     """Conjugacies among the latents ``names``, and why the others have none.
 
@@ -72,11 +83,13 @@ def conjugacies(
     not spoken of.
 
     Args:
-        program: normalised.
+        normalised: the program.
         names: latents that may be integrated out.
-        gone: sites that belong to a density already → how that is called.
+        blocks: Gaussian marginals, to which sites belong already.
     """
-    found, refusals, taken = [], {}, dict(gone)
+    program, found, refusals = normalised.program, [], {}
+    left = {node.name: block for block in blocks for node in _sites(block)}
+    taken: dict[str, str] = {}
     order = {n.name: k for k, n in enumerate(program.latents)}
     latents = [n for n in program.latents if n.name in names and not program.obstacles]
     for latent in sorted(latents, key=lambda n: (-n.size, order[n.name])):
@@ -84,7 +97,7 @@ def conjugacies(
         if family is None:
             continue
         try:
-            conjugacy = _conjugacy(program, latent, family, taken)
+            conjugacy = _conjugacy(normalised, latent, family, taken, left)
         except _Refused as refused:
             refusals[latent.name] = refused.refusal
             continue
@@ -92,7 +105,19 @@ def conjugacies(
         taken[latent.name] = f"'{latent.name}', which is integrated out"
         words = f"the marginal that '{latent.name}' is integrated out of"
         taken |= {site.name: words for site in conjugacy.observed}
+        for node in (n for block in conjugacy.blocks for n in _sites(block)):
+            taken[node.name] = words
+            del left[node.name]
     return tuple(sorted(found, key=lambda c: order[c.member.name])), refusals
+
+
+def _sites(block: Block) -> tuple[Sample, ...]:
+    """All whose density a Gaussian marginal has."""
+    return (*block.members, *block.children, *block.observed)
+
+
+def _words(block: Block) -> str:
+    return f"the Gaussian marginal without {', '.join(m.name for m in block.members)}"
 
 
 class _Refused(Exception):
@@ -113,18 +138,24 @@ def _prior_families(program: Program, latent: Sample) -> Iterator[Family]:
 
 
 def _conjugacy(
-    program: Program, latent: Sample, family: Family, taken: Mapping[str, str]
+    normalised: Normalised,
+    latent: Sample,
+    family: Family,
+    taken: Mapping[str, str],
+    left: Mapping[str, Block],
 ) -> Conjugacy:
-    """The conjugacy of one latent.
+    """The conjugacy of one latent; ``left`` are sites of Gaussian marginals that it may share.
 
     Raises:
         _Refused: there is none.
     """
-    name, place = latent.name, latent.place
+    program, name, place = normalised.program, latent.name, latent.place
 
-    def refused(reason: str, at: Any = place, nearest: str = "conjugacy") -> _Refused:
+    def refused(
+        reason: str, at: Any = place, nearest: str = "conjugacy", needed: str = ""
+    ) -> _Refused:
         words = f"the prior of '{name}' is conjugate to some children, but {reason}"
-        return _Refused(Refusal(name, "not conjugate", words, at, nearest=nearest))
+        return _Refused(Refusal(name, "not conjugate", words, at, nearest=nearest, needed=needed))
 
     for condition, reason in (
         (latent.scale is not None, f"handlers.scale is over '{name}'"),
@@ -134,14 +165,17 @@ def _conjugacy(
     ):
         if condition:
             raise refused(reason)
-    if above := sorted(latent.parents & set(taken)):
-        raise refused(f"it reads {taken[above[0]]}")
+    others = {**{n: f"the density of {_words(block)}" for n, block in left.items()}, **taken}
+    if above := sorted(latent.parents & set(others)):
+        raise refused(f"it reads {others[above[0]]}")
     readers = [c for c in program.children(name) if not isinstance(c, Deterministic)]
-    for child in readers:
-        if reason := _objection(program, name, child, taken):
-            raise refused(reason, child.place)
     if not readers:
         raise refused("no density reads it")
+    blocks = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))
+    readers = [c for c in readers if c.name not in left]
+    for child in readers:
+        if reason := _objection(program, name, child, others):
+            raise refused(reason, child.place)
     try:
         tape, parameters, masks = arguments_of(program.tape, latent, family)
         if masks:
@@ -153,8 +187,35 @@ def _conjugacy(
         assert isinstance(child, Observe)
         tape, match = _child(program, tape, latent, family, child, refused)
         matches.append(match)
-    density = density_of(tape, latent, family, parameters, matches)
-    return Conjugacy(latent, tuple(m.site for m in matches), density)
+    joined = tuple(_shared(normalised, latent, family, block, refused) for block in blocks)
+    density = replace(density_of(tape, latent, family, parameters, matches), blocks=joined)
+    names = {m.site.name for m in matches} | {n.name for b in blocks for n in b.observed}
+    return Conjugacy(latent, tuple(n for n in program.observed if n.name in names), density)
+
+
+def _shared(
+    normalised: Normalised, latent: Sample, family: Family, block: Block, refused: Any
+) -> Shared:
+    """The first rule by which a Gaussian marginal shares the latent."""
+    words, at, nearest = "", latent.place, "conjugacy"
+    for rule in rules():
+        if rule.prior.family != family:
+            continue
+        try:
+            found = shared(normalised.program.tape, latent, block, normalised.gaussian, rule)
+        except NoMatch as obstacle:
+            if rule.child.family.name == "Normal":
+                words, at = str(obstacle), obstacle.place or latent.place
+                nearest = f"{rule.title}, shared by a Gaussian marginal"
+            continue
+        prove(rule)
+        return found
+    if not words:
+        raise refused(f"no rule has {_words(block)}, which reads it, for its child")
+    needed = (
+        "all standard deviations in it multiples of one power of the latent, no other use of it"
+    )
+    raise refused(f"{_words(block)} does not share it: {words}", at, nearest, needed)
 
 
 def _objection(program: Program, name: str, child: Node, taken: Mapping[str, str]) -> str:

@@ -20,15 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.analysis.rules.structural import MOVING, check_bounds
+from autmarg.errors import Place
 from autmarg.ir.tape import Equation, Tape, body_tape
 
 
 class NoMatch(Exception):
-    """Why a rule does not apply, in words; ``equation`` is where, if it is an expression."""
+    """Why a rule does not apply, in words; ``equation`` or ``place`` is where, if that is known."""
 
-    def __init__(self, reason: str, equation: Equation | None = None) -> None:
+    def __init__(
+        self, reason: str, equation: Equation | None = None, place: Place | None = None
+    ) -> None:
         super().__init__(reason)
         self.equation = equation
+        self.place = (equation.place if equation is not None else None) or place
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +93,19 @@ class Interpreter:
         values: arrays of all other inputs.
         positive: whether x is known to be positive: powers and logarithms are refused otherwise.
         unit: whether x is between 0 and 1.
+        zeros: whether coefficients may be zero where a known condition says so.
     """
 
     def __init__(
-        self, tape: Tape, name: str, values: Mapping[str, Any], positive: bool, unit: bool
+        self,
+        tape: Tape,
+        name: str,
+        values: Mapping[str, Any],
+        positive: bool,
+        unit: bool,
+        zeros: bool = False,
     ) -> None:
-        self.tape, self.positive, self.unit = tape, positive, unit
+        self.tape, self.positive, self.unit, self.zeros = tape, positive, unit, zeros
         self.env: dict[int, Any] = {v: np.asarray(c) for v, c in tape.constants.items()}
         for other, number in tape.inputs.items():
             if other == name:
@@ -127,7 +138,8 @@ class Interpreter:
             return self._called(equation, values)
         if name in _MOVING:
             return _moved(equation, values)
-        found = _FUNCTIONS[name](*values, **_options(equation)) if name in _FUNCTIONS else None
+        functions = _FUNCTIONS | _WITH_ZEROS if self.zeros else _FUNCTIONS
+        found = functions[name](*values, **_options(equation)) if name in functions else None
         if found is None or not self._allowed(found):
             raise NoMatch(f"through '{name}'", equation)
         return [found]
@@ -135,7 +147,7 @@ class Interpreter:
     def _called(self, equation: Equation, values: list[Any]) -> list[Any]:
         """The outputs of a function that has a derivative of its own."""
         tape, outputs = body_tape(equation.params["call_jaxpr"])
-        inner = Interpreter(tape, "", {}, self.positive, self.unit)
+        inner = Interpreter(tape, "", {}, self.positive, self.unit, self.zeros)
         inner.env |= dict(zip(tape.inputs.values(), values, strict=True))
         return [inner.read(number) for number in outputs]
 
@@ -285,9 +297,11 @@ def _complement(m: Monomial, sign: int) -> Monomial | None:
 def _add(a: Any, b: Any) -> Monomial | None:
     if isinstance(a, Monomial) and isinstance(b, Monomial):
         index = _together(a, b)
-        if index is None or not (a.log and b.log):
+        if index is None or a.log != b.log or not (a.log or a.powers == b.powers):
             return None
         c = _sum(a.coefficient, b.coefficient)
+        if not a.log:
+            return replace(a, coefficient=c, index=index)
         return Monomial(c, index, a.p + b.p, a.q + b.q, True)
     m, other = (a, b) if isinstance(a, Monomial) else (b, a)
     if m.log:
@@ -324,6 +338,36 @@ def _converted(m: Monomial, new_dtype: Any) -> Monomial | None:
     return m if wide else None
 
 
+def _selected(which: Any, *cases: Any) -> Monomial | None:
+    """Entries by a known condition, of x's and zeros."""
+    heads = [c for c in cases if isinstance(c, Monomial)]
+    known = isinstance(which, np.ndarray) and not any(h.log for h in heads)
+    if not known or any(h.powers != heads[0].powers for h in heads):
+        return None
+    if not all(isinstance(c, Monomial) or _is(c, 0.0) for c in cases):
+        return None
+    # Where the coefficient is zero any element of x will do.
+    indices = [c.index if isinstance(c, Monomial) else heads[0].index for c in cases]
+    parts = [c.whole() if isinstance(c, Monomial) else c for c in cases]
+    choose = lambda values: jax.lax.select_n(which, *values)  # noqa: E731
+    with jax.ensure_compile_time_eval():
+        index = np.asarray(choose([np.ascontiguousarray(i) for i in indices]))
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return replace(heads[0], coefficient=np.asarray(choose(parts)), index=index)
+    return replace(heads[0], coefficient=choose([jnp.asarray(p) for p in parts]), index=index)
+
+
+def _cholesky(m: Monomial) -> Monomial | None:
+    """Of a matrix of one element of x: its square root is a factor."""
+    if m.log or not m.index.size or (m.index != m.index.flat[0]).any():
+        return None
+    c = jnp.linalg.cholesky(jnp.asarray(m.whole()))
+    return replace(m, coefficient=c, p=m.p / 2, q=m.q / 2)
+
+
+_WITH_ZEROS: dict[str, Callable[..., Monomial | None]] = {
+    "select_n": _selected, "cholesky": lambda m, **_: _cholesky(m),
+}  # fmt: skip
 _FUNCTIONS: dict[str, Callable[..., Monomial | None]] = {
     "mul": _mul,
     "div": _div,

@@ -49,7 +49,7 @@ class Pattern:
             if not self.of_x:
                 raise NoMatch(f"reads it, and the rule has {self.text} there")
             if value.log or value.powers != (self.p, self.q):
-                raise NoMatch(f"is {_shown(value)}, and the rule has {self.text} there")
+                raise NoMatch(f"is {shown(value)}, and the rule has {self.text} there")
             value = value.whole()
         elif self.of_x:
             raise NoMatch(f"does not read it, and the rule has {self.text} there")
@@ -61,7 +61,8 @@ class Pattern:
         return {}
 
 
-def _shown(value: Monomial) -> str:
+def shown(value: Monomial) -> str:
+    """For refusals, without its coefficient."""
     powers = [(n, p) for n, p in (("x", value.p), ("(1 - x)", value.q)) if p]
     text = " ".join(n if p == 1 else f"{n}**{p}" for n, p in powers) or "a constant"
     return f"log({text})" if value.log else text

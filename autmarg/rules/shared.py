@@ -1,0 +1,201 @@
+"""A variance (or precision) that a whole Gaussian marginal shares: normal-inverse-gamma.
+
+Let every standard deviation in the marginal, of priors and of noise, be c · xᵖ with c free of x,
+and let nothing else in it read x. Then its n rows are
+
+    y | x, θ ~ N(m, x²ᵖ Σ),    log p(y | x, θ) = K - n p log x - Q / (2 x²ᵖ),
+
+K and Q being the log-normaliser and the sum of squares at x = 1. Whitened by Σ the rows are n
+children N(0, xᵖ) whose squares add up to Q, so the rule of a single normal child applies (O'Hagan &
+Forster 2004, Kendall's Advanced Theory of Statistics 2B, section 11.4, for one such marginal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import sympy
+
+from autmarg.analysis.sites import GaussianSite
+from autmarg.ir.nodes import Observe, Sample
+from autmarg.ir.tape import Tape
+from autmarg.rules.child import inputs_of
+from autmarg.rules.families import POSITIVE
+from autmarg.rules.language import Rule, SumOver
+from autmarg.rules.marginal_likelihood import marginal_likelihood
+from autmarg.rules.monomial import Interpreter, Monomial, NoMatch
+from autmarg.rules.pattern import Pattern, patterns, shown
+from autmarg.rules.reading import BUILDERS
+
+_POWERS = {Fraction(1, 2): "square root", Fraction(-1, 2): "inverse square root"}
+_RECIPROCAL = {"Gamma": "InverseGamma", "InverseGamma": "Gamma"}  # of 1 / x, same parameters
+
+
+class SharedDensity(Protocol):
+    """What a Gaussian marginal's density has besides :class:`autmarg.ir.density.Density`."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def inputs(self) -> frozenset[str]: ...
+
+    def parts(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """K and Q of log p(y | θ) = K - Q/2."""
+        ...
+
+
+class Block(Protocol):
+    """Sites of one Gaussian marginal: those integrated out, and those that read them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def members(self) -> tuple[Sample, ...]: ...
+
+    @property
+    def children(self) -> tuple[Sample, ...]: ...
+
+    @property
+    def observed(self) -> tuple[Observe, ...]: ...
+
+    @property
+    def structure(self) -> tuple[str, ...]: ...
+
+    @property
+    def density(self) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """A Gaussian marginal as children of x.
+
+    Attributes:
+        rule: by which it updates the prior.
+        block: the marginal, with its members.
+        aggregates: (a, b) for each of the rule's, whose value is a + b Q.
+        power: 2p, 1 for a variance and -1 for a precision.
+    """
+
+    rule: Rule
+    block: Block
+    aggregates: tuple[tuple[float, float], ...]
+    power: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the marginal's members."""
+        return tuple(member.name for member in self.block.members)
+
+    @property
+    def rows(self) -> int:
+        """n."""
+        return self.block.density.rows
+
+    def statistics(self, values: Mapping[str, Any]) -> tuple[list[Any], Any]:
+        """The aggregates, [1] each, and K; ``values`` have x = 1.
+
+        K is all of the children's log-density that does not depend on x.
+        """
+        constant, squares = self.block.density.parts(values)
+        return [jnp.reshape(a + b * squares, 1) for a, b in self.aggregates], constant
+
+    def variance(self, family: str, parameters: list[Any]) -> Any:
+        """E x²ᵖ under x ~ family(parameters): what the members' variances at x = 1 are times."""
+        name = family if self.power == 1 else _RECIPROCAL[family]
+        return BUILDERS[name](*parameters).mean.reshape(())
+
+
+def shared(
+    tape: Tape, latent: Sample, block: Block, sites: Mapping[str, GaussianSite], rule: Rule
+) -> Shared:
+    """A Gaussian marginal under a rule, proved to share ``latent``'s scale.
+
+    Raises:
+        NoMatch: it does not.
+    """
+    if latent.size != 1:
+        raise NoMatch(f"'{latent.name}' has {latent.size} elements, and one can be shared")
+    if block.children:
+        child = block.children[0]
+        raise NoMatch(f"'{child.name}' in it is sampled, not observed", place=child.place)
+    scale, power = _scale(rule)
+    for node in (*block.members, *block.observed):
+        name, site = node.name, sites[node.name]
+        free = (site.loc, site.value, site.basis, site.log_jacobian, site.mask)
+        if latent.name in tape.dependencies(v for v in free if v is not None):
+            words = f"'{latent.name}' enters '{name}' otherwise than by its scale"
+            raise NoMatch(words, place=node.place)
+        spread = site.scale if site.scale is not None else site.scale_tril
+        assert spread is not None
+        try:
+            _check_power(tape, latent, spread, scale)
+        except NoMatch as obstacle:
+            words = f"the scale of '{name}' {obstacle}"
+            raise NoMatch(words, obstacle.equation, node.place) from obstacle
+    return Shared(rule, block, _aggregates(rule, block.density.rows, scale), power)
+
+
+def _scale(rule: Rule) -> tuple[Pattern, int]:
+    """The pattern of a normal child's scale, and 2p.
+
+    Raises:
+        NoMatch: the rule has no child N(m, e xᵖ) of a variance or a precision x.
+    """
+    words = f"the {rule.title} rule has no child with a scale of its own"
+    prior, child = rule.prior.family, rule.child.family
+    if child.name != "Normal" or prior.support != POSITIVE:
+        raise NoMatch(words)
+    loc, scale = patterns(rule)
+    plain = loc.number == scale.number == loc.r == 1 and loc.other and scale.other
+    if not plain or loc.of_x or scale.q or abs(2 * scale.p) != 1:
+        raise NoMatch(words)
+    if marginal_likelihood(rule).at_one_x:
+        raise NoMatch(f"the {rule.title} rule's marginal likelihood is evaluated at a value of x")
+    if scale.p < 0 and prior.name not in _RECIPROCAL:
+        raise NoMatch(f"the law of 1 / x is not known for x ~ {prior.name}")
+    return scale, int(2 * scale.p)
+
+
+def _check_power(tape: Tape, latent: Sample, number: int, scale: Pattern) -> None:
+    """A value is c · xᵖ in all its entries, c possibly zero.
+
+    Raises:
+        NoMatch: it is not.
+    """
+    names = inputs_of(tape, [number], latent.name)
+
+    def look(*arrays: Any) -> None:
+        values = dict(zip(names, arrays, strict=True))
+        value = Interpreter(tape, latent.name, values, True, False, zeros=True).read(number)
+        if not isinstance(value, Monomial):
+            words = f"does not read '{latent.name}', and all must be a multiple of its"
+            raise NoMatch(f"{words} {_POWERS[scale.p]}")
+        if value.log or value.powers != (scale.p, 0):
+            raise NoMatch(f"is {shown(value)}, and the rule has {scale.text} there")
+
+    jax.eval_shape(look, *(tape.avals[tape.inputs[n]] for n in names))
+
+
+def _aggregates(rule: Rule, n: int, scale: Pattern) -> tuple[tuple[float, float], ...]:
+    """The rule's aggregates of n children with m = 0, e = 1, as functions a + b Q of Σ y² = Q.
+
+    Raises:
+        NoMatch: one is another function of the children.
+    """
+    y, loc = rule.child.variable, patterns(rule)[0].other
+    found = []
+    for aggregate in rule.aggregates:
+        each = sympy.expand(aggregate.args[0].subs({loc: 0, scale.other: 1}))
+        powers = sympy.Poly(each, y).as_dict() if each.is_polynomial(y) else {(1,): 1}
+        numbers = all(value.is_number for value in map(sympy.sympify, powers.values()))
+        if not isinstance(aggregate, SumOver) or set(powers) - {(0,), (2,)} or not numbers:
+            raise NoMatch(f"the {rule.title} rule reads more of its children than a sum of squares")
+        found.append((n * float(powers.get((0,), 0)), float(powers.get((2,), 0))))
+    return tuple(found)
