@@ -26,15 +26,16 @@ def test_the_first_rule_is_the_shipped_one():
 
 def test_the_program_runs(monkeypatch, capsys, quick_compilation):
     monkeypatch.setattr(registry, "_added", [])
-    (program,) = blocks("python")
+    program = "\n".join(blocks("python"))
     exec(program, {"__name__": "page"})
     out = capsys.readouterr().out
     assert out.startswith(blocks("text")[1])
     assert "InverseGamma-Gamma rule, 4 pairs" in out and "verify: exact" in out
+    assert "InverseGamma-Normal rule, 8 rows" in out
 
 
 def test_the_residual_is_what_a_wrong_rule_shows():
-    (program,) = blocks("python")
+    program = blocks("python")[0]
     (text,) = re.findall(r'register_rule\("""(.*?)"""\)', program, re.DOTALL)
     with pytest.raises(autmarg.ModelError) as error:
         autmarg.register_rule(text.replace("sum(e * y)", "sum(2 * e * y)"))

@@ -212,9 +212,7 @@ def _shared(
         return found
     if not words:
         raise refused(f"no rule has {_words(block)}, which reads it, for its child")
-    needed = (
-        "all standard deviations in it multiples of one power of the latent, no other use of it"
-    )
+    needed = "every standard deviation in it a multiple of one power of it, and no other use of it"
     raise refused(f"{_words(block)} does not share it: {words}", at, nearest, needed)
 
 

@@ -189,10 +189,10 @@ def _aggregates(rule: Rule, n: int, scale: Pattern) -> tuple[tuple[float, float]
     Raises:
         NoMatch: one is another function of the children.
     """
-    y, loc = rule.child.variable, patterns(rule)[0].other
+    y, standard = rule.child.variable, {patterns(rule)[0].other: 0, scale.other: 1}
     found = []
     for aggregate in rule.aggregates:
-        each = sympy.expand(aggregate.args[0].subs({loc: 0, scale.other: 1}))
+        each = sympy.expand(aggregate.args[0].xreplace(standard))
         powers = sympy.Poly(each, y).as_dict() if each.is_polynomial(y) else {(1,): 1}
         numbers = all(value.is_number for value in map(sympy.sympify, powers.values()))
         if not isinstance(aggregate, SumOver) or set(powers) - {(0,), (2,)} or not numbers:
