@@ -1,4 +1,4 @@
-"""A package of its own adds a family, a pass and an elimination stage.
+"""A package of its own adds a family, a rule, a pass and an elimination stage.
 
 It is not installed where the tests run, since its stage would then be in every plan: a process of
 its own finds it on the path, with the metadata that pip would write. `.ci/run` installs it.
@@ -42,8 +42,8 @@ def test_the_plugin_works(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     before, after = done.stdout.splitlines()[:2]
-    assert (before, after) == ("{'no plate': 2, 'groups': 3}", "{'no plate': 1}")
-    assert "verify: exact; integrated out: mu, u" in done.stdout
+    assert (before, after) == ("{'no plate': 3, 'groups': 3}", "{'no plate': 2}")
+    assert "verify: exact; integrated out: mu, u, variance" in done.stdout
 
 
 def test_a_plugin_that_fails_is_named(monkeypatch):

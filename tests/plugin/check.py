@@ -18,13 +18,16 @@ def model(y):
     with numpyro.plate("groups", 3):
         u = numpyro.sample("u", Shifted(mu, tau))
     numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+    variance = numpyro.sample("variance", dist.InverseGamma(3.0, tau))
+    numpyro.sample("squares", dist.Gamma(4.5, 0.5 / variance), obs=7.7)
 
 
 passes = autmarg.default_passes()
 passes = passes.insert_before("detect", "count").insert_after("marginalise", "count")
 marg = autmarg.transform(model, passes=passes)
 plan = marg.plan(Y)
-assert plan.integrated == ("mu", "u"), str(plan)
+assert plan.integrated == ("mu", "u", "variance"), str(plan)
+assert "InverseGamma-Gamma rule" in str(plan), str(plan)
 assert "column 0 by itself" in str(plan) and "dense root of 2" in str(plan), str(plan)
 autmarg.verify(marg, Y, points=2)
 print("the plugin works")

@@ -1,4 +1,4 @@
-"""A family and an elimination stage; the pass is in ``passes``."""
+"""A family, an elimination stage and a rule; the pass is in ``passes``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import autmarg
 from autmarg_example.families import Shifted
 from autmarg_example.stages import OneColumn
 
+SUM_OF_SQUARES = """
+  rule variance_sum_of_squares
+    prior  x ~ InverseGamma(a, b)
+    child  y ~ Gamma(k, e / x) given e > 0
+    update a -> a + sum(k), b -> b + sum(e * y)
+"""
+
 
 def register() -> None:
     """What autmarg calls when it meets its first model."""
     autmarg.register_gaussian(Shifted, lambda d: autmarg.Gaussian(d.loc + 1.0, scale=d.scale))
     autmarg.register_stage(OneColumn)
+    autmarg.register_rule(SUM_OF_SQUARES)
