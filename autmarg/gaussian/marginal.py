@@ -55,16 +55,19 @@ class GaussianMarginal:
 
     def parts(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """K and Q of log p(y | θ) = K - Q/2, Q the sum of squares at the conditional mean."""
-        return self._compiled({name: values[name] for name in self.system.inputs})
+        return self._compiled_parts({name: values[name] for name in self.system.inputs})
 
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(y | θ), a scalar."""
-        constant, squares = self.parts(values)
-        return constant - 0.5 * squares
+        return self._compiled({name: values[name] for name in self.system.inputs})
 
+    # NumPyro calls them on numbers while it initialises, where each operation would be compiled.
     @cached_property
     def _compiled(self) -> Callable[[dict[str, Any]], Any]:
-        # NumPyro calls it on numbers while it initialises, where each operation would be compiled.
+        return jax.jit(lambda v: self.schedule.log_density(self.system.point(v)))
+
+    @cached_property
+    def _compiled_parts(self) -> Callable[[dict[str, Any]], Any]:
         return jax.jit(lambda v: self.schedule.parts(self.system.point(v)))
 
     def draw(
