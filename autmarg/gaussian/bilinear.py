@@ -9,7 +9,7 @@ is one list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,12 @@ _STRATA = 8  # weights up to which each has a product of its own
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Products between the features of two groups, ``first`` before ``second`` or the same."""
+    """Products between the features of two groups, ``first`` before ``second`` or the same.
 
+    ``stratum`` is the number of the weight they have.
+    """
+
+    stratum: int
     first: int
     second: int
     matrix: np.ndarray
@@ -56,37 +60,21 @@ class Entries:
 
 
 @dataclass(frozen=True, eq=False)
-class Stratum:
-    """S_w for the weight in one slot: blocks between groups, ``starts`` their firsts; entries."""
-
-    slot: int
-    starts: np.ndarray
-    size: int
-    blocks: tuple[Block, ...]
-    entries: Entries
-
-    def __call__(self, f: Any) -> Any:
-        """ρ = S_w f."""
-        ends = np.append(self.starts[1:], self.size)
-        pieces = [f[start:end] for start, end in zip(self.starts, ends, strict=True)]
-        sums = [jnp.zeros_like(piece) for piece in pieces]
-        for block in self.blocks:
-            i, j, matrix = block.first, block.second, jnp.asarray(block.matrix, f.dtype)
-            sums[i] = sums[i] + _dot(matrix, pieces[j])
-            if i != j:
-                sums[j] = sums[j] + _dot(pieces[i], matrix)
-        # Side by side, and not added in place: the pieces fuse with what reads them.
-        rho = jnp.concatenate(sums)
-        e = self.entries
-        return rho + e.add(e.products(f), self.size) if len(e.row) else rho
-
-
-@dataclass(frozen=True, eq=False)
 class BilinearForm:
-    """fᵀ S(ω) f over ``size`` features: strata, or else ``entries`` with their weights."""
+    """fᵀ S(ω) f over ``size`` features.
+
+    Attributes:
+        size: number of features F.
+        slots: [W] slots of the weights; none where each entry has its own.
+        starts: first features of the groups between which there are blocks.
+        blocks: of the S_w.
+        entries: what is in no block. Those of S_w have rows from w · F on.
+    """
 
     size: int
-    strata: tuple[Stratum, ...]
+    slots: np.ndarray
+    starts: np.ndarray
+    blocks: tuple[Block, ...]
     entries: Entries
 
     @classmethod
@@ -106,11 +94,15 @@ class BilinearForm:
         entries = _entries(left, right, weight, total)
         slots = np.unique(weight)
         if len(slots) > _STRATA:
-            return cls(size, (), entries)
-        each = tuple(
-            _stratum(int(w), starts, size, entries.some(entries.weight == w)) for w in slots
-        )
-        return cls(size, each, entries.some(np.zeros(0, np.int64)))
+            return cls(size, slots[:0], starts, (), entries)
+        blocks, rest = [], []
+        for w, slot in enumerate(slots):
+            own, others = _blocks(w, starts, size, entries.some(entries.weight == slot))
+            blocks += own
+            rest.append(replace(others, row=others.row + w * size))
+        columns = zip(*((e.row, e.column, e.value, e.weight) for e in rest), strict=True)
+        merged = Entries(*map(np.concatenate, columns)) if rest else entries
+        return cls(size, slots, starts, tuple(blocks), merged)
 
     def __call__(self, omega: Any, f: Any) -> Any:
         """fᵀ S(ω) f."""
@@ -120,24 +112,37 @@ class BilinearForm:
         """ρ = S(ω) f."""
         return self._sum(omega, self._products(f))
 
-    def _products(self, f: Any) -> tuple[Any, ...]:
-        """S_w f of each stratum; else value · f[column] of each entry."""
-        if len(self.entries.row):
-            return (self.entries.products(f),)
-        return tuple(stratum(f) for stratum in self.strata)
+    def _products(self, f: Any) -> Any:
+        """S_w f [W, F]; where each entry has its own weight, value · f[column] of each."""
+        e, count = self.entries, len(self.slots)
+        if not count:
+            return e.products(f)
+        if not self.blocks:
+            return e.add(e.products(f), count * self.size).reshape(count, self.size)
+        ends = np.append(self.starts[1:], self.size)
+        pieces = [f[start:end] for start, end in zip(self.starts, ends, strict=True)]
+        sums = [jnp.zeros_like(piece) for _ in range(count) for piece in pieces]
+        for block in self.blocks:
+            matrix, first = jnp.asarray(block.matrix, f.dtype), block.stratum * len(pieces)
+            i, j = block.first, block.second
+            sums[first + i] = sums[first + i] + _dot(matrix, pieces[j])
+            if i != j:
+                sums[first + j] = sums[first + j] + _dot(pieces[i], matrix)
+        # Side by side, and not added in place: the pieces fuse with what reads them.
+        rho = jnp.concatenate(sums)
+        rho = rho + e.add(e.products(f), count * self.size) if len(e.row) else rho
+        return rho.reshape(count, self.size)
 
-    def _sum(self, omega: Any, products: tuple[Any, ...]) -> Any:
-        if len(self.entries.row):
-            return self.entries.add(products[0] * omega[self.entries.weight], self.size)
-        strata = zip(self.strata, products, strict=True)
-        return sum((omega[s.slot] * rho for s, rho in strata), jnp.zeros(self.size, omega.dtype))
+    def _sum(self, omega: Any, products: Any) -> Any:
+        if not len(self.slots):
+            return self.entries.add(products * omega[self.entries.weight], self.size)
+        return _dot(omega[self.slots], products)
 
-    def _contract(self, omega: Any, f: Any, products: tuple[Any, ...]) -> Any:
+    def _contract(self, omega: Any, f: Any, products: Any) -> Any:
         """fᵀ S(ω) f from the products, linear in ω."""
-        if len(self.entries.row):
-            return _dot(take(f, self.entries.row) * products[0], omega[self.entries.weight])
-        strata = zip(self.strata, products, strict=True)
-        return sum((omega[s.slot] * _dot(f, rho) for s, rho in strata), jnp.zeros((), f.dtype))
+        if not len(self.slots):
+            return _dot(take(f, self.entries.row) * products, omega[self.entries.weight])
+        return _dot(omega[self.slots], _dot(products, f))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -154,8 +159,10 @@ def _value_jvp(form: BilinearForm, primals: Any, tangents: Any) -> tuple[Any, An
     return value, moved + form._contract(omega_change, f, products)
 
 
-def _stratum(slot: int, starts: np.ndarray, size: int, entries: Entries) -> Stratum:
-    """Pairs of groups that meet nearly everywhere become matrices."""
+def _blocks(
+    stratum: int, starts: np.ndarray, size: int, entries: Entries
+) -> tuple[list[Block], Entries]:
+    """Pairs of groups that meet nearly everywhere as matrices, and the entries of the others."""
     ends = np.append(starts[1:], size)
     a, b = (np.searchsorted(starts, x, side="right") - 1 for x in (entries.row, entries.column))
     rest, blocks = a > b, []  # below the diagonal of groups: what blocks hold already, or not
@@ -173,8 +180,8 @@ def _stratum(slot: int, starts: np.ndarray, size: int, entries: Entries) -> Stra
         matrix[entries.row[here] - starts[i], entries.column[here] - starts[j]] = entries.value[
             here
         ]
-        blocks.append(Block(i, j, matrix))
-    return Stratum(slot, starts, size, tuple(blocks), entries.some(rest))
+        blocks.append(Block(stratum, i, j, matrix))
+    return blocks, entries.some(rest)
 
 
 def _entries(left: np.ndarray, right: np.ndarray, weight: np.ndarray, total: np.ndarray) -> Entries:

@@ -120,9 +120,9 @@ def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarr
     groups = _groups(form, column, slot)
     squares = BilinearForm.plan(groups, len(column), left, right, stats.weight, stats.total)
     start = None
-    if squares.strata and not slot.any():
+    if len(squares.slots) and not slot.any():
         features = (column == total) - shift
-        start = {s.slot: np.zeros(total + 1) for s in squares.strata}
+        start = {int(slot): np.zeros(total + 1) for slot in squares.slots}
         for one, other in ((left, right), (right, left)):
             slopes = -0.5 * stats.total * features[other]
             for weight, sums in start.items():
