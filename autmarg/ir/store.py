@@ -10,7 +10,7 @@ that only look at the structure still work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -124,6 +124,10 @@ class _Reader(ABC):
     def spec(self, line: Line, events: int) -> DistributionSpec:
         """The distribution of a site."""
 
+    @abstractmethod
+    def reads(self, numbers: Iterable[int]) -> frozenset[str]:
+        """What values depend on."""
+
     def inputs(self) -> Iterator[tuple[str, tuple[int, ...], Any]]:
         """Latent and param sites: name, shape, dtype."""
         for line in all_lines(self.text.lines):
@@ -165,7 +169,7 @@ class _Reader(ABC):
         if line.keyword in ("let", "factor"):
             assert line.value is not None
             value = self.value(line, line.value)
-            reads, kind = self.tape.dependencies([value]), Deterministic
+            reads, kind = self.reads([value]), Deterministic
             if line.keyword == "factor":
                 kind = Factor
             return kind(name, reads, None, plates, value=value)
@@ -194,10 +198,10 @@ class _Reader(ABC):
             "scanned": "scanned" in marks,
             "scale": None if scale is None else self.value(line, scale),
         }  # fmt: skip
-        reads = self.tape.dependencies(spec.values)
+        reads = self.reads(spec.values)
         if "observed" in marks:
             value = self.value(line, marks["observed"], self.dtype(line))
-            reads |= self.tape.dependencies([value])
+            reads |= self.reads([value])
             return Observe(name, reads, None, plates, value=value, **common)
         if "ancestral" in marks:
             return Ancestral(name, reads, None, plates, marginal=marks["ancestral"], **common)
@@ -220,6 +224,7 @@ class _Hollow(_Reader):
     def __init__(self, text: Text) -> None:
         super().__init__(text)
         self.builder, self.numbers = Builder(), {}
+        self.dependencies: dict[int, frozenset[str]] = {}  # of expressions, by their numbers
         for name, shape, dtype in self.inputs():
             self.numbers[name] = self.builder.number(jax.ShapeDtypeStruct(shape, dtype))
         for line in all_lines(text.lines):  # traced constants
@@ -235,12 +240,16 @@ class _Hollow(_Reader):
     def node(self, line: Line) -> Node:
         return self.built(line)
 
+    def reads(self, numbers: Iterable[int]) -> frozenset[str]:
+        return frozenset().union(*(self.dependencies[v] for v in numbers))
+
     def value(self, line: Line, expression: Expression, dtype: Any = None) -> int:
         named = names_of(line, expression, self.numbers, self.declared)
         reads = tuple(dict.fromkeys(a.text for a in named if a.kind == "name"))
         used = {a.text: self.declared[a.text] for a in named if a.kind == "constant"}
         dtype = dtype or self.dtype(line)
         number = self.builder.number(jax.ShapeDtypeStruct(self.shape(line), dtype))
+        self.dependencies[number] = frozenset(reads)
         params = {"expression": expression, "declared": used}
         inputs = tuple(self.numbers[n] for n in reads)
         self.builder.equations.append(Equation(_MEANINGLESS, params, inputs, (number,), None))
@@ -265,6 +274,9 @@ class _Filled(_Reader):
                 self.tape = self.tape.with_input(name, shape, dtype)
             elif (kept := getattr(old, "shape", shape)) != shape:
                 raise ModelError(f"'{name}' has shape {shape} in the text, {kept} in the store")
+
+    def reads(self, numbers: Iterable[int]) -> frozenset[str]:
+        return self.tape.dependencies(numbers)
 
     def node(self, line: Line) -> Node:
         old = self.store.nodes.get(line.name)

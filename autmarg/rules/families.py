@@ -107,49 +107,63 @@ class Family:
         return expression.xreplace({self.symbols[name]: e for name, e in filled.items()})
 
 
-_GAMMA = (("a", POSITIVE), ("b", POSITIVE))
+_GAMMA = (("concentration", POSITIVE), ("rate", POSITIVE))
 _LINE = (
     Family(
-        "Beta", _GAMMA, UNIT,
-        "(a - 1)*log(x) + (b - 1)*log(1 - x) + lgamma(a + b) - lgamma(a) - lgamma(b)",
-    ),
-    Family("Gamma", _GAMMA, POSITIVE, "(a - 1)*log(x) - b*x + a*log(b) - lgamma(a)"),
-    Family("InverseGamma", _GAMMA, POSITIVE, "-(a + 1)*log(x) - b/x + a*log(b) - lgamma(a)"),
-    Family(
-        "Pareto", (("m", POSITIVE), ("k", POSITIVE)), POSITIVE,
-        "log(k) + k*log(m) - (k + 1)*log(x)", bounds=("m", ""),
+        "Beta", (("concentration1", POSITIVE), ("concentration0", POSITIVE)), UNIT,
+        "(concentration1 - 1)*log(x) + (concentration0 - 1)*log(1 - x)"
+        " + lgamma(concentration1 + concentration0)"
+        " - lgamma(concentration1) - lgamma(concentration0)",
     ),
     Family(
-        "Normal", (("m", REAL), ("s", POSITIVE)), REAL,
-        "-log(s) - log(2*pi)/2 - (x - m)**2/(2*s**2)",
-    ),
-    Family("Exponential", (("r", POSITIVE),), POSITIVE, "log(r) - r*x"),
-    Family(
-        "Uniform", (("l", REAL), ("h", REAL)), REAL, "-log(h - l)", bounds=("l", "h"),
-    ),
-    Family("Bernoulli", (("p", UNIT),), BINARY, "x*log(p) + (1 - x)*log(1 - p)"),
-    Family(
-        "Binomial", (("n", COUNT), ("p", UNIT)), COUNT,
-        "lgamma(n + 1) - lgamma(x + 1) - lgamma(n - x + 1) + x*log(p) + (n - x)*log(1 - p)",
-        bounds=("", "n"),
-    ),
-    Family("Geometric", (("p", UNIT),), COUNT, "log(p) + x*log(1 - p)"),
-    Family(
-        "NegativeBinomial", (("r", POSITIVE), ("p", UNIT)), COUNT,
-        "lgamma(x + r) - lgamma(r) - lgamma(x + 1) + x*log(p) + r*log(1 - p)",
-    ),
-    Family("Poisson", (("r", POSITIVE),), COUNT, "x*log(r) - r - lgamma(x + 1)"),
-    Family(
-        "Dirichlet", (("a", POSITIVE),), UNIT,
-        "Total((a - 1)*log(x)) + lgamma(Total(a)) - Total(lgamma(a))", vectors=("a",),
+        "Gamma", _GAMMA, POSITIVE,
+        "(concentration - 1)*log(x) - rate*x + concentration*log(rate) - lgamma(concentration)",
     ),
     Family(
-        "Categorical", (("p", UNIT),), COUNT, "Total(onehot(x)*log(p))", vectors=("p",),
-        labels=True,
+        "InverseGamma", _GAMMA, POSITIVE,
+        "-(concentration + 1)*log(x) - rate/x + concentration*log(rate) - lgamma(concentration)",
     ),
     Family(
-        "Multinomial", (("n", COUNT), ("p", UNIT)), COUNT,
-        "lgamma(n + 1) - Total(lgamma(x + 1)) + Total(x*log(p))", vectors=("p",),
+        "Pareto", (("scale", POSITIVE), ("alpha", POSITIVE)), POSITIVE,
+        "log(alpha) + alpha*log(scale) - (alpha + 1)*log(x)", bounds=("scale", ""),
+    ),
+    Family(
+        "Normal", (("loc", REAL), ("scale", POSITIVE)), REAL,
+        "-log(scale) - log(2*pi)/2 - (x - loc)**2/(2*scale**2)",
+    ),
+    Family("Exponential", (("rate", POSITIVE),), POSITIVE, "log(rate) - rate*x"),
+    Family(
+        "Uniform", (("low", REAL), ("high", REAL)), REAL, "-log(high - low)",
+        bounds=("low", "high"),
+    ),
+    Family("Bernoulli", (("probs", UNIT),), BINARY, "x*log(probs) + (1 - x)*log(1 - probs)"),
+    Family(
+        "Binomial", (("total_count", COUNT), ("probs", UNIT)), COUNT,
+        "lgamma(total_count + 1) - lgamma(x + 1) - lgamma(total_count - x + 1)"
+        " + x*log(probs) + (total_count - x)*log(1 - probs)",
+        bounds=("", "total_count"),
+    ),
+    Family("Geometric", (("probs", UNIT),), COUNT, "log(probs) + x*log(1 - probs)"),
+    Family(
+        "NegativeBinomial", (("total_count", POSITIVE), ("probs", UNIT)), COUNT,
+        "lgamma(x + total_count) - lgamma(total_count) - lgamma(x + 1)"
+        " + x*log(probs) + total_count*log(1 - probs)",
+    ),
+    Family("Poisson", (("rate", POSITIVE),), COUNT, "x*log(rate) - rate - lgamma(x + 1)"),
+    Family(
+        "Dirichlet", (("concentration", POSITIVE),), UNIT,
+        "Total((concentration - 1)*log(x)) + lgamma(Total(concentration))"
+        " - Total(lgamma(concentration))",
+        vectors=("concentration",),
+    ),
+    Family(
+        "Categorical", (("probs", UNIT),), COUNT, "Total(onehot(x)*log(probs))",
+        vectors=("probs",), labels=True,
+    ),
+    Family(
+        "Multinomial", (("total_count", COUNT), ("probs", UNIT)), COUNT,
+        "lgamma(total_count + 1) - Total(lgamma(x + 1)) + Total(x*log(probs))",
+        vectors=("probs",),
     ),
 )  # fmt: skip
 FAMILIES = {family.name: family for family in _LINE}

@@ -152,10 +152,16 @@ def _conjugacy(
     program, name, place = normalised.program, latent.name, latent.place
 
     def refused(
-        reason: str, at: Any = place, nearest: str = "conjugacy", needed: str = ""
+        reason: str,
+        at: Any = place,
+        nearest: str = "conjugacy",
+        needed: str = "",
+        culprit: str = "",
     ) -> _Refused:
         words = f"the prior of '{name}' is conjugate to some children, but {reason}"
-        return _Refused(Refusal(name, "not conjugate", words, at, nearest=nearest, needed=needed))
+        return _Refused(
+            Refusal(name, "not conjugate", words, at, "", nearest, needed, culprit)
+        )
 
     for condition, reason in (
         (latent.scale is not None, f"handlers.scale is over '{name}'"),
@@ -240,18 +246,19 @@ def _child(
     program: Program, tape: Tape, latent: Sample, family: Family, child: Observe, refused: Any
 ) -> tuple[Tape, Match]:
     """The first rule that fits."""
-    kind, words, nearest = class_of(program, child), "", "conjugacy"
+    kind, at = class_of(program, child), child.place
+    words, nearest, culprit = "", "conjugacy", ""
     for rule in rules():
         if rule.prior.family != family or rule.child.family.name not in READERS.get(kind, ()):
             continue
         try:
             found = fit(tape, latent, child, rule, OFF_BY.get(kind))
         except NoMatch as obstacle:
-            where = f" ({obstacle.equation.place})" if obstacle.equation is not None else ""
-            words = f"the {rule.title} rule does not fit '{child.name}': {obstacle}{where}"
-            nearest = rule.title
+            words = f"the {rule.title} rule does not fit '{child.name}': {obstacle}"
+            at, nearest = obstacle.place or child.place, rule.title
+            culprit = "" if obstacle.equation is None else obstacle.equation.primitive.name
             continue
         prove(rule)
         return found
     known = f"'{child.name}', a {child.distribution.kind}"
-    raise refused(words or f"no rule has {known}, for its child", child.place, nearest)
+    raise refused(words or f"no rule has {known}, for its child", at, nearest, culprit=culprit)

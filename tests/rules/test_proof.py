@@ -71,7 +71,7 @@ def test_every_mutant_of_a_shipped_rule_is_rejected(rule):
     [
         ("b + sum(e)", "b + sum(2 * e)", "should be 0: found e"),
         ("a + sum(y)", "2 * a + sum(y)", "should be 0: found -a/x"),
-        (" given e > 0", "", "Gamma's b should be positive for every x: found b + e"),
+        (" given e > 0", "", "Gamma's rate should be positive for every x: found b + e"),
     ],
 )
 def test_a_wrong_rule_shows_its_residual(old, new, residual):
