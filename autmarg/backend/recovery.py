@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from autmarg.ir.program import Program
 
 _LONG = 2.0e8  # draws times elements from which a progress bar is worth it
 _MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
+_TOGETHER = 16  # draws worked on side by side: what they need should stay in a processor's cache
 
 
 class Recovery:
@@ -32,8 +33,8 @@ class Recovery:
         self.noncentred = [n for n in program.nodes if isinstance(n, NonCentred)]
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
-        self._draw = jax.jit(jax.vmap(self.draw, in_axes=(0, 0, None)))
-        self._moments = jax.jit(jax.vmap(self._moments_of_one, in_axes=(0, 0, None)))
+        self._draw = _at_each(self.draw)
+        self._moments = _at_each(self._moments_of_one)
 
     @property
     def kept(self) -> list[Sample]:
@@ -145,20 +146,20 @@ class Recovery:
         count = int(np.prod(lead, dtype=np.int64))
         elements = sum(m.size for m in self.members.values()) + 1
         batch = batch_size or max(1, min(count, int(_MEMORY / elements)))
+        together = min(batch, _TOGETHER)
         show = progress if progress is not None else count * float(elements) > _LONG
         keys = jax.random.split(key, count)
         parts = []
         with tqdm(total=count, desc="recover", disable=not show) as bar:
             for start in range(0, count, batch):
-                some = slice(start, start + batch)
+                here = min(batch, count - start)
+                some = np.minimum(start + np.arange(-(-here // together) * together), count - 1)
+                some = some.reshape(-1, together)
                 point = {name: value[some] for name, value in flat.items()}
-                out = (
-                    self._moments(keys[some], point, traced)
-                    if moments
-                    else (self._draw(keys[some], point, traced))
-                )
+                out = (self._moments if moments else self._draw)(keys[some], point, traced)
+                out = jax.tree.map(lambda x, n=here: x.reshape(-1, *x.shape[2:])[:n], out)
                 parts.append(jax.block_until_ready(out))
-                bar.update(min(batch, count - start))
+                bar.update(here)
         joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
         recovered = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), joined)
         noise = {n.base.name for n in self.noncentred}
@@ -226,6 +227,16 @@ class Recovery:
             value = jnp.broadcast_to(value, (*lead, *node.shape))
             flat[node.name] = value.reshape(-1, *node.shape)
         return flat
+
+
+def _at_each(function: Callable[..., Any]) -> Callable[..., Any]:
+    """(keys [C, K], values [C, K, …], traced) → function at each, K side by side."""
+
+    def run(keys: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> Any:
+        some = jax.vmap(function, in_axes=(0, 0, None))
+        return jax.lax.map(lambda each: some(*each, traced), (keys, values))
+
+    return jax.jit(run)
 
 
 def _unmasked(fn: Any) -> Any:
