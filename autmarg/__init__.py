@@ -7,9 +7,12 @@ from autmarg.errors import (
     ExactnessError,
     InternalError,
     ModelError,
+    PassError,
     Place,
     Refusal,
     RequestError,
+    UnprovedRuleError,
+    WrongRuleError,
 )
 from autmarg.gaussian.stages import register_stage
 from autmarg.passes.default import default_passes
@@ -27,12 +30,15 @@ __all__ = [
     "MarginalizedModel",
     "ModelError",
     "Pass",
+    "PassError",
     "Passes",
     "Place",
     "Refusal",
     "Report",
     "RequestError",
     "Step",
+    "UnprovedRuleError",
+    "WrongRuleError",
     "default_passes",
     "register_gaussian",
     "register_rule",

@@ -1,7 +1,8 @@
 """The command line: `autmarg plan|ir|opt|verify|rules|demo`, or `python -m autmarg …`.
 
 Exit codes: 0 when all went well; 1 when it did not, with one line on stderr that says why; 2 for a
-command line that cannot be understood; 3 when `verify` finds a model that is not exact; 130 when
+command line that cannot be understood; 3 when `verify` finds a model that is not exact, or
+`rules check` a rule that is wrong; 4 for a rule that could be neither proved nor refuted; 130 when
 interrupted.
 """
 
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autmarg import commands, demo
-from autmarg.errors import AutmargError, ExactnessError
+from autmarg.errors import AutmargError, ExactnessError, UnprovedRuleError, WrongRuleError
 from autmarg.rules.registry import check_file
+from autmarg.trace.record import place_of_error
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,13 +77,16 @@ def _demo(options: argparse.Namespace) -> int:
 def _add_rules(commands: Any) -> None:
     rules = commands.add_parser("rules", help="work on conjugacy rules (docs/rules.md)")
     tasks = rules.add_subparsers(dest="task", required=True, metavar="TASK")
-    check = tasks.add_parser("check", help="prove the rules of a file; say how, or what is wrong")
+    words = "prove the rules of a file; say how, or what is wrong"
+    codes = "Exits with 3 at a rule that is wrong, with 4 at one neither proved nor refuted."
+    check = tasks.add_parser("check", help=words, description=f"{words.capitalize()}. {codes}")
     check.add_argument("file", type=Path, metavar="FILE.rules")
     check.set_defaults(run=_check_rules)
 
 
 def _check_rules(options: argparse.Namespace) -> int:
-    print(*check_file(options.file), sep="\n")
+    for proof in check_file(options.file):
+        print(proof)
     return 0
 
 
@@ -96,10 +101,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the user's file may raise anything: one line for it, too
         if options.traceback:
             raise
-        known = isinstance(error, AutmargError | demo.DemoError)
-        words = str(error) if known else f"{type(error).__name__}: {error}"
-        print(f"autmarg: {' '.join(words.split())}", file=sys.stderr)
-        return 3 if isinstance(error, ExactnessError) else 1
+        print(f"autmarg: {_line(error)}", file=sys.stderr)
+        return next((code for kind, code in _CODES.items() if isinstance(error, kind)), 1)
+
+
+_CODES = {ExactnessError: 3, WrongRuleError: 3, UnprovedRuleError: 4}
+
+
+def _line(error: Exception) -> str:
+    """An error on one line; where it is not one of ours, with the user's line that raised it."""
+    words = str(error)
+    if not isinstance(error, AutmargError | demo.DemoError):
+        place = place_of_error(error)
+        where = f"{place.file}:{place.line}: " if place else ""
+        words = f"{where}{type(error).__name__}: {error}"
+    return " ".join(words.split())
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpyro
 
 from autmarg.driver import compile_program, transform
@@ -22,6 +26,7 @@ from autmarg.plan.plan import Plan
 from autmarg.trace.capture import trace_program
 from autmarg.verify import verify
 
+_IN_A_FILE = re.compile(r"\S.*\.py:\w*")
 FORMATS: dict[str, Callable[[Plan], str]] = {
     "text": str,
     "html": Plan.to_html,
@@ -68,8 +73,10 @@ def _command(commands: Any, name: str, run: Callable[..., int], words: str) -> A
 def _model(parser: Any) -> None:
     parser.add_argument("model", metavar="FILE.py:model", help="the NumPyro model")
     parser.add_argument(
-        "--args", metavar="FILE.py:make_args",
-        help="a function that returns the model's arguments: a tuple, a dict, or a pair of both",
+        "--args", metavar="FILE.py:make_args|VALUES",
+        help="the model's arguments: a function (or a value) in a file that gives a tuple, a dict "
+        "or a pair of both; or numbers, texts and lists (which become arrays) as in a call: "
+        "\"3, y=[0.1, 0.2]\"",
     )  # fmt: skip
     parser.add_argument(
         "--marginalize", choices=("auto", "all"), default="auto", help="as for transform"
@@ -78,16 +85,56 @@ def _model(parser: Any) -> None:
 
 
 def _loaded(options: argparse.Namespace) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """The model with its arguments, in double precision."""
+    """The model with its arguments, in double precision.
+
+    Raises:
+        RequestError: there is no such file or name, or the model does not take these arguments.
+    """
     numpyro.enable_x64()
     model = _attribute(options.model)
-    found = _attribute(options.args)() if options.args else ()
+    if not callable(model):
+        raise RequestError(f"{options.model}: expected a model, found a {type(model).__name__}")
+    args, kwargs = _arguments(options.args) if options.args else ((), {})
+    try:
+        inspect.signature(model).bind(*args, **kwargs)
+    except TypeError as error:
+        raise RequestError(
+            f"{options.model} does not take these arguments: {error}; expected --args "
+            f"FILE.py:make_args or VALUES that fit {inspect.signature(model)}"
+        ) from error
+    return model, args, kwargs
+
+
+def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments, positional and by name, from a file's function or value, or as written."""
+    if not _IN_A_FILE.fullmatch(text):
+        return _values(text)
+    found = _attribute(text)
+    found = found() if callable(found) else found
     if isinstance(found, dict):
-        return model, (), found
+        return (), found
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
-        args = found[0] if isinstance(found[0], tuple) else (found[0],)
-        return model, args, found[1]
-    return model, found if isinstance(found, tuple) else (found,), {}
+        return found[0] if isinstance(found[0], tuple) else (found[0],), found[1]
+    return found if isinstance(found, tuple) else (found,), {}
+
+
+def _values(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, all literals; lists become arrays."""
+
+    def value(node: ast.expr) -> Any:
+        found = ast.literal_eval(node)
+        return np.asarray(found) if isinstance(found, list) else found
+
+    try:
+        call = ast.parse(f"_({text})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        named = {str(k.arg): value(k.value) for k in call.keywords}
+        return tuple(map(value, call.args)), named
+    except (SyntaxError, ValueError) as error:
+        raise RequestError(
+            f"--args {text}: expected FILE.py:make_args, or numbers, texts and lists as in a call, "
+            'such as "3, y=[0.1, 0.2]"'
+        ) from error
 
 
 def _attribute(where: str) -> Any:

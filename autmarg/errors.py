@@ -70,6 +70,18 @@ class RequestError(AutmargError):
         self.refusals = refusals
 
 
+class PassError(RequestError):
+    """A pass that is not autmarg's own raised, or did not return a well-formed program."""
+
+
+class WrongRuleError(ModelError):
+    """A rule was refuted; shows what is left over in the proof."""
+
+
+class UnprovedRuleError(ModelError):
+    """A rule could be neither proved nor refuted; shows what is left over."""
+
+
 class InternalError(AutmargError):
     """A bug of autmarg's own, with what is needed to report it."""
 

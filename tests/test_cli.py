@@ -48,7 +48,7 @@ def model(g, y, far=1.0):
     tau = numpyro.sample("tau", dist.HalfNormal(far))
     with numpyro.plate("groups", 3):
         u = numpyro.sample("u", dist.Normal(0.0, tau))
-    numpyro.sample("y", dist.Normal(u[g], 1.0), obs=y)
+    [0, 1, 2, 3][max(g)], numpyro.sample("y", dist.Normal(u[g], 1.0), obs=y)
 
 def args():
     return np.array([0, 1, 2, 0]), np.arange(4.0)
@@ -126,7 +126,10 @@ def test_verify_has_a_code_of_its_own(file, monkeypatch, capsys):
     [
         (["plan", "nowhere.py:model"], "nowhere.py:model: expected FILE.py:name with an existing"),
         (["plan", "FILE:nothing"], "has no 'nothing'"),
-        (["plan", "FILE:model"], "TypeError: model() missing 2 required positional arguments"),
+        (["plan", "FILE:model"], "missing a required argument: 'g'; expected --args FILE.py:make"),
+        (["plan", "FILE:np"], ":np: expected a model, found a module"),
+        (["plan", "FILE:model", "--args=oops"], "--args oops: expected FILE.py:make_args, or num"),
+        (["plan", "FILE:model", "--args=[4], [0.1]"], "model_of_the_test.py:8: IndexError: list index"),
         (["ir", "FILE:model", "--args=FILE:args", "--print-after=polish"], "no pass 'polish'"),
         (["opt", "FILE"], "line 2, column 1 of the program's text"),
         (["opt", "nowhere.amir"], "there is no file nowhere.amir"),
@@ -139,8 +142,13 @@ def test_what_goes_wrong_gets_one_line_and_code_1(arguments, complaint, file, ca
 
 
 def test_a_traceback_on_request(file):
-    with pytest.raises(TypeError, match="missing 2 required"):
-        main(["--traceback", "plan", file[0]])
+    with pytest.raises(IndexError, match="out of range"):
+        main(["--traceback", "plan", file[0], "--args=[4], [0.1]"])
+
+
+def test_arguments_as_in_a_call(file, capsys):
+    assert main(["plan", file[0], "--args", "[0, 2, 1], y=[0.1, 0.2, 0.3], far=2"]) == 0
+    assert "y     3     observed" in capsys.readouterr().out
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch, capsys):

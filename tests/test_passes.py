@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpyro
 import numpyro.distributions as dist
 import pytest
@@ -33,18 +32,8 @@ class Scaled:
     name = "scaled"
 
     def apply(self, program):
-        node = program[self.site]
-        spec = node.distribution
-
-        def scaled(*leaves):
-            fn = spec.unflatten(leaves)
-            base = getattr(fn, "base_dist", fn)
-            changed = dist.Normal(base.loc, self.factor * base.scale)
-            return jax.tree.leaves(changed.expand(fn.batch_shape) if base is not fn else changed)
-
-        tape, numbers = program.tape.extend(scaled, spec.values)
-        new = replace(node, distribution=replace(spec, leaves=tuple(numbers)))
-        return program.replace_nodes([new if n is node else n for n in program.nodes], tape)
+        scaled = lambda d: dist.Normal(d.loc, self.factor * d.scale)  # noqa: E731
+        return program.with_distribution(self.site, scaled)
 
 
 @dataclass(frozen=True)
@@ -121,7 +110,7 @@ def test_what_was_decided_on_another_graph_is_not_applied(own):
 
 
 def test_a_reader_of_what_was_integrated_out_is_refused():
-    with pytest.raises(autmarg.InternalError, match=r"after pass 'penalty': .* integrated out"):
+    with pytest.raises(autmarg.PassError, match=r"after pass 'penalty': .* integrated out"):
         plan_with(autmarg.default_passes().insert_after("marginalise", Penalty("u")))
     assert plan_with(autmarg.default_passes().insert_before("detect", Penalty("u"))).kept == (
         "tau", "s", "u",
@@ -155,12 +144,40 @@ def test_a_pass_may_remove_a_site():
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (lambda program: None, "pass 'broken' returned NoneType, expected a Program"),
-        (lambda p: p.replace_nodes([*p.nodes, p.nodes[0]]), "after pass 'broken': two nodes"),
+        (
+            lambda program: None,
+            "after pass 'broken': expected a Program from apply, found NoneType",
+        ),
+        (lambda p: p.replace_nodes([*p.nodes, p.nodes[0]]), "after pass 'broken': .* two nodes"),
+        (lambda p: p["nobody"], r"'broken' failed at test_passes.py:\d+: KeyError: 'nobody'"),
+        (lambda p: p.replace_nodes(["y"]), "expected nodes of autmarg.ir.nodes, found a str"),
+        (
+            lambda p: p.replace_nodes(replace(n, parents=frozenset()) for n in p.nodes),
+            "expected what 'u' reads among its parents, found 'tau' only in its expressions",
+        ),
+        (
+            lambda p: p.replace_nodes(replace(n, shape=(7,)) for n in p.nodes),
+            r"expected 'tau' of shape \(\), its distribution's, found \(7,\)",
+        ),
+        (
+            lambda p: p.replace_nodes([replace(p["u"], scale=999), *p.nodes[:1]]),
+            r"the expressions of 'u' on the program's tape, found the numbers \[999\]",
+        ),
+        (
+            lambda p: p.with_distribution("tau", lambda d, u: dist.HalfNormal(u.sum()), ["u"]),
+            "found a circle: tau → u",
+        ),
+        (lambda p: p.with_distribution("v", lambda d: d), "expected one of tau, s, u, y"),
+        (lambda p: p.with_distribution("u", lambda d: d, ["v"]), "expected names of"),
+        (lambda p: p.with_distribution("u", lambda d: 3), "given int: expected a NumPyro"),
+        (
+            lambda p: p.with_distribution("u", lambda d: dist.Normal(0, 1).expand([3])),
+            r"Distribution of shape \(3,\) .* broadcasts to \(5,\)",
+        ),
     ],
 )
 def test_broken_passes_are_named(result, words):
-    with pytest.raises(autmarg.InternalError, match=words):
+    with pytest.raises(autmarg.RequestError, match=words):
         plan_with(autmarg.Passes((Broken(result),)))
 
 

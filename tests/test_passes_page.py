@@ -16,7 +16,7 @@ def test_the_page_runs(capsys):
     scope: dict = {"__name__": "page"}
     for kind, code in blocks:
         if kind == "python":
-            exec(compile(code, str(PAGE), "exec"), scope)
+            exec(compile(code, str(PAGE), "exec", dont_inherit=True), scope)
     printed = capsys.readouterr().out
     default, counts, program, _ = (code for kind, code in blocks if kind == "text")
     assert default in printed and counts in printed

@@ -18,6 +18,7 @@ from numpyro.distributions.transforms import Transform
 
 from autmarg.ir.expressions import HOLE, Writer, content
 from autmarg.ir.nodes import (
+    WRAPPERS,
     Ancestral,
     Deterministic,
     DistributionSpec,
@@ -42,8 +43,6 @@ from autmarg.ir.text import (
     all_lines,
     atoms,
 )
-
-_WRAPPERS = (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)
 
 
 def print_program(program: Any) -> str:
@@ -233,7 +232,7 @@ def _shape_of(value: Any, order: list[int]) -> Any:
         order.append(value.number)
         return value
     mask = None
-    while isinstance(value, _WRAPPERS):
+    while isinstance(value, WRAPPERS):
         mask = getattr(value, "_mask", None) if isinstance(value, dist.MaskedDistribution) else mask
         value = value.base_dist
     fields = []

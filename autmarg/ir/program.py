@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from scipy.sparse import issparse
 
-from autmarg.errors import InternalError, Refusal
-from autmarg.ir.nodes import Factor, Node, Observe, Param, Plate, Recover, Sample
+from autmarg.errors import Refusal
+from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample
 from autmarg.ir.tape import Tape
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of functions inside a jaxpr's parameters
@@ -87,6 +87,24 @@ class Program:
     def replace_nodes(self, nodes: Iterable[Node], tape: Tape | None = None) -> Program:
         """The program with other nodes (and, if given, another tape)."""
         return replace(self, nodes=tuple(nodes), tape=tape or self.tape)
+
+    def with_distribution(
+        self, name: str, make: Callable[..., Any], reads: Sequence[str] = ()
+    ) -> Program:
+        """The program with another distribution at a site.
+
+        Args:
+            name: of a latent or observed site.
+            make: the new distribution, a NumPyro one of the same shape, as a function of the one
+                that is there (without ``expand`` and ``to_event``) and of the values of ``reads``.
+            reads: other latents that the new distribution is a function of.
+
+        Raises:
+            RequestError: there is no such site, or the shapes differ.
+        """
+        from autmarg.ir.edit import with_distribution
+
+        return with_distribution(self, name, make, reads)
 
     def owning(self) -> Program:
         """The program with known arrays of its own, which no change in place can reach."""
@@ -179,42 +197,3 @@ def _feed_param(digest: Any, value: Any) -> None:
             _feed_param(digest, item)
     else:
         digest.update(_ADDRESS.sub("", str(value)).encode())
-
-
-def check(program: Program) -> Program:
-    """Raise :class:`InternalError` unless the program is well formed; return it.
-
-    Names are unique, parents are latents (or marginals' members) that exist, every tape number
-    is defined, plates are declared, and the graph has no cycle.
-    """
-    names = [node.name for node in program.nodes]
-    if len(set(names)) != len(names):
-        raise InternalError(f"two nodes of one name in {program.name}: {names}")
-    recovered = {m for n in program.nodes if isinstance(n, Recover) for m in n.integrated}
-    known = {n.name for n in program.latents} | recovered
-    known |= {n.name for n in program.nodes if isinstance(n, Param)}
-    known |= {name for name in program.tape.inputs if name.startswith("@")}
-    for node in program.nodes:
-        if extra := {p for p in node.parents if p not in known}:
-            raise InternalError(f"{node.name} reads {sorted(extra)}, which are no latent sites")
-        if extra := {str(p) for p in {*node.plates} - {*program.plates}}:
-            raise InternalError(f"{node.name} stands in undeclared plates {sorted(extra)}")
-        if isinstance(node, Factor | Observe) and (extra := node.parents & recovered):
-            raise InternalError(f"{node.name} reads {sorted(extra)}, which are integrated out")
-        if isinstance(node, Recover):
-            if overlap := set(node.integrated) & {n.name for n in program.latents}:
-                raise InternalError(f"{node.name} draws {overlap}, which are still sampled")
-            if node.marginal not in names:
-                raise InternalError(f"{node.name} belongs to no marginal '{node.marginal}'")
-    # Sites of one scan may read each other's past.
-    scanned = {n.name for n in program.nodes if isinstance(n, Sample) and n.scanned}
-    graph = program.graph.copy()
-    graph.remove_edges_from([(a, b) for a, b in program.graph.edges if {a, b} <= scanned])
-    if not nx.is_directed_acyclic_graph(graph):
-        raise InternalError(f"the graph of {program.name} has a cycle")
-    defined = {*program.tape.constants, *program.tape.inputs.values()}
-    for eqn in program.tape.equations:
-        if missing := set(eqn.inputs) - defined:
-            raise InternalError(f"{eqn.primitive.name} reads undefined values {sorted(missing)}")
-        defined.update(eqn.outputs)
-    return program

@@ -10,7 +10,8 @@ that only look at the structure still work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from jax.extend.core import Primitive
 
 from autmarg.errors import InternalError, ModelError, RequestError
+from autmarg.ir.edit import written
 from autmarg.ir.evaluate import evaluate, names_of
 from autmarg.ir.expressions import HOLE
 from autmarg.ir.nodes import (
@@ -40,9 +42,10 @@ from autmarg.ir.nodes import (
 )
 from autmarg.ir.parser import parse
 from autmarg.ir.printer import Printer, sites_of
-from autmarg.ir.program import Program, check
+from autmarg.ir.program import Program
 from autmarg.ir.tape import Builder, Equation, Tape
 from autmarg.ir.text import Expression, Line, Text, all_lines, atoms
+from autmarg.ir.verifier import check
 
 _MEANINGLESS = Primitive(HOLE)
 
@@ -299,27 +302,21 @@ class _Filled(_Reader):
             found = jnp.asarray(found, dtype)
             return [found if line.keyword == "factor" else jnp.broadcast_to(found, shape)]
 
-        self.tape, (number,) = self._extended(line, run, numbers)
+        with _as_edited(line):
+            self.tape, (number,) = self.tape.extend(run, tuple(numbers.values()))
         return number
 
     def spec(self, line: Line, events: int) -> DistributionSpec:
         assert line.value is not None
         arrays, numbers = self._environment(line, line.value)
-        shape, made = self.shape(line), {}
 
-        def run(*values: Any) -> list[Any]:
-            fn = evaluate(line.value, arrays | dict(zip(numbers, values, strict=True)))
-            own = max(events, fn.event_dim)
-            fn = fn.expand(shape[: len(shape) - fn.event_dim]).to_event(own - fn.event_dim)
-            leaves, made["tree"] = jax.tree.flatten(fn)
-            made["fn"] = fn
-            return [jnp.asarray(leaf) for leaf in leaves]
+        def make(*values: Any) -> Any:
+            return evaluate(line.value, arrays | dict(zip(numbers, values, strict=True)))
 
-        self.tape, leaves = self._extended(line, run, numbers)
-        fn, kind = made["fn"], getattr(line.value, "function", "")
-        return DistributionSpec(
-            made["tree"], tuple(leaves), kind, tuple(fn.batch_shape), tuple(fn.event_shape)
-        )
+        with _as_edited(line):
+            places = tuple(numbers.values())
+            self.tape, spec = written(self.tape, make, places, self.shape(line), events)
+        return spec
 
     def _environment(
         self, line: Line, expression: Expression
@@ -333,12 +330,15 @@ class _Filled(_Reader):
         fragments = {n: writer.fragments[n] for n in names if n in writer.fragments}
         return arrays, {n: known[n] for n in names if n in known} | fragments
 
-    def _extended(self, line: Line, run: Any, numbers: Mapping[str, int]) -> tuple[Tape, list[int]]:
-        try:
-            return self.tape.extend(run, tuple(numbers.values()))
-        except (TypeError, ValueError, IndexError) as error:
-            words = " ".join(str(error).split())
-            raise ModelError(f"'{line.name}' as edited cannot be computed: {words}") from error
+
+@contextmanager
+def _as_edited(line: Line) -> Iterator[None]:
+    """Say of which line it is that it cannot be computed."""
+    try:
+        yield
+    except (TypeError, ValueError, IndexError) as error:
+        words = " ".join(str(error).split())
+        raise ModelError(f"'{line.name}' as edited cannot be computed: {words}") from error
 
 
 __all__ = ["Store", "read_program"]

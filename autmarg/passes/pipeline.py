@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from autmarg.errors import InternalError, Place, RequestError
+from autmarg.errors import AutmargError, InternalError, PassError, Place, RequestError
 from autmarg.ir.nodes import Node
-from autmarg.ir.program import Program, check
-from autmarg.passes.registry import named
+from autmarg.ir.program import Program
+from autmarg.ir.verifier import check
+from autmarg.passes.registry import is_built_in, named
+from autmarg.trace.record import place_of_error
 
 
 @runtime_checkable
@@ -143,12 +145,13 @@ class Passes:
         ``after`` is called with every :class:`Step` (to print, time or verify).
 
         Raises:
-            InternalError: a pass returned something else than a well-formed program.
+            PassError: a pass that is not autmarg's own raised, or returned something else than
+                a well-formed program; it says which invariant is broken.
+            RequestError: a pass refused.
         """
         for each in self.passes:
             start = time.perf_counter()
             for result in _results(each, program):
-                _check(each, result)
                 if after is not None:
                     rule = getattr(each, "rule", "")
                     after(Step(each.name, rule, program, result, time.perf_counter() - start))
@@ -169,18 +172,35 @@ class Passes:
 
 
 def _results(each: Any, program: Program) -> Iterator[Program]:
-    if hasattr(each, "rewrites"):
-        yield from each.rewrites(program)
-    else:
-        yield each.apply(program)
+    """What a pass makes of a program, a rewrite at a time, checked.
+
+    Raises:
+        PassError: it is not one of autmarg's own, and raised or returned something else.
+        InternalError: it is one of ours.
+    """
+    own = is_built_in(each)
+    rewrites = each.rewrites if hasattr(each, "rewrites") else lambda p: iter((each.apply(p),))
+    try:
+        for result in rewrites(program):
+            yield _checked(result)
+    except InternalError as error:
+        words = f"after pass '{each.name}': {error}"
+        raise (InternalError(words) if own else PassError(words)) from error
+    except AutmargError:
+        raise
+    except Exception as error:
+        if own:  # a bug of ours keeps its own name and place
+            raise
+        place = place_of_error(error)
+        where = f" at {place}" if place else ""
+        words = f"{type(error).__name__}: {error}"
+        raise PassError(f"pass '{each.name}' failed{where}: {words}") from error
 
 
-def _check(each: Pass, result: Any) -> None:
+def _checked(result: Any) -> Program:
     if not isinstance(result, Program):
         raise InternalError(
-            f"pass '{each.name}' returned {type(result).__name__}, expected a Program"
+            f"expected a Program from apply, found {type(result).__name__}; return "
+            "program.replace_nodes(…), or the program itself where nothing changes"
         )
-    try:
-        check(result)
-    except InternalError as error:
-        raise InternalError(f"after pass '{each.name}': {error}") from error
+    return check(result)

@@ -33,6 +33,11 @@ def available() -> dict[str, Callable[[], Any]]:
     return {**_BUILT_IN, **{name: make for name, make in own.items() if name not in _BUILT_IN}}
 
 
+def is_built_in(each: Any) -> bool:
+    """Whether a pass is one of autmarg's own."""
+    return type(each) in _BUILT_IN.values()
+
+
 def named(name: str) -> Any:
     """The pass of a name, with its default options.
 

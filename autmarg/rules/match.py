@@ -159,9 +159,7 @@ def _conjugacy(
         culprit: str = "",
     ) -> _Refused:
         words = f"the prior of '{name}' is conjugate to some children, but {reason}"
-        return _Refused(
-            Refusal(name, "not conjugate", words, at, "", nearest, needed, culprit)
-        )
+        return _Refused(Refusal(name, "not conjugate", words, at, "", nearest, needed, culprit))
 
     for condition, reason in (
         (latent.scale is not None, f"handlers.scale is over '{name}'"),

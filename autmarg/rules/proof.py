@@ -23,8 +23,18 @@ from functools import cache
 
 import sympy
 
-from autmarg.errors import ModelError
-from autmarg.rules.families import BINARY, COUNT, NONNEGATIVE, POSITIVE, REAL, UNIT, Expr, Total
+from autmarg.errors import UnprovedRuleError, WrongRuleError
+from autmarg.rules.families import (
+    BINARY,
+    COUNT,
+    NONNEGATIVE,
+    POSITIVE,
+    REAL,
+    UNIT,
+    Expr,
+    Total,
+    onehot,
+)
 from autmarg.rules.language import TOGETHER, Aggregate, Rule
 
 POINTS = 24  # at which an identity is checked numerically where simplification gives up
@@ -49,7 +59,8 @@ def prove(rule: Rule) -> Proof:
     """Prove a rule.
 
     Raises:
-        ModelError: it is wrong, or could not be proved; shows what is left over.
+        WrongRuleError: it is refuted; shows what is left over.
+        UnprovedRuleError: it could be neither proved nor refuted.
     """
     return Proof(rule, tuple(_steps(rule)))
 
@@ -61,8 +72,15 @@ def _steps(rule: Rule) -> Iterator[tuple[str, str]]:
     yield "support", _support(rule)
 
 
-def _wrong(rule: Rule, what: str, residual: object) -> ModelError:
-    return ModelError(f"rule '{rule.name}' is wrong: {what}: found {residual}")
+def _wrong(rule: Rule, what: str, residual: object) -> WrongRuleError:
+    return WrongRuleError(f"rule '{rule.name}' is wrong: {what}: found {residual}")
+
+
+def _unproved(rule: Rule, what: str, residual: object, why: str) -> UnprovedRuleError:
+    return UnprovedRuleError(
+        f"rule '{rule.name}' could be neither proved nor refuted: {what}: left over is {residual}, "
+        f"which {why}; write the update in simpler terms, or the child without what is not needed"
+    )
 
 
 # 1. The posterior.
@@ -165,8 +183,9 @@ def _positive(rule: Rule, expression: Expr, or_zero: bool, words: str) -> str:
             break
     else:
         return _BY_SYMPY
-    values = (expression.subs(point) for point in _points(rule))
-    for value in (sympy.N(v, DIGITS) for v in values):
+    for value in (_at(expression, point) for point in _points(rule)):
+        if not value.is_finite:
+            raise _unproved(rule, words, expression, f"has the value {value} at some points")
         if not (value.is_comparable and (value > 0 or (or_zero and value == 0))):
             raise _wrong(rule, words, expression)
     return f"numerically, at {POINTS} points"
@@ -215,10 +234,14 @@ def _support(rule: Rule) -> str:
         if bound is None or x not in bound.free_symbols:
             continue
         # y < bound(x), or y > bound(x), solved for x.
-        solutions = sympy.solve(bound - y, x)
+        try:
+            solutions = sympy.solve(bound - y, x)
+        except NotImplementedError:  # sympy has no method for it
+            solutions = []
         slope = sympy.diff(bound, x).subs(next(_cases(rule)), simultaneous=True)
         if len(solutions) != 1 or slope.is_positive is None:
-            raise _wrong(rule, f"cannot solve for the {x} that allow {y}", bound)
+            words = f"the {x} that allow {y} should be those of the posterior"
+            raise _unproved(rule, words, bound, f"cannot be solved for {x}")
         (lows if slope.is_positive == above else highs).append(solutions[0])
     for (bounds, join), own in zip(
         ((lows, sympy.Max), (highs, sympy.Min)),
@@ -276,10 +299,19 @@ def _numerically(rule: Rule, claims: list[tuple[Expr, str]]) -> str:
     for residual, words in claims:
         for point in _points(rule):
             rest = {s: _number(rng, REAL) for s in residual.free_symbols - set(point)}
-            value = sympy.N(_coordinates(residual).subs({**point, **rest}), DIGITS)
-            if not (value.is_comparable and abs(value) < sympy.Float(10) ** (10 - DIGITS)):
+            value = _at(_coordinates(residual), {**point, **rest})
+            if not value.is_finite:
+                raise _unproved(rule, words, residual, f"has the value {value} at some points")
+            if not abs(value) < sympy.Float(10) ** (10 - DIGITS):
                 raise _wrong(rule, words, residual)
     return f"numerically, to {DIGITS - 10} digits at {POINTS} points"
+
+
+def _at(expression: Expr, point: dict[Expr, Expr]) -> Expr:
+    """The number that an expression is at a point; an indicator is 0 or 1 by its label's parity."""
+    value = expression.subs(point)
+    indicators = {e: sympy.floor(e.args[0]) % 2 for e in value.atoms(onehot)}
+    return sympy.N(value.xreplace(indicators), DIGITS)
 
 
 def _coordinates(expression: Expr) -> Expr:

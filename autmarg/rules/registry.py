@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -36,17 +37,18 @@ def shipped() -> tuple[Rule, ...]:
     return tuple(rule for text in texts for rule in parse(text))
 
 
-def check_file(path: Path) -> tuple[Proof, ...]:
-    """Prove the rules of a file, without registering them.
+def check_file(path: Path) -> Iterator[Proof]:
+    """Prove the rules of a file, one after the other, without registering them.
 
     Raises:
-        ModelError: the file cannot be read, is not in the language, or a rule is wrong.
+        ModelError: the file cannot be read, is not in the language, or a rule is wrong
+            (WrongRuleError) or could not be proved (UnprovedRuleError).
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
-    return tuple(_checked(rule) for rule in parse(text))
+    yield from (_checked(rule) for rule in parse(text))
 
 
 def _checked(rule: Rule) -> Proof:
@@ -70,8 +72,9 @@ def register_rule(text: str) -> tuple[Proof, ...]:
         What was proved of each, and how.
 
     Raises:
-        ModelError: the text is not in the language, a rule is wrong (nothing is added then; the
-            message has what is left over in the proof), or its name is taken.
+        ModelError: the text is not in the language, a rule is wrong (WrongRuleError) or could be
+            neither proved nor refuted (UnprovedRuleError), or its name is taken. Nothing is added
+            then; the message has what is left over in the proof.
     """
     found = parse(text)
     proofs = tuple(_checked(rule) for rule in found)

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.distributions.distribution import Unit
@@ -32,9 +31,11 @@ from autmarg.ir.nodes import (
     Sample,
     Static,
     Structure,
+    base_of,
 )
-from autmarg.ir.program import Program, check
+from autmarg.ir.program import Program
 from autmarg.ir.tape import Builder
+from autmarg.ir.verifier import check
 from autmarg.trace.record import (
     KEY,
     Message,
@@ -142,16 +143,8 @@ def _initial(msg: dict[str, Any]) -> Callable[[Any], Any]:
     return inspect.signature(msg["fn"]).parameters["init_value"].default
 
 
-def _base(fn: Any) -> Any:
-    """A distribution without expansion, independence and masks."""
-    wrappers = (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)
-    while isinstance(fn, wrappers):
-        fn = fn.base_dist
-    return fn
-
-
 def _is_factor(fn: Any) -> bool:
-    return isinstance(_base(fn), Unit)
+    return isinstance(base_of(fn), Unit)
 
 
 class _NodeReader:
@@ -318,4 +311,4 @@ def _joint_shape(
 
 def _kind(fn: Any) -> str:
     """Class name of a distribution, seen through expansion, independence and masks."""
-    return type(_base(fn)).__name__
+    return type(base_of(fn)).__name__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
+import sysconfig
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +24,7 @@ from autmarg.ir.tape import is_library
 Model = Callable[..., Any]
 Message = tuple[dict[str, Any], Place | None]
 KEY = "@key"  # the input from which keys that the model draws for itself are derived
+_INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
 _UNKNOWN = (
     jax.errors.ConcretizationTypeError,
     jax.errors.NonConcreteBooleanIndexError,
@@ -122,9 +125,11 @@ def shapes_of(
     try:
         return jax.eval_shape(run)
     except _UNKNOWN as error:
+        place = place_of_error(error)
+        where = f" ({place})" if place else ""
         raise ModelError(
             f"the structure of model '{name_of(model)}' depends on an array that is unknown while "
-            f"the model is traced{_error_place(error)}: a latent value, a traced argument, or "
+            f"the model is traced{where}: a latent value, a traced argument, or "
             "something computed with jax.numpy inside the model. Expected control flow, shapes and "
             "NumPy calls that only known data decide (NumPyro's samplers trace the model, too): "
             "use jnp.where, lax.cond or jnp indexing, or compute it with NumPy, outside the model. "
@@ -132,14 +137,15 @@ def shapes_of(
         ) from error
 
 
-def _error_place(error: Exception) -> str:
+def place_of_error(error: BaseException) -> Place | None:
+    """The innermost line of the user's own files that an error went through, if there is one."""
     place, traceback = None, error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if not is_library(code.co_filename):
+        if not is_library(code.co_filename) and not code.co_filename.startswith(_INSTALLED):
             place = Place(code.co_filename, traceback.tb_lineno, code.co_name)
         traceback = traceback.tb_next
-    return f" ({place})" if place else ""
+    return place
 
 
 def name_of(model: Model) -> str:

@@ -163,8 +163,12 @@ def test_the_command_line_proves_a_file(tmp_path, capsys):
     assert main(["rules", "check", str(file)]) == 0
     assert "normal_normal: proved\n  posterior: sympy" in capsys.readouterr().out
     file.write_text(GAMMA_POISSON.replace("sum(e)", "sum(3 * e)"))
-    assert main(["rules", "check", str(file)]) == 1
-    assert "should be 0: found 2*e" in capsys.readouterr().err
+    assert main(["rules", "check", str(file)]) == 3
+    assert "is wrong: the derivative in x of" in (err := capsys.readouterr().err)
+    assert "should be 0: found 2*e" in err
+    file.write_text(GAMMA_POISSON.replace("sum(y)", "sum(y) * (count + count**2) / (count * (count + 1))"))
+    assert main(["rules", "check", str(file)]) == 4
+    assert "could be neither proved nor refuted: a after no children" in capsys.readouterr().err
     assert main(["rules", "check", str(tmp_path / "absent.rules")]) == 1
 
 

@@ -1,0 +1,97 @@
+"""Writing a distribution onto a tape, and putting one in another's place at a site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from autmarg.errors import RequestError
+from autmarg.ir.nodes import DistributionSpec, Sample, base_of
+from autmarg.ir.program import Program
+from autmarg.ir.tape import Tape
+
+
+def written(
+    tape: Tape,
+    make: Callable[..., Any],
+    numbers: Iterable[int],
+    shape: tuple[int, ...],
+    events: int,
+) -> tuple[Tape, DistributionSpec]:
+    """The tape with a distribution that is a function of numbered values.
+
+    Args:
+        tape: to extend.
+        make: the distribution, given the values.
+        numbers: of the values.
+        shape: to which it is expanded, its event's included.
+        events: how many of the last axes belong to one draw, at least.
+    """
+    made: list[Any] = []
+
+    def run(*values: Any) -> list[Any]:
+        fn = make(*values)
+        fn = fn.expand(shape[: len(shape) - fn.event_dim])
+        fn = fn.to_event(max(events - fn.event_dim, 0))
+        leaves, tree = jax.tree.flatten(fn)
+        made[:] = fn, tree
+        return [jnp.asarray(leaf) for leaf in leaves]
+
+    tape, leaves = tape.extend(run, numbers)
+    fn, tree = made
+    kind, batch, event = type(base_of(fn)).__name__, tuple(fn.batch_shape), tuple(fn.event_shape)
+    return tape, DistributionSpec(tree, tuple(leaves), kind, batch, event)
+
+
+def with_distribution(
+    program: Program, name: str, make: Callable[..., Any], reads: Sequence[str] = ()
+) -> Program:
+    """See :meth:`autmarg.ir.program.Program.with_distribution`."""
+    sites = {n.name: n for n in program.nodes if isinstance(n, Sample)}
+    if name not in sites:
+        raise RequestError(
+            f"there is no site '{name}' with a distribution: expected one of {', '.join(sites)}"
+        )
+    node, tape = sites[name], program.tape
+    if unknown := [read for read in reads if read not in tape.inputs]:
+        raise RequestError(
+            f"'{name}' cannot read {unknown}: expected names of {', '.join(tape.inputs)}"
+        )
+    old = node.distribution
+    shape, events = (*old.batch_shape, *old.event_shape), len(old.event_shape)
+
+    def new(*values: Any) -> Any:
+        present = old.unflatten(values[: len(old.values)])
+        while isinstance(present, dist.ExpandedDistribution | dist.Independent):
+            present = present.base_dist
+        made = make(present, *values[len(old.values) :])
+        if not isinstance(made, dist.Distribution):
+            found = type(made).__name__
+            raise RequestError(f"'{name}' was given {found}: expected a NumPyro distribution")
+        if made.event_dim > events or not _fits(made.shape(), shape):
+            raise RequestError(
+                f"'{name}' was given a {type(made).__name__} of shape {made.shape()} with "
+                f"event_dim {made.event_dim}: expected one that broadcasts to {shape}, with "
+                f"event_dim {events} or less"
+            )
+        return made
+
+    numbers = (*old.values, *(tape.inputs[read] for read in reads))
+    tape, spec = written(tape, new, numbers, shape, events)
+    changed = replace(node, distribution=spec)
+    changed = replace(changed, parents=tape.dependencies(changed.numbers))
+    return program.replace_nodes([changed if n is node else n for n in program.nodes], tape)
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array of one shape broadcasts to another."""
+    pairs = zip(reversed(found), reversed(shape), strict=False)
+    return len(found) <= len(shape) and all(a in (1, b) for a, b in pairs)
+
+
+__all__ = ["with_distribution", "written"]
