@@ -129,7 +129,10 @@ def test_verify_has_a_code_of_its_own(file, monkeypatch, capsys):
         (["plan", "FILE:model"], "missing a required argument: 'g'; expected --args FILE.py:make"),
         (["plan", "FILE:np"], ":np: expected a model, found a module"),
         (["plan", "FILE:model", "--args=oops"], "--args oops: expected FILE.py:make_args, or num"),
-        (["plan", "FILE:model", "--args=[4], [0.1]"], "model_of_the_test.py:8: IndexError: list index"),
+        (
+            ["plan", "FILE:model", "--args=[4], [0.1]"],
+            "model_of_the_test.py:8: IndexError: list index",
+        ),
         (["ir", "FILE:model", "--args=FILE:args", "--print-after=polish"], "no pass 'polish'"),
         (["opt", "FILE"], "line 2, column 1 of the program's text"),
         (["opt", "nowhere.amir"], "there is no file nowhere.amir"),

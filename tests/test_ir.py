@@ -14,7 +14,9 @@ import autmarg
 from autmarg.analysis.admissible import facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.driver import compile_program
+from autmarg.ir.evaluate import evaluate
 from autmarg.ir.parser import parse
+from autmarg.ir.printer import Printer
 from autmarg.ir.store import Store, read_program
 from autmarg.ir.verifier import check
 from autmarg.passes.default import default_passes
@@ -282,3 +284,37 @@ def test_a_registered_family_is_integrated():
     fresh = autmarg.transform(model)
     assert fresh.plan(Y).integrated == ("u",)
     autmarg.verify(fresh, Y, points=2, quiet=True)
+
+
+def noncentred():
+    t, mu = numpyro.sample("t", dist.HalfNormal(1)), numpyro.sample("mu", dist.Cauchy(0, 1))
+    x = numpyro.sample("x", dist.Normal(mu, t).expand([3]))
+    lower = t * jnp.array([[1.0, 0.0], [0.5, 2.0]])
+    w = numpyro.sample("w", dist.MultivariateNormal(mu * jnp.ones(2), scale_tril=lower).expand([3]))
+    z = numpyro.sample("z", dist.LogNormal(mu, t * np.arange(1.0, 4.0)))
+    numpyro.sample("y", dist.Poisson(jnp.exp(x) * z + w.sum()), obs=np.array([1, 2, 3]))
+
+
+EXACT = ("multivariate_likelihood", "random_walk", "sum_to_zero", "radon", "gaussian_process")
+
+
+@pytest.mark.parametrize("name", ["noncentred", *EXACT])
+def test_expressions_say_what_is_computed(name):
+    """Each one evaluates to the value that it was written from, shape included."""
+    if name == "noncentred":
+        program = compile_program(trace_program(noncentred, (), {})[0], default_passes()).program
+        assert "as mu + t * x_decentered slope 3 * log(abs(t)) {" in str(program)
+    else:
+        program = traced(name)
+    printer = Printer(program)
+    writer, tape = printer.writer, printer.tape
+    rng = np.random.default_rng(0)
+    sites = {n: jnp.asarray(rng.uniform(0.2, 0.9, tape.avals[v].shape))
+             for n, v in tape.inputs.items() if not n.startswith("@")}  # fmt: skip
+    numbers = [*writer._written, *writer.fragments.values()]
+    truth = dict(zip(numbers, tape.evaluate(numbers, sites), strict=True))
+    known = {**writer.arrays, **sites, **{f: truth[v] for f, v in writer.fragments.items()}}
+    assert writer._written
+    for number, expression in writer._written.items():
+        found = jnp.broadcast_to(evaluate(expression, known), truth[number].shape)
+        np.testing.assert_allclose(found, truth[number], rtol=1e-12, err_msg=str(expression))

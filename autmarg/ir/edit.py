@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import DistributionSpec, Sample, base_of
 from autmarg.ir.program import Program
+from autmarg.ir.shapes import broadcasts
 from autmarg.ir.tape import Tape
 
 
@@ -73,7 +74,7 @@ def with_distribution(
         if not isinstance(made, dist.Distribution):
             found = type(made).__name__
             raise RequestError(f"'{name}' was given {found}: expected a NumPyro distribution")
-        if made.event_dim > events or not _fits(made.shape(), shape):
+        if made.event_dim > events or not broadcasts(made.shape(), shape):
             raise RequestError(
                 f"'{name}' was given a {type(made).__name__} of shape {made.shape()} with "
                 f"event_dim {made.event_dim}: expected one that broadcasts to {shape}, with "
@@ -86,12 +87,6 @@ def with_distribution(
     changed = replace(node, distribution=spec)
     changed = replace(changed, parents=tape.dependencies(changed.numbers))
     return program.replace_nodes([changed if n is node else n for n in program.nodes], tape)
-
-
-def _fits(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether an array of one shape broadcasts to another."""
-    pairs = zip(reversed(found), reversed(shape), strict=False)
-    return len(found) <= len(shape) and all(a in (1, b) for a, b in pairs)
 
 
 __all__ = ["with_distribution", "written"]

@@ -25,6 +25,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cholesky": jnp.linalg.cholesky,
     "stack": lambda *a: jnp.stack(a),
     "concatenate": lambda *a: jnp.concatenate(a),
+    "broadcast": lambda a, *shape: jnp.broadcast_to(a, shape),
+    "reshape": lambda a, *shape: jnp.reshape(a, shape),
     "rsqrt": jax.lax.rsqrt,
     "logistic": jax.nn.sigmoid,
     "erf": jax.lax.erf,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.ir.shapes import broadcasts, fitted, shape_of
 from autmarg.ir.tape import Equation, Tape
 from autmarg.ir.text import Apply, Atom, Declaration, Expression, atoms
 
@@ -73,11 +74,36 @@ class Writer:
     def _inputs(self) -> dict[int, str]:
         return {v: name for name, v in self.tape.inputs.items()}
 
+    @cached_property
+    def _hollow(self) -> bool:
+        return any(e.primitive.name == HOLE for e in self.tape.equations)
+
     def write(self, number: int) -> Expression:
-        """The expression of a value."""
+        """The expression of a value; an array of its shape, or one that broadcasts to it."""
         if number not in self._written:
-            self._written[number] = self._expression(number)
+            found, shape = self._expression(number), self._shape(number)
+            own = self._own_shape(found, shape)
+            if not broadcasts(own, shape):
+                found = fitted(found, own, shape)
+            self._written[number] = found
         return self._written[number]
+
+    def _whole(self, number: int) -> Expression:
+        """The expression of a value, an array of its shape."""
+        found, shape = self.write(number), self._shape(number)
+        own = self._own_shape(found, shape)
+        return found if own == shape else fitted(found, own, shape)
+
+    def _own_shape(self, expression: Expression, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an expression as it stands; what has no meaning has any."""
+        return otherwise if self._hollow else shape_of(expression, self._known_shape)
+
+    def _known_shape(self, name: str) -> tuple[int, ...]:
+        if name in self.fragments:
+            return self._shape(self.fragments[name])
+        return (
+            self.arrays[name].shape if name in self.arrays else self._shape(self.tape.inputs[name])
+        )
 
     def _expression(self, number: int) -> Expression:
         if number in self._inputs:
@@ -119,20 +145,28 @@ class Writer:
         if name == "transpose":
             ndim = len(params["permutation"])
             flipped = tuple(params["permutation"]) == tuple(range(ndim))[::-1]
-            return Apply("T", (self.write(equation.inputs[0]),)) if flipped else None
+            return Apply("T", (self._whole(equation.inputs[0]),)) if flipped else None
         if name == "select_n" and len(equation.inputs) == 3:
             which, no, yes = (self.write(v) for v in equation.inputs)
             return Apply("where", (which, yes, no))
         if name == "stack" or (name == "concatenate" and params["dimension"] == 0):
-            return Apply(name, tuple(self.write(v) for v in equation.inputs))
-        if name in ("reduce_sum", "cumsum"):
-            axes = params["axes"] if name == "reduce_sum" else (params["axis"],)
-            ndim = len(self._shape(equation.inputs[0]))
-            rest = () if len(axes) == ndim else tuple(Atom("number", str(a)) for a in axes)
-            plain = name == "reduce_sum" or not params["reverse"]
-            word = "sum" if name == "reduce_sum" else "cumsum"
-            return Apply(word, (self.write(equation.inputs[0]), *rest)) if plain else None
+            return Apply(name, tuple(self._whole(v) for v in equation.inputs))
+        if name == "reduce_sum":
+            return self._sum(equation)
+        if name == "cumsum" and not params["reverse"]:
+            axis = Atom("number", str(params["axis"]))
+            return Apply("cumsum", (self._whole(equation.inputs[0]), axis))
         return None
+
+    def _sum(self, equation: Equation) -> Expression:
+        """``sum(a)``, or ``n * a`` of n times the same number."""
+        inner, shape = equation.inputs[0], self._shape(equation.inputs[0])
+        axes = equation.params["axes"]
+        rest = () if len(axes) == len(shape) else tuple(Atom("number", str(a)) for a in axes)
+        found = self.write(inner)
+        if not rest and shape and self._own_shape(found, shape) == ():
+            return Apply("*", (Atom("number", str(int(np.prod(shape)))), found))
+        return Apply("sum", (self._whole(inner), *rest))
 
     def _infix(self, operator: str, equation: Equation) -> Expression:
         left, right = (self.write(v) for v in equation.inputs)
@@ -155,8 +189,11 @@ class Writer:
         inner = self.write(equation.inputs[0])
         shape, to = self._shape(equation.inputs[0]), equation.params["broadcast_dimensions"]
         new = len(equation.params["shape"])
-        if int(np.prod(shape)) <= 1 or not to or list(to) == list(range(new - len(to), new)):
+        if int(np.prod(self._own_shape(inner, shape))) <= 1 or not to:
             return inner
+        if list(to) == list(range(new - len(to), new)):
+            return inner
+        inner = self._whole(equation.inputs[0])
         entries = tuple(_entry(":" if k in to else "new") for k in range(to[0], new))
         return Apply("[]", (inner, *entries))
 
@@ -179,7 +216,7 @@ class Writer:
                 entries.append(_entry(":"))
                 continue
             entries.append(self._constant(array[..., picked.index(axis)]))
-        return Apply("[]", (self.write(operand), *entries)) if entries else self.write(operand)
+        return Apply("[]", (self._whole(operand), *entries)) if entries else self.write(operand)
 
     def _slice(self, equation: Equation) -> Expression | None:
         params = equation.params
@@ -192,7 +229,7 @@ class Writer:
         entries = [
             _entry(":" if w else f"{a}:{b}") for (a, b, _), w in zip(bounds, whole, strict=True)
         ]
-        inner = self.write(equation.inputs[0])
+        inner = self._whole(equation.inputs[0])
         return Apply("[]", (inner, *entries[: last + 1])) if last >= 0 else inner
 
     def _squeezed(self, equation: Equation) -> Expression | None:
@@ -214,7 +251,7 @@ class Writer:
         a, b = (len(self._shape(v)) for v in equation.inputs)
         if any(batch) or len(left) != 1 or max(a, b) > 2:
             return None
-        one, two = (self.write(v) for v in equation.inputs)
+        one, two = (self._whole(v) for v in equation.inputs)
         one = one if left[0] == a - 1 else Apply("T", (one,))
         two = two if right[0] == 0 else Apply("T", (two,))
         return Apply("@", (one, two))
@@ -231,8 +268,8 @@ class Writer:
             free = called.isidentifier() and called not in self.sites | self.declared.keys()
             self._called[digest] = called if free else self._fresh(f"%{called}", "%c")
         name = self._called[digest]
-        self.declared[name] = Declaration(name, _type(value), "#" + _digest(value))
-        self.arrays[name] = value
+        self.declared.setdefault(name, Declaration(name, _type(value), "#" + _digest(value)))
+        self.arrays.setdefault(name, value)
         return Atom("constant", name)
 
     def _fresh(self, wanted: str, prefix: str) -> str:

@@ -166,7 +166,9 @@ def test_the_command_line_proves_a_file(tmp_path, capsys):
     assert main(["rules", "check", str(file)]) == 3
     assert "is wrong: the derivative in x of" in (err := capsys.readouterr().err)
     assert "should be 0: found 2*e" in err
-    file.write_text(GAMMA_POISSON.replace("sum(y)", "sum(y) * (count + count**2) / (count * (count + 1))"))
+    file.write_text(
+        GAMMA_POISSON.replace("sum(y)", "sum(y) * (count + count**2) / (count * (count + 1))")
+    )
     assert main(["rules", "check", str(file)]) == 4
     assert "could be neither proved nor refuted: a after no children" in capsys.readouterr().err
     assert main(["rules", "check", str(tmp_path / "absent.rules")]) == 1
