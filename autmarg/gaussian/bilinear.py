@@ -19,7 +19,7 @@ import numpy as np
 
 from autmarg.gaussian.small import take
 
-_FULL = 0.15  # share of entries from which two groups' products are a matrix
+FULL = 0.15  # share of entries from which two groups' products are a matrix
 _STRATA = 8  # weights up to which each has a product of its own
 
 
@@ -44,6 +44,18 @@ class Entries:
     column: np.ndarray
     value: np.ndarray
     weight: np.ndarray
+
+    @classmethod
+    def of(
+        cls, left: np.ndarray, right: np.ndarray, weight: np.ndarray, total: np.ndarray
+    ) -> Entries:
+        """From keys (left, right, weight), each unordered pair once, with their sums."""
+        value = np.where(left == right, total, total / 2)
+        off = np.flatnonzero(left != right)
+        row, column = np.concatenate([left, right[off]]), np.concatenate([right, left[off]])
+        order = np.lexsort([column, row])
+        value, weight = np.concatenate([value, value[off]]), np.concatenate([weight, weight[off]])
+        return cls(row[order], column[order], value[order], weight[order])
 
     def some(self, chosen: np.ndarray) -> Entries:
         """Those that are chosen."""
@@ -78,21 +90,9 @@ class BilinearForm:
     entries: Entries
 
     @classmethod
-    def plan(
-        cls,
-        starts: np.ndarray,
-        size: int,
-        left: np.ndarray,
-        right: np.ndarray,
-        weight: np.ndarray,
-        total: np.ndarray,
-    ) -> BilinearForm:
-        """From keys (left, right, weight), each unordered pair once, with their sums.
-
-        ``starts`` are the first features of the groups.
-        """
-        entries = _entries(left, right, weight, total)
-        slots = np.unique(weight)
+    def plan(cls, starts: np.ndarray, size: int, entries: Entries) -> BilinearForm:
+        """From the entries of all S_w; ``starts`` are the first features of the groups."""
+        slots = np.unique(entries.weight)
         if len(slots) > _STRATA:
             return cls(size, slots[:0], starts, (), entries)
         blocks, rest = [], []
@@ -172,7 +172,7 @@ def _blocks(
         i, j = int(each) // len(starts), int(each) % len(starts)
         shape = (int(ends[i] - starts[i]), int(ends[j] - starts[j]))
         here = code == each
-        if count < _FULL * shape[0] * shape[1]:
+        if count < FULL * shape[0] * shape[1]:
             rest |= here
             continue
         rest &= code != j * len(starts) + i
@@ -182,15 +182,6 @@ def _blocks(
         ]
         blocks.append(Block(stratum, i, j, matrix))
     return blocks, entries.some(rest)
-
-
-def _entries(left: np.ndarray, right: np.ndarray, weight: np.ndarray, total: np.ndarray) -> Entries:
-    value = np.where(left == right, total, total / 2)
-    off = np.flatnonzero(left != right)
-    row, column = np.concatenate([left, right[off]]), np.concatenate([right, left[off]])
-    order = np.lexsort([column, row])
-    value, weight = np.concatenate([value, value[off]]), np.concatenate([weight, weight[off]])
-    return Entries(row[order], column[order], value[order], weight[order])
 
 
 def _dot(a: Any, b: Any) -> Any:

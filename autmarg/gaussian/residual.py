@@ -23,7 +23,8 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
 from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
-from autmarg.gaussian.bilinear import BilinearForm
+from autmarg.gaussian.bilinear import BilinearForm, Entries
+from autmarg.gaussian.slope import Start
 from autmarg.gaussian.small import take
 from autmarg.gaussian.statistics import Statistics, cross_products
 
@@ -59,12 +60,11 @@ class Residual:
 
     def linear(self, omega: Any) -> Any:
         """-Aᵀ W c [columns], half the slope downwards at δ = 0, from the fit of least size."""
-        fit, columns = self.fits[-1], self.columns
+        fit = self.fits[-1]
         if fit.start is not None:
-            parts = (omega[w] * jnp.asarray(c, omega.dtype) for w, c in fit.start.items())
-            return sum(parts, jnp.zeros(columns + 1, omega.dtype))[:columns]
-        start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
-        return fit.slope(omega, start)[:columns]
+            return fit.start(omega)
+        zero = jnp.zeros(self.columns + 1, omega.dtype).at[-1].set(1.0)
+        return fit.slope(omega, zero)[: self.columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +72,14 @@ class Fit:
     """Σ_i ω[w_i] r_i² from features, a form over pairs of them.
 
     ``column``, ``slot`` and ``shift`` [F] describe the features; feature values are
-    ω[slot] · v[column] - shift. ``start`` are the slopes at δ = 0, by the slot of the weight ω that
-    multiplies them, where they are known but for it.
+    ω[slot] · v[column] - shift. ``start`` is the slope at δ = 0, where the noise has few strata.
     """
 
     column: np.ndarray
     slot: np.ndarray
     shift: np.ndarray
     squares: BilinearForm
-    start: dict[int, np.ndarray] | None
+    start: Start | None
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
@@ -118,16 +117,11 @@ def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarr
     left = _find(keys, stats.first, stats.first_slot)
     right = _find(keys, stats.second, stats.second_slot)
     groups = _groups(form, column, slot)
-    squares = BilinearForm.plan(groups, len(column), left, right, stats.weight, stats.total)
+    entries = Entries.of(left, right, stats.weight, stats.total)
+    squares = BilinearForm.plan(groups, len(column), entries)
     start = None
-    if len(squares.slots) and not slot.any():
-        features = (column == total) - shift
-        start = {int(slot): np.zeros(total + 1) for slot in squares.slots}
-        for one, other in ((left, right), (right, left)):
-            slopes = -0.5 * stats.total * features[other]
-            for weight, sums in start.items():
-                here = stats.weight == weight
-                sums += np.bincount(column[one[here]], slopes[here], minlength=total + 1)
+    if len(squares.slots):
+        start = Start.plan(total, column, slot, shift, squares.slots, entries)
     return Fit(column, slot, shift, squares, start)
 
 

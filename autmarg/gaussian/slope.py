@@ -1,0 +1,96 @@
+"""The slope of the sum of squares at δ = 0, of which most is known where the noise has few strata.
+
+-½ ∂/∂v Σ_w ω_w φᵀ S_w φ there is -ω[p] (Σ_w ω_w S_w φ) of each feature φ = ω[p] v - φ̂. Features of
+columns are -φ̂, known, and only those of sampled latents (kept ones that enter affinely) are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian.bilinear import FULL, Entries
+from autmarg.gaussian.small import take
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """-Aᵀ W c, the slope at δ = 0.
+
+    Attributes:
+        columns: number of columns.
+        column, slot: [R] of the features of columns.
+        weights: [W] slots of the weights.
+        known: [W, R] what known features make.
+        base, shift: [F] slots and shifts of the features of sampled latents.
+        products: [W · R, F] between both, as a matrix or as entries.
+    """
+
+    columns: int
+    column: np.ndarray
+    slot: np.ndarray
+    weights: np.ndarray
+    known: np.ndarray
+    base: np.ndarray
+    shift: np.ndarray
+    products: np.ndarray | Entries
+
+    @classmethod
+    def plan(
+        cls,
+        columns: int,
+        column: np.ndarray,
+        slot: np.ndarray,
+        shift: np.ndarray,
+        weights: np.ndarray,
+        entries: Entries,
+    ) -> Start:
+        """From all features, sorted by column, and the entries of S between them."""
+        count = int(np.searchsorted(column, columns))
+        base = np.flatnonzero((column == columns) & (slot != 0))
+        place = np.full(len(column), -1)
+        place[base] = np.arange(len(base))
+        entries = entries.some(entries.row < count)
+        row = np.searchsorted(weights, entries.weight) * count + entries.row
+        at = place[entries.column]
+        known = entries.value * ((column == columns) - shift)[entries.column]
+        size = len(weights) * count
+        sums = np.bincount(row[at < 0], known[at < 0], minlength=size)
+        order = np.flatnonzero(at >= 0)
+        order = order[np.lexsort([at[order], row[order]])]
+        rest = Entries(row[order], at[order], entries.value[order], entries.weight[order])
+        sums = sums.reshape(len(weights), count)
+        products: np.ndarray | Entries = rest
+        if len(order) > FULL * size * len(base):
+            products = np.zeros((size, len(base)))
+            products[rest.row, rest.column] = rest.value
+        return cls(
+            columns, column[:count], slot[:count], weights, sums, slot[base], shift[base], products
+        )
+
+    def __call__(self, omega: Any) -> Any:
+        """The slope [columns] at ω."""
+        rho = jnp.asarray(self.known, omega.dtype)
+        if len(self.base):
+            rho = rho + self._sampled(take(omega, self.base) - jnp.asarray(self.shift, rho.dtype))
+        slope = -jnp.dot(omega[self.weights], rho, precision="highest")
+        slope = slope if not self.slot.any() else slope * take(omega, self.slot)
+        if np.array_equal(self.column, np.arange(self.columns)):
+            return slope
+        return jax.ops.segment_sum(
+            slope, self.column, num_segments=self.columns, indices_are_sorted=True
+        )
+
+    def _sampled(self, features: Any) -> Any:
+        """Products [W, R] with the features of sampled latents."""
+        if isinstance(self.products, Entries):
+            each = self.products.products(features)
+            sums = self.products.add(each, self.known.size)
+        else:
+            matrix = jnp.asarray(self.products, features.dtype)
+            sums = jnp.dot(matrix, features, precision="highest")
+        return sums.reshape(self.known.shape)
