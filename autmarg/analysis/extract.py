@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
@@ -42,8 +42,13 @@ class LinearSystem:
 
     def point(self, values: Mapping[str, Any]) -> Point:
         """Evaluate the opaque numbers at given kept latents."""
-        out = jaxpr_as_fun(self.closed)(*(jnp.asarray(values[n]) for n in self.inputs))
-        omega, constant, *rest = out
+        closed, layout = self.closed, self.form.layout
+        if layout is not None:
+            closed = ClosedJaxpr(closed.jaxpr, [layout.constant(c) for c in closed.consts])
+        out = jaxpr_as_fun(closed)(*(jnp.asarray(values[n]) for n in self.inputs))
+        starts = (0, *self.form.bases)
+        arrays, (constant, *rest) = out[: len(starts)], out[len(starts) :]
+        omega = layout.omega(arrays, starts) if layout else jnp.concatenate(arrays)
         members = len(self.form.members)
         return Point(omega, tuple(rest[:members]), constant, tuple(rest[members:]))
 
@@ -69,9 +74,9 @@ def extract(
 
     def opaque_numbers(*arrays: Any) -> list[Any]:
         writer = _Writer(facts, members, dict(zip(names, arrays, strict=True)))
-        form, point = writer.write(children)
+        form, numbers = writer.write(children)
         written.append(form)
-        return [point.omega, point.constant, *point.priors, *point.factors]
+        return numbers
 
     avals = [tape.avals[tape.inputs[n]] for n in names]
     closed = jax.make_jaxpr(opaque_numbers)(*avals)
@@ -100,8 +105,9 @@ class _Writer:
         self.factors: list[Any] = []
         self.states = States(self.names, run)
 
-    def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, Point]:
-        """The form of all members and children, and the traced point."""
+    def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
+        """The form of all members and children, and what is traced of a point: the arrays of ω,
+        the constant, priors and factors."""
         raw = {n.name: self._mean(self.sites[n.name]) for n in (*self.nodes, *children)}
         priors = self._members()
         read = {n.name: raw[n.name] for n in self.nodes}
@@ -113,13 +119,14 @@ class _Writer:
             means[name] = self._centred(mean, means)
         rows = [self._child(c, self._centred(raw[c.name], means)) for c in children]
         mean_rows = tuple(self._rows(name, mean) for name, mean in means.items())
-        omega = jnp.concatenate([b.astype(float) for b in self.bases])
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
         chains = find_recurrences(members, mean_rows, rows, chained) if chained else ()
         bases = tuple(self.starts.values())
-        form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains, bases)
-        return form, Point(omega, tuple(priors), self.constant, tuple(self.factors))
+        sharding = self.facts.normalised.program.sharding
+        form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains, bases, sharding)
+        arrays = (base.astype(float) for base in self.bases)
+        return form, [*arrays, self.constant, *priors, *self.factors]
 
     def _members(self) -> list[Any]:
         """Give every member its columns, derived states after sampled sites; their prior scales."""

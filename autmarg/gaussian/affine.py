@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian.rowwise import Layout
+
 if TYPE_CHECKING:
     from autmarg.gaussian.recurrence import Recurrence
 
@@ -156,6 +158,8 @@ class AffineForm:
         recurrences: chains whose columns are the values x themselves rather than δ, their means
             reading each other.
         bases: the first slot of each opaque array in ω.
+        sharding: how the data's rows lie on several devices (of an array whose first axis is that
+            of the devices), or None.
     """
 
     members: tuple[Member, ...]
@@ -164,6 +168,13 @@ class AffineForm:
     slots: int
     recurrences: tuple[Recurrence, ...] = ()
     bases: tuple[int, ...] = ()
+    sharding: Any = None
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """Which weights are spread over several devices; None for none."""
+        counted = (r.precision for r in self.independent if r.counted and r.precision is not None)
+        return Layout.plan(self.sharding, self.slots, self.bases, tuple(counted))
 
     @property
     def columns(self) -> int:
@@ -219,7 +230,8 @@ class Point:
     """What a point θ gives a linear Gaussian system.
 
     Attributes:
-        omega: [slots] opaque scalars, ω₀ = 1.
+        omega: [slots] opaque scalars, ω₀ = 1: an array, or where the form has a layout an
+            :class:`~autmarg.gaussian.rowwise.Omega`.
         priors: one array a member: [blocks|1] scales where its size is 1, else [blocks|1, d, d].
         constant: log-density terms that no column enters: log-Jacobians and -log|noise factor|.
         factors: a lower-triangular noise factor [blocks|1, d, d] for each rows of correlated noise.

@@ -24,6 +24,7 @@ from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.correlated import Correlated
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
+from autmarg.gaussian.rowwise import Layout, Share
 from autmarg.gaussian.statistics import Statistics
 
 _KRON = 16  # products of components up to which both sides of a plane are scaled at once
@@ -127,6 +128,45 @@ class _Sums:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _SpreadSums:
+    """The same with weights that are spread over devices; all but ``share`` are [devices, L].
+
+    ``slots`` are those of ω[p] and ω[q], or None where all are one.
+    """
+
+    share: Share
+    stat: np.ndarray
+    slots: tuple[np.ndarray | None, ...]
+    target: np.ndarray
+    size: int
+
+    @classmethod
+    def of(cls, share: Share, sums: _Sums) -> _SpreadSums:
+        """The share's part of some sums."""
+        slots = (share.known(slot) for slot in sums.slots[1:])
+        kept = tuple(slot if slot.any() else None for slot in slots)
+        target = share.known(sums.target, sums.size - 1)
+        return cls(share, share.known(sums.stat, 0.0), kept, target, sums.size)
+
+    def __call__(self, omega: Any) -> Any:
+        product = self.share.spread(self.stat, omega.dtype) * self.share.weights(omega)
+        for slot in self.slots:
+            if slot is not None:
+                product = product * omega[slot]
+        return self.share.add(product, self.target, self.size)
+
+
+def _spread(sums: _Sums, layout: Layout | None) -> tuple[_Sums | _SpreadSums, ...]:
+    """Sums in parts, those whose weights are spread apart; none of no terms."""
+    if layout is None:
+        return (sums,) if len(sums.stat) else ()
+    shares, rest = layout.split(sums.slots[0], sums.slots[1:])
+    slots = tuple(slot[rest] for slot in sums.slots)
+    left = _Sums(sums.stat[rest], slots, sums.target[rest], sums.size)
+    return *_spread(left, None), *(_SpreadSums.of(share, sums) for share in shares)
+
+
 def _sums(
     stats: Statistics, used: np.ndarray, stat: np.ndarray, target: np.ndarray, size: int
 ) -> tuple[dict[int, np.ndarray], _Sums]:
@@ -164,7 +204,8 @@ class Assembly:
         stat = stats.total[quadratic] / np.where(
             stats.first[quadratic] == stats.second[quadratic], 1.0, 2.0
         )
-        known, self._others = _sums(stats, quadratic, stat, target[own], self.nnz)
+        known, others = _sums(stats, quadratic, stat, target[own], self.nnz)
+        self._others = _spread(others, form.layout)
         self._dense = (source[~own] - len(both), target[~own])
         self.planes = _planes(layout, known)
         self.pattern = self._pattern()
@@ -230,7 +271,8 @@ class Assembly:
         ``linear`` [columns] is -Aᵀ W c of the rows whose noise is independent.
         """
         omega, stats = point.omega, self.stats
-        others = self._others(omega) if len(self._others.stat) else None
+        parts = [sums(omega) for sums in self._others]
+        others = sum(parts[1:], parts[0]) if parts else None
         if self.correlated:
             others, linear = self._whitened(point, others, linear)
         dynamics = tuple(each.dynamics(omega, point.priors) for each in self.form.recurrences)
@@ -242,12 +284,18 @@ class Assembly:
             _scaled(unit, prior, linear[unit.offset : unit.offset + unit.blocks * unit.size])
             for unit, prior in zip(self.units, priors, strict=True)
         ]
-        logs = jnp.log(omega[stats.strata])
-        precision = jnp.dot(jnp.asarray(stats.count, omega.dtype), logs)
+        precision = self._log_weights(omega)
         constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
         floor = pivot_floor(values[self._diagonal])
         return QuadraticForm(values, jnp.concatenate([none, *h]), zero, floor, dynamics), constant
+
+    def _log_weights(self, omega: Any) -> Any:
+        """log|W| of the rows whose noise is independent."""
+        strata, count, layout = self.stats.strata, self.stats.count, self.form.layout
+        if layout is not None:
+            return layout.log_weights(omega, strata, count)
+        return jnp.dot(jnp.asarray(count, omega.dtype), jnp.log(omega[strata]))
 
     def _priors(self, point: Point) -> list[Any]:
         """Each unit's prior factors; columns of recurrences are not scaled."""

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian.rowwise import Layout, Share
 from autmarg.gaussian.small import take
 
 FULL = 0.15  # share of entries from which two groups' products are a matrix
@@ -57,7 +58,7 @@ class Entries:
         value, weight = np.concatenate([value, value[off]]), np.concatenate([weight, weight[off]])
         return cls(row[order], column[order], value[order], weight[order])
 
-    def some(self, chosen: np.ndarray) -> Entries:
+    def some(self, chosen: Any) -> Entries:
         """Those that are chosen."""
         each = (self.row, self.column, self.value, self.weight)
         return Entries(*(x[chosen] for x in each))
@@ -70,6 +71,45 @@ class Entries:
         """Products added up by row."""
         return jax.ops.segment_sum(products, self.row, num_segments=size, indices_are_sorted=True)
 
+    def weighted(self, omega: Any, products: Any) -> Any:
+        """Products with their weights."""
+        return products * omega[self.weight]
+
+    def contract(self, omega: Any, f: Any, products: Any) -> Any:
+        """The sum of f[row] ω[weight] · products."""
+        return _dot(take(f, self.row) * products, omega[self.weight])
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadEntries:
+    """Entries whose weights are spread over devices; ``row``, ``column``, ``value`` [devices, L].
+
+    The methods are those of :class:`Entries`.
+    """
+
+    share: Share
+    row: np.ndarray
+    column: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(cls, share: Share, entries: Entries) -> SpreadEntries:
+        """The share's part of some entries."""
+        row = share.known(entries.row, entries.row.max())
+        return cls(share, row, share.known(entries.column), share.known(entries.value, 0.0))
+
+    def products(self, f: Any) -> Any:
+        return self.share.spread(self.value, f.dtype) * f[self.share.spread(self.column)]
+
+    def add(self, products: Any, size: int) -> Any:
+        return self.share.add(products, self.row, size)
+
+    def weighted(self, omega: Any, products: Any) -> Any:
+        return products * self.share.weights(omega)
+
+    def contract(self, omega: Any, f: Any, products: Any) -> Any:
+        return jnp.sum(f[self.share.spread(self.row)] * self.weighted(omega, products))
+
 
 @dataclass(frozen=True, eq=False)
 class BilinearForm:
@@ -81,6 +121,7 @@ class BilinearForm:
         starts: first features of the groups between which there are blocks.
         blocks: of the S_w.
         entries: what is in no block. Those of S_w have rows from w · F on.
+        spread: what has a weight of its own that is spread over devices.
     """
 
     size: int
@@ -88,13 +129,21 @@ class BilinearForm:
     starts: np.ndarray
     blocks: tuple[Block, ...]
     entries: Entries
+    spread: tuple[SpreadEntries, ...] = ()
 
     @classmethod
-    def plan(cls, starts: np.ndarray, size: int, entries: Entries) -> BilinearForm:
-        """From the entries of all S_w; ``starts`` are the first features of the groups."""
+    def plan(
+        cls, starts: np.ndarray, size: int, entries: Entries, layout: Layout | None = None
+    ) -> BilinearForm:
+        """From the entries of all S_w.
+
+        ``starts`` are the first features of the groups; ``layout`` says which weights are spread.
+        """
         slots = np.unique(entries.weight)
         if len(slots) > _STRATA:
-            return cls(size, slots[:0], starts, (), entries)
+            shares, rest = layout.split(entries.weight) if layout else ((), slice(None))
+            spread = tuple(SpreadEntries.of(share, entries) for share in shares)
+            return cls(size, slots[:0], starts, (), entries.some(rest), spread)
         blocks, rest = [], []
         for w, slot in enumerate(slots):
             own, others = _blocks(w, starts, size, entries.some(entries.weight == slot))
@@ -116,7 +165,7 @@ class BilinearForm:
         """S_w f [W, F]; where each entry has its own weight, value · f[column] of each."""
         e, count = self.entries, len(self.slots)
         if not count:
-            return e.products(f)
+            return tuple(each.products(f) for each in self._single)
         if not self.blocks:
             return e.add(e.products(f), count * self.size).reshape(count, self.size)
         ends = np.append(self.starts[1:], self.size)
@@ -133,15 +182,24 @@ class BilinearForm:
         rho = rho + e.add(e.products(f), count * self.size) if len(e.row) else rho
         return rho.reshape(count, self.size)
 
+    @property
+    def _single(self) -> tuple[Entries | SpreadEntries, ...]:
+        """Entries with weights of their own."""
+        return (self.entries, *self.spread) if len(self.entries.row) else self.spread
+
     def _sum(self, omega: Any, products: Any) -> Any:
         if not len(self.slots):
-            return self.entries.add(products * omega[self.entries.weight], self.size)
+            pairs = zip(self._single, products, strict=True)
+            sums = (each.add(each.weighted(omega, p), self.size) for each, p in pairs)
+            return sum(sums, jnp.zeros(self.size, omega.dtype))
         return _dot(omega[self.slots], products)
 
     def _contract(self, omega: Any, f: Any, products: Any) -> Any:
         """fᵀ S(ω) f from the products, linear in ω."""
         if not len(self.slots):
-            return _dot(take(f, self.entries.row) * products, omega[self.entries.weight])
+            pairs = zip(self._single, products, strict=True)
+            parts = (each.contract(omega, f, p) for each, p in pairs)
+            return sum(parts, jnp.zeros((), omega.dtype))
         return _dot(omega[self.slots], _dot(products, f))
 
 

@@ -88,9 +88,10 @@ class GaussianMarginal:
         means, _ = self.schedule.draw(point, noise)
         centre = -jnp.concatenate([noise[:0], *(means[m.name] for m in form.members)])
         starts = np.cumsum([0, *(m.elements for m in form.members)])
+        whole = point.omega[:]
 
         def log_density(precision: Any) -> Any:
-            omega = jnp.concatenate([point.omega, precision, centre])
+            omega = jnp.concatenate([whole, precision, centre])
             return self.elements().log_density(replace(point, omega=omega))
 
         variances = -2.0 * jax.grad(log_density)(jnp.zeros_like(centre))

@@ -118,7 +118,7 @@ def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarr
     right = _find(keys, stats.second, stats.second_slot)
     groups = _groups(form, column, slot)
     entries = Entries.of(left, right, stats.weight, stats.total)
-    squares = BilinearForm.plan(groups, len(column), entries)
+    squares = BilinearForm.plan(groups, len(column), entries, form.layout)
     start = None
     if len(squares.slots):
         start = Start.plan(total, column, slot, shift, squares.slots, entries)

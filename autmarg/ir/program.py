@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample
+from autmarg.ir.shards import is_spread, shards
 from autmarg.ir.tape import Tape
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of functions inside a jaxpr's parameters
@@ -36,6 +37,8 @@ class Program:
         obstacles: what the IR cannot hold; where there is any, the model is left as it is.
         names: what the user calls arrays that the program reads, for printing.
         plan: what passes have decided so far (an :class:`autmarg.plan.plan.Plan`), or None.
+        sharding: how data with rows on several devices lie there, or None
+            (:func:`autmarg.ir.shards.rows_of`).
     """
 
     name: str
@@ -45,6 +48,7 @@ class Program:
     obstacles: tuple[Refusal, ...] = ()
     names: Mapping[str, Any] = field(default_factory=dict)
     plan: Any = None
+    sharding: Any = None
 
     def __getitem__(self, name: str) -> Node:
         return self._index[name]
@@ -179,9 +183,11 @@ def _feed_array(digest: Any, value: Any) -> None:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         with jax.ensure_compile_time_eval():
             value = jax.random.key_data(value)
-    array = np.ascontiguousarray(value)
-    digest.update(f"{array.dtype}{array.shape}".encode())
-    digest.update(array.reshape(-1).view(np.uint8))
+    digest.update(f"{value.dtype}{value.shape}".encode())
+    if is_spread(value):
+        digest.update(str(value.sharding).encode())
+    for _, part in shards(value) if is_spread(value) else ((None, value),):
+        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
 
 
 def _feed_param(digest: Any, value: Any) -> None:

@@ -25,6 +25,7 @@ from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
 from autmarg.errors import Place
 from autmarg.ir.loops import Distribution, body_of
+from autmarg.ir.shards import is_spread, on_host
 
 INLINED = {"jit", "pjit", "closed_call", "core_call"}
 
@@ -52,7 +53,7 @@ class Tape:
     Attributes:
         equations: in an order in which they can be evaluated.
         inputs: name of a latent site (or of a traced constant) → value number.
-        constants: value number → known array.
+        constants: value number → known array, NumPy's unless it lies on several devices.
         avals: shape and dtype of every value, by number.
     """
 
@@ -140,7 +141,8 @@ class Tape:
         """Evaluate, in one compiled call, everything that ``roots`` need and no input changes.
 
         Afterwards ``equations`` hold only what depends on an input (or is not needed by
-        ``roots``), and ``constants`` hold NumPy arrays.
+        ``roots``), and ``constants`` hold NumPy arrays. What lies on several devices is computed
+        there, and comes to the host when it is done.
         """
         live = self.slice(roots)
         known = [e for e in live if not any(self._dependencies.get(v) for v in e.outputs)]
@@ -181,7 +183,7 @@ def _as_known(value: Any) -> Any:
     """A constant as a NumPy array; typed PRNG keys stay JAX arrays."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value
-    return np.asarray(value)
+    return on_host(value) if is_spread(value) else np.asarray(value)
 
 
 class Builder:
@@ -209,7 +211,8 @@ class Builder:
 
     def constant(self, value: Any, aval: Any) -> int:
         number = self.number(aval)
-        self.constants[number] = value if isinstance(value, Tracer) else _as_known(value)
+        stays = isinstance(value, Tracer) or is_spread(value)
+        self.constants[number] = value if stays else _as_known(value)
         return number
 
     def apply(
@@ -247,7 +250,9 @@ class Builder:
         def read(atom: Any) -> int:
             if isinstance(atom, Literal):
                 aval: Any = atom.aval
-                return self.constant(np.asarray(atom.val, aval.dtype), atom.aval)
+                spread = is_spread(atom.val)
+                value = atom.val if spread else np.asarray(atom.val, aval.dtype)
+                return self.constant(value, aval)
             return env[atom]
 
         for eqn in jaxpr.eqns:

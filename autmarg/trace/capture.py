@@ -34,6 +34,7 @@ from autmarg.ir.nodes import (
     base_of,
 )
 from autmarg.ir.program import Program
+from autmarg.ir.shards import rows_of
 from autmarg.ir.tape import Builder
 from autmarg.ir.verifier import check
 from autmarg.trace.record import (
@@ -98,7 +99,11 @@ def trace_program(
     obstacles = tuple(reader.obstacles.values())
     plates = tuple(dict.fromkeys(p for node in nodes for p in node.plates))
     names = named_arrays(model, args, kwargs)
-    return check(Program(name_of(model), tuple(nodes), plates, tape, obstacles, names)), traced
+    rows = rows_of(tape.constants.values())
+    program = Program(
+        name_of(model), tuple(nodes), plates, tape, obstacles, names, sharding=rows
+    )  # fmt: skip
+    return check(program), traced
 
 
 def _arrays(msg: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""Eight devices of one host: data spread over a mesh, and chains side by side.
+
+The number of devices is chosen when JAX starts, so all runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DEVICES = 8
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, str]:
+    """What :mod:`tests.devices` found, a line each: name, then words."""
+    flags = f"--xla_force_host_platform_device_count={DEVICES}"
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "devices.py")]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(": ", 1) for line in done.stdout.split("\n") if line)
+
+
+@pytest.mark.parametrize("model", ["homogeneous", "heteroscedastic", "distributional"])
+def test_data_on_a_mesh_give_the_same_numbers(report, model):
+    assert report["devices"] == str(DEVICES)
+    assert float(report[f"{model} error"]) < 1e-10
+
+
+def test_rows_that_are_added_up_need_no_communication(report):
+    assert report["homogeneous communication"] == ""
+
+
+@pytest.mark.parametrize("model", ["heteroscedastic", "distributional"])
+def test_noise_of_each_row_needs_one_sum_over_devices_forwards_and_one_backwards(report, model):
+    assert report[f"{model} communication"] == "all-reduce all-reduce"
+
+
+def test_recovery_from_data_on_a_mesh(report):
+    assert float(report["moments error"]) < 1e-8
+    assert float(report["draws error"]) < 1e-8
+
+
+def test_parallel_chains_are_the_sequential_ones(report):
+    assert report["chains on devices"] == "4"
+    assert float(report["chains error"]) < 1e-6
