@@ -3,7 +3,8 @@
 Chains go first, in time, or are written out where that costs less. Members are taken largest first;
 a member whose columns fall into many small sets that do not meet each other is a stage of batched
 blocks, together with any other member that adds to those sets without joining two of them (an
-intercept and a slope as two sites). What is left when no member does so is the dense root.
+intercept and a slope as two sites). When no member does so, columns that meet few others go in
+rounds, as long as that saves time. What is left is the dense root.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled, next_registered
 from autmarg.gaussian.statistics import cross_products
+from autmarg.plan.degree import rounds
 
 SMALL_ROOT = 24  # columns that are not worth a stage of their own
 MAX_ROOT = 6000  # columns of a dense root: some ten matrices of that size are alive in a gradient
@@ -77,6 +79,9 @@ def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:
         members = [m for m in members if m not in used]
         stage, pattern = BatchedBlocks.plan(pattern, columns)
         stages.append(stage)
+    if len(pattern.columns) > SMALL_ROOT:
+        more, pattern = rounds(pattern)
+        stages += more
     if len(pattern.columns) > MAX_ROOT:
         raise TooLarge(
             f"a dense root of {len(pattern.columns):,} columns is more than the {MAX_ROOT:,} that "
