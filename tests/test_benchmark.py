@@ -52,6 +52,14 @@ def test_gradients_of_a_small_set(quick_compilation, tmp_path, capsys):
     assert SMALL in capsys.readouterr().out
 
 
+def test_gradients_of_several_chains(quick_compilation, tmp_path):
+    words = f"chains --sets {TINY} --methods all --rounds 2 --seconds 0.001 --out"
+    run(parser().parse_args([*words.split(), str(tmp_path)]), 1)
+    rows = read(tmp_path / "chains.csv")
+    assert [int(row["chains"]) for row in rows] == [1, 2, 4, 8]
+    assert all(float(row["each"]) > 0 for row in rows)
+
+
 def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, tmp_path):
     words = f"sampling --sets {TINY} --methods all noncentred --seeds 1 --warmup 50 --draws 50"
     run(parser().parse_args([*words.split(), "--out", str(tmp_path)]), 1)

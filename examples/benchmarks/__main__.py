@@ -11,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-TASKS = ("gradients", "sampling", "cold", "floors", "lme4", "everything", "table", "one-cold")
+TASKS = (
+    "gradients", "chains", "sampling", "cold", "floors", "lme4", "everything", "table", "one-cold",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from examples.benchmarks.sets import Set
 from examples.models.reference import Model
 
 _APPROACH = (0.05, 0.01)  # step of each unconstrained coordinate on the way to the posterior
-_AWAY = 1e-7  # step while the clock runs: the point moves, so that nothing is hoisted
+AWAY = 1e-7  # step while the clock runs: the point moves, so that nothing is hoisted
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,20 +60,15 @@ def _count(text: str) -> int:
     return sum(name not in idle for name in re.findall(line, text, re.M))
 
 
-def potential(model: Model, args: tuple[Any, ...]) -> Potential:
-    """Compile a model's potential energy for one set of arguments."""
+def energy(model: Model, args: tuple[Any, ...]) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    """Zero in unconstrained space, flat; and the potential energy's value and gradient there."""
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), unconstrained(model, args))
     start, unravel = ravel_pytree(zeros)
+    return start, jax.value_and_grad(lambda flat: potential_energy(model, args, {}, unravel(flat)))
 
-    def energy(flat: Any) -> Any:
-        return potential_energy(model, args, {}, unravel(flat))
 
-    both = jax.value_and_grad(energy)
-    started = time.perf_counter()
-    compiled = jax.jit(both).lower(start).compile()
-    seconds = time.perf_counter() - started
-    memory = compiled.memory_analysis()
-    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+def moving(both: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any, Any, float], tuple[Any, Any]]:
+    """A compiled loop of steps of one size along the gradient's signs: last point and value."""
 
     @jax.jit
     def loop(flat: Any, steps: Any, size: Any) -> tuple[Any, Any]:
@@ -81,9 +76,22 @@ def potential(model: Model, args: tuple[Any, ...]) -> Potential:
             value, gradient = both(state[0])
             return state[0] - size * jnp.sign(gradient), value
 
-        return jax.lax.fori_loop(0, steps, step, (flat, jnp.zeros((), flat.dtype)))
+        none = jnp.zeros(flat.shape[:-1], flat.dtype)
+        return jax.lax.fori_loop(0, steps, step, (flat, none))
 
-    return Potential(len(start), loop, seconds, instructions(compiled), held / 2**20)
+    return loop
+
+
+def potential(model: Model, args: tuple[Any, ...]) -> Potential:
+    """Compile a model's potential energy for one set of arguments."""
+    start, both = energy(model, args)
+    started = time.perf_counter()
+    compiled = jax.jit(both).lower(start).compile()
+    seconds = time.perf_counter() - started
+    memory = compiled.memory_analysis()
+    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+
+    return Potential(len(start), moving(both), seconds, instructions(compiled), held / 2**20)
 
 
 def approach(each: Potential) -> Any:
@@ -107,7 +115,7 @@ def gradients(
     potentials = [potential(m.model, data.args) for m in methods]
     points = [approach(p) for p in potentials]
     calls = [
-        lambda steps, p=p, point=point: jax.block_until_ready(p.loop(point, steps, _AWAY))
+        lambda steps, p=p, point=point: jax.block_until_ready(p.loop(point, steps, AWAY))
         for p, point in zip(potentials, points, strict=True)
     ]
     times = alternate(calls, rounds, seconds)

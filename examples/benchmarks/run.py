@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from examples.benchmarks.chains import chains
 from examples.benchmarks.cold import cold, one_cold
 from examples.benchmarks.floors import floors, sizes
 from examples.benchmarks.gradients import gradients
@@ -17,6 +18,7 @@ from examples.benchmarks.sets import NAMES, Set, load_set
 
 Rows = Sequence[dict[str, Any]]
 _SAMPLED = tuple(name for name in METHODS if name != "dense")
+_CHAINS, _TOGETHER = ("dutch", "dillonE1", "eeg"), (1, 2, 4, 8)
 _COLD = ("source", "noncentred", "auto", "all")
 # (warm-up, draws) in the long setting and in the short one; large sets take fewer in both.
 _LENGTH = {False: (500, 1000), True: (300, 300)}
@@ -54,6 +56,14 @@ def _gradients(options: argparse.Namespace, cores: int) -> None:
         _keep(
             options, cores, "gradients", gradients(data, methods, options.rounds, options.seconds)
         )
+
+
+def _chains(options: argparse.Namespace, cores: int) -> None:
+    for name in options.sets or _CHAINS:
+        data = load_set(name)
+        for each in _methods(options, data, ("auto", "all")):
+            rows = chains(data, each, _TOGETHER, options.rounds, options.seconds)
+            _keep(options, cores, "chains", rows)
 
 
 def _sampling(options: argparse.Namespace, cores: int) -> None:
@@ -95,13 +105,13 @@ def _lme4(options: argparse.Namespace, cores: int) -> None:
 
 
 def _everything(options: argparse.Namespace, cores: int) -> None:
-    for task in (_gradients, _floors, _lme4, _cold, _sampling):
+    for task in (_gradients, _chains, _floors, _lme4, _cold, _sampling):
         task(options, cores)
 
 
 def _table(options: argparse.Namespace, cores: int) -> None:
     """All CSV files of a folder as tables, nothing measured."""
-    for task in ("gradients", "sampling", "cold", "floors", "lme4"):
+    for task in ("gradients", "chains", "sampling", "cold", "floors", "lme4"):
         if rows := read(options.out / f"{task}.csv"):
             shown = _summaries(rows) if task == "sampling" else rows
             print(f"## {task}", table(shown, options.markdown), sep="\n\n", end="\n\n")
@@ -119,6 +129,7 @@ def _summaries(rows: Rows) -> list[dict[str, Any]]:
 
 _TASKS = {
     "gradients": _gradients,
+    "chains": _chains,
     "sampling": _sampling,
     "cold": _cold,
     "one-cold": _one_cold,
