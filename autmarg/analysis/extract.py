@@ -329,12 +329,17 @@ class _Writer:
 
     def _rows(self, name: str, form: Affine, precision: np.ndarray | None = None) -> Rows:
         terms = []
+        # Rows with independent noise may be many, and are kept: narrow, as their statistics are.
+        narrow = np.int64 if precision is None else np.int32
         for term in form.terms:
             slot = np.zeros((1, 1), np.int64)
             if term.lookup is not None:
                 slot = self._slot(term.lookup.base) + term.lookup.index
             start = self.total if term.site is None else self.members[term.site].offset
-            terms.append(RowTerm(start + term.column.astype(np.int64), term.known, slot))
+            column = start + term.column.astype(narrow)
+            terms.append(RowTerm(column, term.known, slot.astype(narrow)))
+        if precision is not None:
+            precision = precision.astype(narrow)
         return Rows(name, form.size, tuple(terms), precision)
 
 
