@@ -273,6 +273,7 @@ def transform(
     marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
+    chains: str = "auto",
     passes: Passes | None = None,
 ) -> MarginalizedModel:
     """Integrate Gaussian latent sites out of a NumPyro model, exactly.
@@ -293,6 +294,9 @@ def transform(
             latents, are met through standard noise z (site ``<name>_decentered``) as
             x = loc + scale · z: "auto" (the default; those that few rows of data inform), "off",
             "noncentred" (all that can be), or names. x is then a deterministic site.
+        chains: how integrated chains (walks, state-space models) are filtered: "sequential", step
+            by step; "parallel", in blocks of √T steps side by side; "auto" (the default), in blocks
+            where there are few chains and many steps. Both are exact and linear in T.
         passes: what to compile with instead of :func:`autmarg.default_passes`, which then takes
             the options above.
 
@@ -313,13 +317,13 @@ def transform(
             f"transform takes a NumPyro model callable, found {type(model).__name__}"
         )
     load_plugins()
-    request = Request.of(marginalize, keep, reparameterize)
+    request = Request.of(marginalize, keep, reparameterize, chains)
     if passes is None:
         passes = passes_for(request)
     elif request != Request():
         raise RequestError(
             "transform was given both passes and options: expected the options in "
-            "autmarg.default_passes(marginalize=…, keep=…, reparameterize=…)"
+            "autmarg.default_passes(marginalize=…, keep=…, reparameterize=…, chains=…)"
         )
     return MarginalizedModel(model, Passes(tuple(passes)))
 

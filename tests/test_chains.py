@@ -29,6 +29,51 @@ def test_exact(name):
     autmarg.verify(marg, case.data, points=3, quiet=True)
 
 
+@pytest.mark.parametrize("name", ["panel", "noncentred_autoregression"])
+def test_exact_in_blocks_of_steps(name):
+    case = CHAINS[name]
+    marg = autmarg.transform(case.model, chains="parallel")
+    assert "blocks of steps side by side" in str(marg.plan(case.data))
+    autmarg.verify(marg, case.data, points=2, quiet=True)
+
+
+def test_derivatives_in_blocks_are_those_step_by_step():
+    """Forward, reverse and second derivatives, and conditional moments."""
+    values = {"t1": 0.3, "t2": 0.2, "s": 0.5}
+
+    def everything(chains):
+        marg = autmarg.transform(local_linear_trend, chains=chains)
+        density = lambda v: log_density(marg, (Y,), {}, v)[0]  # noqa: E731
+        forward = jax.jvp(density, (values,), (dict.fromkeys(values, 1.0),))
+        second = jax.hessian(density)(values)
+        samples = {name: jnp.array([x]) for name, x in values.items()}
+        moments = marg.recover(jax.random.key(0), samples, Y, moments=True)
+        return forward, jax.grad(density)(values), second, moments
+
+    pairs = zip(*map(jax.tree.leaves, map(everything, ("parallel", "sequential"))), strict=True)
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_long_chains_go_in_blocks_unless_there_are_many_or_one_asks():
+    def walks(y=None):
+        with numpyro.plate("series", y.shape[0]):
+            walk = dist.GaussianRandomWalk(scale("tau"), y.shape[1])
+            x = numpyro.sample("x", walk)
+        numpyro.sample("y", dist.Normal(x, 0.5).to_event(2), obs=y)
+
+    def plan(series, steps, **options):
+        return str(autmarg.transform(walks, **options).plan(np.zeros((series, steps))))
+
+    assert "10 blocks of steps side by side" in plan(1, 100)
+    assert "side by side" not in plan(1, 20)
+    assert "side by side" not in plan(40, 100)
+    assert "side by side" not in plan(1, 100, chains="sequential")
+    assert "4 blocks of steps side by side" in plan(40, 20, chains="parallel")
+    with pytest.raises(autmarg.RequestError, match="chains='tree': expected 'auto'"):
+        autmarg.transform(walks, chains="tree")
+
+
 def test_a_long_cumulative_sum_is_a_walk():
     """3,000 steps: nothing is written out, and the density is that of the centred walk."""
     n = 3000
@@ -63,10 +108,11 @@ def trend_density(t1, t2, s):
     return multivariate_normal(np.zeros(T), covariance).logpdf(np.asarray(Y))
 
 
+@pytest.mark.parametrize("chains", ["sequential", "parallel"])
 @pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
-def test_exact_as_a_scale_goes_to_zero(double):
+def test_exact_as_a_scale_goes_to_zero(double, chains):
     with jax.enable_x64(double):
-        marg = autmarg.transform(local_linear_trend)
+        marg = autmarg.transform(local_linear_trend, chains=chains)
         data = jnp.asarray(Y, float)
 
         def density(scales):

@@ -25,6 +25,8 @@ from scipy.sparse.csgraph import connected_components
 
 from autmarg.errors import InternalError
 from autmarg.gaussian.affine import Member, Rows
+from autmarg.gaussian.filtering import recursion
+from autmarg.gaussian.small import product
 
 
 class Dynamics(NamedTuple):
@@ -62,6 +64,7 @@ class Recurrence:
         order: p, the largest lag.
         outside: [B, R] columns of other members that enter, whole prior blocks of them, -1 padded.
         prior: [T, B, d] (member, block, component) of each column's noise, -1 for none.
+        blocks: of steps that go side by side (:mod:`autmarg.gaussian.filtering`).
     """
 
     columns: np.ndarray
@@ -71,6 +74,7 @@ class Recurrence:
     outside_prior: np.ndarray
     _transition: _Entries
     _entry: _Entries
+    blocks: int = 1
 
     @property
     def steps(self) -> int:
@@ -108,6 +112,8 @@ class Recurrence:
 
     def advance(self, transition: Any, inputs: Any, given: Any = None) -> Any:
         """v [T, B, d, …] of v_t = Σ A_tk v_{t-k} + inputs_t; ``given`` (values, mask) overrides."""
+        if self.blocks > 1 and given is None and inputs.ndim == 3:
+            return self._advance_in_blocks(transition, inputs)
         window = jnp.zeros((self.order, *inputs.shape[1:]), inputs.dtype)
         fixed = given or (inputs, np.zeros(self.columns.shape, bool))
 
@@ -119,6 +125,25 @@ class Recurrence:
             return jnp.concatenate([new[None], window[:-1]]), new
 
         return jax.lax.scan(step, window, (transition, inputs, *fixed))[1]
+
+    def companion(self, transition: Any, lags: int) -> Any:
+        """A [T, B, D, D] of states (v_t, …, v_{t-lags+1}), the last ``order`` of which A reads."""
+        t, b, p, d, _ = transition.shape
+        top = jnp.moveaxis(transition, 2, 3).reshape(t, b, d, p * d)
+        size = lags * d
+        top = jnp.pad(top, ((0, 0), (0, 0), (0, 0), (0, size - p * d)))
+        shift = np.broadcast_to(np.eye(size - d, size), (t, b, size - d, size))
+        return jnp.concatenate([top, jnp.asarray(shift, transition.dtype)], axis=2)
+
+    def _advance_in_blocks(self, transition: Any, inputs: Any) -> Any:
+        def move(step: Any, x: Any, force: Any) -> Any:
+            return product(step, x) + force
+
+        rest = (self.order - 1) * self.width
+        force = jnp.moveaxis(jnp.pad(inputs, ((0, 0), (0, 0), (0, rest))), 1, -1)
+        step = jnp.moveaxis(self.companion(transition, self.order), 1, -1)
+        states = recursion(move, step, force, self.blocks)
+        return jnp.moveaxis(states[:, : self.width], -1, 1)
 
 
 def _scales(where: np.ndarray, priors: tuple[Any, ...], dtype: Any) -> Any:

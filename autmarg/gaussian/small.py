@@ -16,6 +16,7 @@ import numpy as np
 from autmarg.gaussian.cholesky import cholesky as lapack_cholesky
 
 UNROLL = 6
+_EXCHANGE = 4  # rows up to which elimination with exchanges is written out
 
 
 def cholesky(a: Any, floor: Any) -> Any:
@@ -79,6 +80,54 @@ def multiply_transposed(factor: Any, b: Any) -> Any:
         return jnp.einsum("ka...e,kbe->abe", factor, b, precision="highest")
     shape = (d, d, *(1,) * (b.ndim - 2), factor.shape[-1])
     return (factor.reshape(shape) * b[:, None]).sum(axis=0)  # one fused loop
+
+
+def product(a: Any, b: Any) -> Any:
+    """a b for matrices [d, e, B] and [e, r, B]."""
+    if a.shape[1] > UNROLL:
+        return jnp.einsum("ijn,jkn->ikn", a, b, precision="highest")
+    return sum(a[:, k, None] * b[None, k] for k in range(a.shape[1]))
+
+
+def eye_plus(left: Any, right: Any) -> Any:
+    """I + left right, [d, d, B]."""
+    return jnp.eye(len(left), dtype=left.dtype)[..., None] + product(left, right)
+
+
+def congruence(a: Any, middle: Any) -> Any:
+    """a middle aᵀ (the identity where ``middle`` is None), [d, d, B]."""
+    return product(a if middle is None else product(a, middle), jnp.swapaxes(a, 0, 1))
+
+
+def symmetric(a: Any) -> Any:
+    """(a + aᵀ) / 2 of [d, d, B]."""
+    return (a + jnp.swapaxes(a, 0, 1)) / 2
+
+
+def solve(matrix: Any, b: Any) -> tuple[Any, Any]:
+    """matrix⁻¹ b [d, r, B] and log|det matrix| [B], by elimination with row exchanges."""
+    d = len(matrix)
+    if d > _EXCHANGE:
+        batch = jnp.moveaxis(matrix, -1, 0)
+        solved = jnp.linalg.solve(batch, jnp.moveaxis(b, -1, 0))
+        return jnp.moveaxis(solved, 0, -1), jnp.linalg.slogdet(batch)[1]
+    rows = [jnp.concatenate([matrix[i], b[i]]) for i in range(d)]
+    for k in range(d):
+        for i in range(k + 1, d):  # the larger of two goes first
+            swap = jnp.abs(rows[i][k]) > jnp.abs(rows[k][k])
+            rows[k], rows[i] = (
+                jnp.where(swap, rows[i], rows[k]),
+                jnp.where(swap, rows[k], rows[i]),
+            )
+        for i in range(k + 1, d):
+            rows[i] = rows[i] - rows[i][k] / rows[k][k] * rows[k]
+    out: list[Any] = [None] * d
+    for i in reversed(range(d)):
+        rest = rows[i][d:]
+        for k in range(i + 1, d):
+            rest = rest - rows[i][k] * out[k]
+        out[i] = rest / rows[i][i]
+    return jnp.stack(out), sum(jnp.log(jnp.abs(rows[k][k])) for k in range(d))
 
 
 def log_diagonal(factor: Any) -> Any:

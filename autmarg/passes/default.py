@@ -19,16 +19,17 @@ def default_passes(
     marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
+    chains: str = "auto",
 ) -> Passes:
     """The passes that ``transform`` runs, as a list to print, reorder, drop from or extend.
 
     Args:
-        marginalize, keep, reparameterize: as for :func:`autmarg.transform`.
+        marginalize, keep, reparameterize, chains: as for :func:`autmarg.transform`.
 
     Raises:
         RequestError: an option is malformed.
     """
-    return passes_for(Request.of(marginalize, keep, reparameterize))
+    return passes_for(Request.of(marginalize, keep, reparameterize, chains))
 
 
 def passes_for(request: Request) -> Passes:

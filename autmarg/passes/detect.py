@@ -34,9 +34,8 @@ class Detect:
         """The same, asked nothing of the sites ``names``, and not to re-express others."""
         asked = self.request.marginalize
         keep = tuple(n for n in self.request.keep if n not in names)
-        return replace(
-            self, request=Request("all" if isinstance(asked, str) else asked, keep, "off")
-        )
+        every = "all" if isinstance(asked, str) else asked
+        return replace(self, request=Request(every, keep, "off", self.request.chains))
 
 
 def plan_of(program: Program, by: str) -> Plan:

@@ -80,7 +80,10 @@ def stage_cost(stage: Any) -> Cost:
         steps, chains = stage.recurrence.steps, stage.recurrence.chains
         sizes = ((T, steps), (M, chains), (d, stage.state), (D, stage.later.shape[1]))
         text = f"{chains} chains of {steps} steps, states of {stage.state}"
-        return Cost(text, T * M * (4 * d**3 + d**2 * D + d * D**2), sizes)
+        work = T * M * (4 * d**3 + d**2 * D + d * D**2)
+        if (blocks := stage.recurrence.blocks) > 1:
+            return Cost(f"{text}, {blocks} blocks of steps side by side", 3 * work, sizes)
+        return Cost(text, work, sizes)
     if isinstance(stage, Unrolled):
         size = stage.size
         text = f"{size} states written out in innovations"

@@ -17,6 +17,7 @@ from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
 from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.order import TooLarge, assemble, schedule
+from autmarg.plan.timing import in_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +37,14 @@ class Part:
     system: LinearSystem
     assembly: Assembly
 
-    def scheduled(self) -> Group:
-        """The group with its order of elimination.
+    def scheduled(self, chains: str) -> Group:
+        """The group with its order of elimination; ``chains`` is as in :class:`Request`.
 
         Raises:
             RequestError: it is beyond the budget of memory.
         """
         try:
-            planned = schedule(self.system.form, self.assembly)
+            planned = schedule(in_blocks(self.system.form, chains), self.assembly)
         except TooLarge as found:
             raise RequestError(
                 f"cannot integrate out {[m.name for m in self.members]} together: {found}; keep "
@@ -61,7 +62,7 @@ class Group(Part):
     @cached_property
     def elements(self) -> Schedule:
         """The schedule for conditional variances, made when they are first asked for."""
-        form = self.system.form.with_elements()
+        form = self.schedule.form.with_elements()
         return schedule(form, assemble(form))
 
     @cached_property

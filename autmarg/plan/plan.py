@@ -179,7 +179,7 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         if not found:
             break
         sampled = found
-    groups = tuple(part.scheduled() for part in parts)
+    groups = tuple(part.scheduled(request.chains) for part in parts)
     gone = {m.name for m in selection.members}
     names = {n.name for n in program.latents} - gone - {*request.keep, *sampled}
     if isinstance(request.marginalize, tuple):

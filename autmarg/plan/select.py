@@ -16,6 +16,7 @@ from autmarg.analysis.admissible import Admissible
 from autmarg.errors import Refusal, RequestError
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
+from autmarg.plan.timing import CHAINS
 
 _EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover is least
 
@@ -28,11 +29,13 @@ class Request:
         marginalize: "auto", "all" or names.
         keep: names.
         reparameterize: "auto", "off", "noncentred" or names.
+        chains: "auto", "sequential" or "parallel".
     """
 
     marginalize: str | tuple[str, ...] = "auto"
     keep: tuple[str, ...] = ()
     reparameterize: str | tuple[str, ...] = "auto"
+    chains: str = "auto"
 
     @classmethod
     def of(
@@ -40,6 +43,7 @@ class Request:
         marginalize: str | Sequence[str],
         keep: Sequence[str] | str,
         reparameterize: str | Sequence[str] = "auto",
+        chains: str = "auto",
     ) -> Request:
         """Check the options of ``transform``.
 
@@ -54,7 +58,9 @@ class Request:
             both = not isinstance(names, str) and not isinstance(others, str)
             if both and (both := set(names) & set(others)):
                 raise RequestError(f"asked both to integrate out and to {verb} {sorted(both)}")
-        return cls(names, keep, centre)
+        if chains not in CHAINS:
+            raise RequestError(f"chains={chains!r}: expected {', '.join(map(repr, CHAINS))}")
+        return cls(names, keep, centre, chains)
 
 
 def _words(option: str, value: str | Sequence[str], words: Sequence[str]) -> str | tuple[str, ...]:

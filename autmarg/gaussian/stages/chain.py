@@ -31,15 +31,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.batched import (
-    congruence,
-    eye_plus,
-    log_abs_det,
-    solve,
-    solve_lower,
-    solve_upper,
-    symmetric,
-)
+from autmarg.gaussian import small
+from autmarg.gaussian.batched import eye_plus, solve_lower, solve_upper
+from autmarg.gaussian.filtering import Steps, kalman_filter, recursion
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.recurrence import Dynamics, Recurrence, padded
 from autmarg.gaussian.stages.base import Stage
@@ -145,24 +139,9 @@ class Chain(Stage):
         information = gather(values, self.information)
         linear = self._linear(values, h)
 
-        def filter_step(carry: Any, at: Any) -> tuple[Any, Any]:
-            mean, cov = carry
-            a, m, q, info, lin = at
-            mean = einsum("bij,bjr->bir", a, mean, **_EXACT) + m
-            cov = congruence(a, cov) + congruence(q, None)
-            innovation = lin - einsum("bij,bjr->bir", info, mean, **_EXACT)
-            ratio = eye_plus(cov, info)
-            stacked = jnp.concatenate(
-                [einsum("bij,bjr->bir", cov, innovation, **_EXACT), cov], axis=-1
-            )
-            solved = solve(ratio, stacked)
-            r = innovation.shape[-1]
-            gained, after = solved[..., :r], symmetric(solved[..., r:])
-            return (mean + gained, after), (mean, cov, innovation, gained, log_abs_det(ratio))
-
-        start = (jnp.zeros_like(m[0]), jnp.zeros_like(information[0]))
-        inputs = (a, m, q, information, linear)
-        _, (mean, cov, innovation, gained, logs) = jax.lax.scan(filter_step, start, inputs)
+        steps = Steps(*(jnp.moveaxis(x, 1, -1) for x in (a, m, q, information, linear)))
+        found = kalman_filter(steps, self.recurrence.blocks)
+        mean, cov, innovation, gained, logs = (jnp.moveaxis(x, -1, 1) for x in found)
         change = (
             einsum("tbir,tbis->brs", mean, innovation, **_EXACT)
             + einsum("tbir,tbis->brs", linear, mean, **_EXACT)
@@ -175,12 +154,8 @@ class Chain(Stage):
     def _states(self, dynamics: Dynamics) -> tuple[Any, Any, Any]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
         a, m, q = dynamics
-        t, b, p, d, _ = a.shape
-        top = jnp.moveaxis(a, 2, 3).reshape(t, b, d, p * d)
-        state = self.state
-        top = jnp.pad(top, ((0, 0), (0, 0), (0, 0), (0, state - p * d)))
-        shift = np.broadcast_to(np.eye(state - d, state), (t, b, state - d, state))
-        step = jnp.concatenate([top, jnp.asarray(shift, a.dtype)], axis=2)
+        d, state = self.recurrence.width, self.state
+        step = self.recurrence.companion(a, self.lags)
         padding = ((0, 0), (0, 0), (0, state - d), (0, 0))
         m = jnp.concatenate([m, jnp.zeros((*m.shape[:3], 1), m.dtype)], axis=-1)
         entry = jnp.take_along_axis(m, jnp.asarray(self.entry)[None, :, None, :], axis=-1)
@@ -218,17 +193,18 @@ class Chain(Stage):
     def mean(self, factor: Factor, z: Any) -> Any:
         """z with this stage's innovations at their conditional mean given the later columns."""
         force = einsum("tbir,br->tbi", factor.innovation, self._given(z), **_EXACT)
-        ratio = jnp.swapaxes(eye_plus(factor.covariance, factor.information), -1, -2)
+        joint = jnp.matmul(factor.information, factor.covariance, **_EXACT)  # (P H)ᵀ
         following = jnp.concatenate([factor.step[1:], jnp.zeros_like(factor.step[:1])])
 
-        def backward(adjoint: Any, at: Any) -> tuple[Any, Any]:
-            force, ratio, following = at
-            adjoint = force + einsum("bij,bi->bj", following, adjoint, **_EXACT)
-            adjoint = solve(ratio, adjoint[..., None])[..., 0]
-            return adjoint, adjoint
+        def backward(at: Any, adjoint: Any, force: Any) -> Any:
+            joint, following = at
+            ratio = joint + jnp.eye(self.state, dtype=joint.dtype)[..., None]
+            return small.solve(ratio, force + small.product(following, adjoint))[0]
 
-        start = jnp.zeros_like(force[0])
-        _, adjoint = jax.lax.scan(backward, start, (force, ratio, following), reverse=True)
+        inputs = jnp.moveaxis(joint, 1, -1), jnp.moveaxis(jnp.swapaxes(following, 2, 3), 1, -1)
+        blocks = self.recurrence.blocks
+        adjoint = recursion(backward, inputs, jnp.moveaxis(force, 1, -1), blocks, reverse=True)
+        adjoint = jnp.moveaxis(adjoint, -1, 1)
         own = einsum("tbij,tbi->tbj", factor.noise, adjoint, **_EXACT)
         return self._put(z, own)
 
