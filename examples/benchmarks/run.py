@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from examples.benchmarks.chains import chains
 from examples.benchmarks.cold import cold, one_cold
+from examples.benchmarks.filters import STEPS, filters
 from examples.benchmarks.floors import floors, sizes
 from examples.benchmarks.gradients import gradients
 from examples.benchmarks.lme4 import lme4, missing
@@ -66,6 +68,15 @@ def _chains(options: argparse.Namespace, cores: int) -> None:
             _keep(options, cores, "chains", rows)
 
 
+def _filters(options: argparse.Namespace, cores: int) -> None:
+    if find_spec("dynamax") is None:
+        print("dynamax is not installed: its filter is not measured", end="\n\n")
+    for states in (1, 2):
+        for steps in STEPS[: 2 if options.short else None]:
+            rows = filters(states, steps, options.rounds, options.seconds)
+            _keep(options, cores, "filters", rows)
+
+
 def _sampling(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or NAMES:
         data = load_set(name)
@@ -105,13 +116,13 @@ def _lme4(options: argparse.Namespace, cores: int) -> None:
 
 
 def _everything(options: argparse.Namespace, cores: int) -> None:
-    for task in (_gradients, _chains, _floors, _lme4, _cold, _sampling):
+    for task in (_gradients, _chains, _filters, _floors, _lme4, _cold, _sampling):
         task(options, cores)
 
 
 def _table(options: argparse.Namespace, cores: int) -> None:
     """All CSV files of a folder as tables, nothing measured."""
-    for task in ("gradients", "chains", "sampling", "cold", "floors", "lme4"):
+    for task in ("gradients", "chains", "filters", "sampling", "cold", "floors", "lme4"):
         if rows := read(options.out / f"{task}.csv"):
             shown = _summaries(rows) if task == "sampling" else rows
             print(f"## {task}", table(shown, options.markdown), sep="\n\n", end="\n\n")
@@ -130,6 +141,7 @@ def _summaries(rows: Rows) -> list[dict[str, Any]]:
 _TASKS = {
     "gradients": _gradients,
     "chains": _chains,
+    "filters": _filters,
     "sampling": _sampling,
     "cold": _cold,
     "one-cold": _one_cold,
