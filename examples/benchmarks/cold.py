@@ -13,13 +13,22 @@ from collections.abc import Sequence
 _CHILD = "one-cold"
 
 
-def cold(name: str, methods: Sequence[str], cores: int, repeats: int, warmup: int, draws: int):
+def cold(
+    name: str,
+    methods: Sequence[str],
+    cores: int,
+    repeats: int,
+    warmup: int,
+    draws: int,
+    dense_mass: bool,
+):
     """One row for each method and repeat: wall seconds of a process of its own, methods in turn."""
     rows = []
     for _ in range(repeats):
         for method in methods:
             words = ["--sets", name, "--methods", method, "--cores", str(cores)]
             words += ["--warmup", str(warmup), "--draws", str(draws)]
+            words += ["--dense-mass"] if dense_mass else []
             command = [sys.executable, "-m", "examples.benchmarks", _CHILD, *words]
             environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
             started = time.perf_counter()
@@ -32,7 +41,7 @@ def cold(name: str, methods: Sequence[str], cores: int, repeats: int, warmup: in
     return rows
 
 
-def one_cold(name: str, method_name: str, warmup: int, draws: int) -> None:
+def one_cold(name: str, method_name: str, warmup: int, draws: int, dense_mass: bool) -> None:
     """What runs in the cold process: as a user would, with NumPyro's own MCMC."""
     entered = time.perf_counter()
     import jax
@@ -46,7 +55,8 @@ def one_cold(name: str, method_name: str, warmup: int, draws: int) -> None:
     each = method(data, method_name)
     assert each is not None
     planned = time.perf_counter()
-    mcmc = MCMC(NUTS(each.model), num_warmup=warmup, num_samples=draws, progress_bar=False)
+    kernel = each.marg.nuts() if dense_mass and each.marg else NUTS(each.model)
+    mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
     mcmc.run(jax.random.key(0), *data.args)
     jax.block_until_ready(mcmc.get_samples())
     drawn = time.perf_counter()

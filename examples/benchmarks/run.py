@@ -91,11 +91,13 @@ def _cold(options: argparse.Namespace, cores: int) -> None:
         warmup, draws = options.warmup or 500, options.draws or 1000
         methods = options.methods or _COLD
         repeats = 1 if options.short else options.seeds
-        _keep(options, cores, "cold", cold(name, methods, cores, repeats, warmup, draws))
+        dense = options.dense_mass
+        _keep(options, cores, "cold", cold(name, methods, cores, repeats, warmup, draws, dense))
 
 
 def _one_cold(options: argparse.Namespace, cores: int) -> None:
-    one_cold(options.sets[0], options.methods[0], options.warmup, options.draws)
+    name, method_name = options.sets[0], options.methods[0]
+    one_cold(name, method_name, options.warmup, options.draws, options.dense_mass)
 
 
 def _floors(options: argparse.Namespace, cores: int) -> None:
