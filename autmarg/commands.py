@@ -18,7 +18,8 @@ import numpyro
 
 from autmarg.driver import compile_program, transform
 from autmarg.errors import RequestError
-from autmarg.ir.store import read_program
+from autmarg.ir.disk import load, save
+from autmarg.ir.store import Store, read_program
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Passes, Step
 from autmarg.passes.registry import load_plugins
@@ -44,13 +45,29 @@ def add_commands(commands: Any) -> None:
     plan.add_argument("--explain", action="store_true", help="say at length why latents stay")
     ir = _command(commands, "ir", _ir, "print a model's program, as it is compiled")
     _model(ir)
-    ir.add_argument("--print-after", metavar="PASS", help="print after this pass, or after 'all'")
+    ir.add_argument(
+        "--print-after",
+        metavar="PASS",
+        help="print after this pass, after 'trace' (before any pass), or after 'all' of them",
+    )
+    ir.add_argument(
+        "--store",
+        type=Path,
+        metavar="FILE",
+        help="write what the text does not hold (arrays, fragments) beside it, for opt --store",
+    )
     ir.add_argument("--time-passes", action="store_true", help="print what each rewrite took")
     ir.add_argument(
         "--verify-each", action="store_true", help="check the exactness identity after every pass"
     )
     opt = _command(commands, "opt", _opt, "read a program's text, run passes, print the text")
     opt.add_argument("file", type=Path, help="a program in text, - for stdin")
+    opt.add_argument(
+        "--store",
+        type=Path,
+        metavar="FILE",
+        help="what ir --store wrote beside the text; without it, passes see the structure only",
+    )
     opt.add_argument(
         "--pass", dest="passes", action="append", default=[], metavar="NAME",
         help="a pass by its name, built in or installed; may be repeated",
@@ -179,8 +196,12 @@ def _ir(options: argparse.Namespace) -> int:
     load_plugins()
     passes = default_passes(marginalize=options.marginalize, keep=options.keep)
     after = options.print_after
-    if after not in (None, "all", *passes.names):
-        raise RequestError(f"there is no pass '{after}'; expected one of all, {passes.names}")
+    if after not in (None, "trace", "all", *passes.names):
+        raise RequestError(
+            f"there is no pass '{after}'; expected one of trace, all, {', '.join(passes.names)}"
+        )
+    if options.store and after == "all":
+        raise RequestError("--store goes with one text: expected --print-after PASS, or none")
 
     def show(step: Step) -> None:
         if after in ("all", step.name):
@@ -189,11 +210,15 @@ def _ir(options: argparse.Namespace) -> int:
             print(f"# {step}")
 
     program = trace_program(model, args, kwargs)[0]
-    if after == "all":
+    if after in ("trace", "all"):
         print(f"# as traced\n{program}\n")
     compiled = compile_program(program, passes, show)
     if after is None:
         print(compiled.program)
+    if options.store:
+        last = -1 if after == "trace" else passes.names.index(after or passes.names[-1])
+        notes = {"marginalize": options.marginalize, "keep": list(options.keep)}
+        save(program, options.store, {**notes, "passes": list(passes.names[: last + 1])})
     if options.verify_each:
         for k, each in enumerate(passes, start=1):
             report = verify(
@@ -211,8 +236,22 @@ def _opt(options: argparse.Namespace) -> int:
         text = options.file.read_text(encoding="utf-8")
     else:
         raise RequestError(f"there is no file {options.file}")
-    print(Passes(()).append(*options.passes).run(read_program(text)))
+    numpyro.enable_x64()
+    store = read_store(options.store) if options.store else None
+    print(Passes(()).append(*options.passes).run(read_program(text, store)))
     return 0
+
+
+def read_store(path: Path) -> Store:
+    """The store that ``autmarg ir --store`` wrote: the passes run again on the program as traced.
+
+    Raises:
+        RequestError: there is none, or it was written under other versions.
+    """
+    load_plugins()
+    program, notes = load(path)
+    passes = default_passes(marginalize=notes["marginalize"], keep=notes["keep"])
+    return Store(passes.reorder(*notes["passes"]).run(program))
 
 
 def _verify(options: argparse.Namespace) -> int:

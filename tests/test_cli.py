@@ -109,6 +109,34 @@ def test_a_text_through_passes(file, tmp_path, capsys):
     assert capsys.readouterr().out == text
 
 
+@pytest.mark.parametrize("after", ["trace", "marginalise"])
+def test_a_store_on_disk_is_read_in_another_process(after, file, tmp_path, capsys):
+    """Of another hash seed: the order of NumPyro's fields depends on it."""
+    text, store = tmp_path / "program.amir", tmp_path / "program.store"
+    options = ["--print-after", after, "--store", str(store)]
+    assert main(["ir", file[0], f"{file[1]}args", *options]) == 0
+    text.write_text(capsys.readouterr().out)
+    done = subprocess.run(
+        [sys.executable, "-m", "autmarg", "opt", str(text), "--store", str(store)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONHASHSEED": "7"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == text.read_text().partition("\n")[2].rstrip("\n") + "\n"
+
+
+def test_an_edited_program_with_its_store_is_compiled(file, tmp_path, capsys):
+    text, store = tmp_path / "program.amir", str(tmp_path / "program.store")
+    options = ["--print-after", "trace", "--store", store]
+    assert main(["ir", file[0], f"{file[1]}args", *options]) == 0
+    text.write_text(capsys.readouterr().out.replace("HalfNormal(1)", "HalfCauchy(2)"))
+    assert main(["opt", str(text), "--store", store, "--pass=detect", "--pass=marginalise"]) == 0
+    out = capsys.readouterr().out
+    assert "tau ~ HalfCauchy(2)" in out and 'marginal "marginal(y)" given tau {' in out
+    assert main(["opt", str(text), "--store", str(text)]) == 1
+    assert "is no store of a program" in one_line(capsys)
+
+
 def test_verify_has_a_code_of_its_own(file, monkeypatch, capsys):
     assert main(["verify", file[0], f"{file[1]}args", "--points", "2"]) == 0
     assert capsys.readouterr().out.startswith("verify: exact")

@@ -254,9 +254,11 @@ def _fields(value: Any) -> Iterator[tuple[str, Any, bool]]:
     """The fields of a distribution or transform that may hold leaves: name, field, positional."""
     names = list(inspect.signature(type(value).__init__).parameters)[1:]
     held = {k: v for k, v in vars(value).items() if not k.startswith("_")}
+    held |= {n: vars(value)[f"_{n}"] for n in names if f"_{n}" in vars(value)}  # of mixtures
     own = [name for name in names if held.get(name) is not None]
-    if not any(isinstance(held[name], _Leaf) for name in own):
+    if not any(isinstance(held[name], _Leaf | dist.Distribution) for name in own):
         data = getattr(type(value), "gather_pytree_data_fields", tuple)()  # a transform has none
-        names = own = [name for name in held if name in data or name == "transforms"]
+        # Sorted: NumPyro holds fields in an order that is another in each process.
+        names = own = sorted(name for name in held if name in data or name == "transforms")
     for name in own:
         yield name, held[name], own[: own.index(name)] == names[: names.index(name)]
