@@ -10,6 +10,7 @@ was written under only.
 from __future__ import annotations
 
 import enum
+import hashlib
 import importlib
 import itertools
 import json
@@ -33,7 +34,6 @@ from autmarg.ir import nodes
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Equation, Tape, body_tape
 
-_VERSIONS = {"jax": jax.__version__, "numpyro": numpyro.__version__, "store": "1"}
 _CLASSES = {
     each.__name__: each
     for each in (
@@ -42,6 +42,12 @@ _CLASSES = {
         nodes.Param,
     )
 }  # fmt: skip
+_FIELDS = repr([(name, [f.name for f in fields(kind)]) for name, kind in _CLASSES.items()])
+_VERSIONS = {
+    "jax": jax.__version__,
+    "numpyro": numpyro.__version__,
+    "nodes": hashlib.blake2b(_FIELDS.encode(), digest_size=4).hexdigest(),
+}
 _PLAIN = (bool, int, float, str, type(None))
 _SEQUENCES = {"tuple": tuple, "list": list, "frozenset": frozenset}
 _NOTED = {"dict": dict, "OrderedDict": OrderedDict}
