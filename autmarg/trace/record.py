@@ -68,10 +68,10 @@ class _Recorder(Messenger):
 
 
 def _stand_in(msg: dict[str, Any]) -> None:
-    """Give a site that cannot be drawn (an improper prior) a value, for its shape only."""
+    """Draw a site's value, for its shape only; what cannot be drawn (an improper prior) is 0."""
     fn, shape = msg["fn"], tuple(msg["kwargs"].get("sample_shape", ()))
     try:
-        jax.eval_shape(lambda: fn.sample(jax.random.key(0), shape))
+        msg["value"] = fn.sample(jax.random.key(0), shape)
     except NotImplementedError:
         msg["value"] = jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
 
