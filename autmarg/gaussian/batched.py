@@ -26,24 +26,3 @@ def solve_upper(lower: Any, b: Any) -> Any:
 def eye_plus(left: Any, right: Any) -> Any:
     """I + left right."""
     return jnp.eye(left.shape[-1], dtype=left.dtype) + jnp.matmul(left, right, **_EXACT)
-
-
-def congruence(a: Any, middle: Any) -> Any:
-    """a middle aᵀ (the identity where ``middle`` is None)."""
-    inner = a if middle is None else jnp.matmul(a, middle, **_EXACT)
-    return jnp.matmul(inner, jnp.swapaxes(a, -1, -2), **_EXACT)
-
-
-def symmetric(a: Any) -> Any:
-    """(a + aᵀ) / 2."""
-    return (a + jnp.swapaxes(a, -1, -2)) / 2
-
-
-def solve(matrix: Any, b: Any) -> Any:
-    """matrix⁻¹ b for right-hand sides [..., D, R]."""
-    return b / matrix if matrix.shape[-1] == 1 else jnp.linalg.solve(matrix, b)
-
-
-def log_abs_det(matrix: Any) -> Any:
-    """log|det| of each matrix."""
-    return jnp.log(matrix[..., 0, 0]) if matrix.shape[-1] == 1 else jnp.linalg.slogdet(matrix)[1]

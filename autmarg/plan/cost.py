@@ -54,13 +54,17 @@ def seconds(stages: Sequence[Any], sums: int) -> float:
         elif isinstance(stage, BatchedBlocks):
             total += stage.width * (_PAIR * len(stage.target) + _MEETING * len(stage.meeting_block))
         else:
-            total += 1e9 * root_seconds(stage.size)
+            total += _root(stage.size)
     return 1e-9 * total
 
 
 def root_seconds(size: int) -> float:
     """Predicted seconds of a dense root of ``size`` columns in a gradient."""
-    return 1e-9 * (_ROOT * float(size) ** 3 + _ELEMENT * size**2)
+    return 1e-9 * _root(size)
+
+
+def _root(size: int) -> float:
+    return _ROOT * float(size) ** 3 + _ELEMENT * size**2
 
 
 def stage_cost(stage: Any) -> Cost:

@@ -27,5 +27,5 @@ def in_blocks(form: AffineForm, chains: str) -> AffineForm:
 def _blocks(recurrence: Recurrence, chains: str) -> int:
     pays = recurrence.steps >= _STEPS and recurrence.chains < _CHAINS
     if chains == "parallel" or (chains == "auto" and pays):
-        return max(1, math.isqrt(recurrence.steps))
+        return math.isqrt(recurrence.steps)
     return 1
