@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -17,16 +17,21 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import log_density
 
 import autmarg
+from examples.benchmarks.gradients import AWAY, moving
 from examples.benchmarks.measure import alternate
 
 STEPS = (1_000, 10_000, 100_000)
 _INITIAL = 10.0  # sd of the first state
-_NAMES = ("level", "slope", "noise")
+
+
+def scales_of(states: int) -> tuple[str, ...]:
+    """Names of the scales of the states' innovations, and of the noise."""
+    return (*("level", "slope")[:states], "noise")
 
 
 def state_space(states: int, y: Any) -> None:
     """A random walk (one state) or a local linear trend (two), observed with noise."""
-    scales = [numpyro.sample(name, dist.HalfNormal(1)) for name in (*_NAMES[:states], "noise")]
+    scales = [numpyro.sample(name, dist.HalfNormal(1)) for name in scales_of(states)]
 
     def step(carry: tuple[Any, ...], observed: Any) -> tuple[tuple[Any, ...], None]:
         slope = carry[1:]
@@ -43,35 +48,35 @@ def filters(states: int, steps: int, rounds: int, seconds: float) -> list[dict[s
     """One row a filter: microseconds of log p(y, scales) with its gradient."""
     rng = np.random.default_rng(0)
     y = jnp.asarray(np.cumsum(0.5 * rng.normal(size=steps)) + rng.normal(size=steps))
-    names = [*_NAMES[:states], "noise"]
     functions: dict[str, Callable[[Any], Any]] = {
-        f"autmarg, {chains}": _transformed(states, names, y, chains)
+        f"autmarg, {chains}": _transformed(states, y, chains)
         for chains in ("sequential", "parallel")
     }
     if find_spec("dynamax") is not None:
         functions["dynamax"] = _dynamax(states, y)
     point = jnp.array([0.5, 0.1, 1.0] if states == 2 else [0.5, 1.0])
-    loops, compiled = [], []
+    loops, first = [], []
     for function in functions.values():
+        loop = moving(jax.value_and_grad(function))
+        loops.append(lambda count, loop=loop: jax.block_until_ready(loop(point, count, AWAY)))
         started = time.perf_counter()
-        loops.append(_loop(function, point))
-        loops[-1](1)
-        compiled.append(time.perf_counter() - started)
+        _, value = loops[-1](1)
+        first.append((time.perf_counter() - started, float(value)))
     times = alternate(loops, rounds, seconds)
     return [
         {"states": states, "steps": steps, "filter": name, "us": t.median * 1e6}
         | {"us_min": t.least * 1e6, "us_max": t.most * 1e6, "ratio": t.median / times[0].median}
-        | {"first_s": first, "log_density": float(jax.jit(function)(point))}
-        for (name, function), t, first in zip(functions.items(), times, compiled, strict=True)
+        | {"first_s": taken, "log_density": value}
+        for name, t, (taken, value) in zip(functions, times, first, strict=True)
     ]
 
 
-def _transformed(states: int, names: Sequence[str], y: Any, chains: str) -> Callable[[Any], Any]:
+def _transformed(states: int, y: Any, chains: str) -> Callable[[Any], Any]:
     marg = autmarg.transform(partial(state_space, states), chains=chains)
     marg.plan(y)
 
     def density(scales: Any) -> Any:
-        return log_density(marg, (y,), {}, dict(zip(names, scales, strict=True)))[0]
+        return log_density(marg, (y,), {}, dict(zip(scales_of(states), scales, strict=True)))[0]
 
     return density
 
@@ -93,17 +98,3 @@ def _dynamax(states: int, y: Any) -> Callable[[Any], Any]:
         return filtered.marginal_loglik + dist.HalfNormal(1).log_prob(scales).sum()
 
     return density
-
-
-def _loop(function: Callable[[Any], Any], point: Any) -> Callable[[int], Any]:
-    both = jax.value_and_grad(function)
-
-    @jax.jit
-    def run(steps: Any) -> Any:
-        def one(_: Any, state: Any) -> Any:
-            value, gradient = both(state[0])
-            return state[0] + 1e-12 * jnp.sign(gradient), value
-
-        return jax.lax.fori_loop(0, steps, one, (point, jnp.zeros(())))
-
-    return lambda steps: jax.block_until_ready(run(steps))
