@@ -144,7 +144,8 @@ def _values(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
     try:
         call = ast.parse(f"_({text})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        if not isinstance(call, ast.Call):
+            raise ValueError("more than the arguments of one call")
         named = {str(k.arg): value(k.value) for k in call.keywords}
         return tuple(map(value, call.args)), named
     except (SyntaxError, ValueError) as error:

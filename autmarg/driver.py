@@ -285,10 +285,9 @@ def transform(
 
     Args:
         model: any NumPyro model callable.
-        marginalize: "auto" (the default: of the set, what makes a gradient cheapest by
-            prediction; latents in many dimensions that fill G in may stay sampled), "all", or
-            names of the sites to integrate out; a request that cannot be met is an error that
-            says why.
+        marginalize: "auto" (the default: all of the set but for factors that, by prediction, make
+            an effective draw dearer when integrated out than when sampled), "all", or names of the
+            sites to integrate out; a request that cannot be met is an error that says why.
         keep: names of sites to leave sampled.
         reparameterize: which sites that stay sampled, and whose location-scale prior reads other
             latents, are met through standard noise z (site ``<name>_decentered``) as

@@ -130,13 +130,14 @@ class Sample(Node):
 
         def read(*leaves: Any) -> None:  # a support may have bounds that are latents
             support = self.distribution.unflatten(leaves).support
-            found.append(biject_to(support).inverse_shape(self.shape))
+            try:
+                to_support = biject_to(support)
+            except NotImplementedError:  # no map from an unconstrained value
+                return
+            found.append(to_support.inverse_shape(self.shape))
 
-        try:
-            jax.eval_shape(read, *(tape.avals[v] for v in self.distribution.values))
-        except NotImplementedError:  # no map to an unconstrained value
-            return self.size
-        return math.prod(found[0])
+        jax.eval_shape(read, *(tape.avals[v] for v in self.distribution.values))
+        return math.prod(found[0]) if found else self.size
 
     @property
     def size(self) -> int:
