@@ -6,7 +6,8 @@ A matrix is split in two, down to small leaves for LAPACK:
     L⁻¹ = [L₁⁻¹ 0; -L₂⁻¹L₂₁L₁⁻¹ L₂⁻¹],
 
 so that nearly all the work is in products, and the inverse, which the gradient of log|G| needs,
-comes along. (Leaves are too small for LAPACK's threads, which two busy cores hand work to and fro.)
+comes along. (Leaves are too small for LAPACK's threads: where cores are busy, one that waits for
+another takes 8 ms for a factorisation of 0.1.)
 
 With G = I + Lᵀ Aᵀ W A L every pivot of an elimination, in any order, is at least one. Where scales
 differ by more than a float holds (G_ii ≥ 1/ε), a pivot is a difference of numbers whose rounding is
@@ -25,7 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_LEAF = 24  # columns; LAPACK's triangular solves take threads from 32 on
+_LEAF, _SOLVE = 96, 32  # columns; LAPACK takes threads from 128 to factorise, from some 40 to solve
 _GROWTH, _LIMIT = 8.0, 1e8  # of what is added to the diagonal, in floors
 
 
@@ -64,9 +65,8 @@ def _split(matrix: Any) -> tuple[Any, Any]:
     """L and L⁻¹, by halves."""
     n = matrix.shape[0]
     if n <= _LEAF:
-        lower = jnp.linalg.cholesky(matrix)
-        eye = jnp.eye(n, dtype=matrix.dtype)
-        return lower, jax.scipy.linalg.solve_triangular(lower, eye, lower=True)
+        lower = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+        return lower, _inverse(lower)
     half = n // 2
     first, first_inverse = _split(matrix[:half, :half])
     below = _dot(matrix[half:, :half], first_inverse.T)
@@ -75,8 +75,34 @@ def _split(matrix: Any) -> tuple[Any, Any]:
     return _lower(first, below, second), _lower(first_inverse, corner, second_inverse)
 
 
+def _inverse(lower: Any) -> Any:
+    """L⁻¹: of equal blocks on the diagonal in one call, then of pairs of them, and so on."""
+    n, count = lower.shape[0], 1
+    while -(-n // count) >= _SOLVE:
+        count *= 2
+    size = -(-n // count)
+    rest = jnp.eye(count * size - n, dtype=lower.dtype)
+    lower = _lower(lower, jnp.zeros((len(rest), n), lower.dtype), rest)
+    eye = jnp.broadcast_to(jnp.eye(size, dtype=lower.dtype), (count, size, size))
+    blocks = _blocks(lower, size, 0, size)
+    inverse = jax.lax.linalg.triangular_solve(blocks, eye, left_side=True, lower=True)
+    while size < len(lower):
+        first, second = inverse[0::2], inverse[1::2]
+        below = _blocks(lower, size, size, 2 * size)
+        inverse = _lower(first, -_dot(second, _dot(below, first)), second)
+        size *= 2
+    return inverse[0, :n, :n]
+
+
+def _blocks(matrix: Any, size: int, down: int, step: int) -> Any:
+    """Blocks [*, size, size] that lie ``down`` rows below every ``step``-th of the diagonal."""
+    corners = range(0, len(matrix), step)
+    return jnp.stack([matrix[c + down : c + down + size, c : c + size] for c in corners])
+
+
 def _lower(first: Any, below: Any, second: Any) -> Any:
-    zero = jnp.zeros((first.shape[0], second.shape[0]), first.dtype)
+    """[first 0; below second], of matrices or stacks of them."""
+    zero = jnp.zeros((*first.shape[:-1], second.shape[-1]), first.dtype)
     return jnp.block([[first, zero], [below, second]])
 
 
@@ -111,7 +137,7 @@ def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 def _squared(lower: Any) -> Any:
     """LᵀL of a lower triangular matrix, leaving out products with zeros."""
     n = lower.shape[0]
-    if n <= 4 * _LEAF:
+    if n <= _LEAF:
         return _dot(lower.T, lower)
     half = n // 2
     below, second = lower[half:, :half], lower[half:, half:]
@@ -135,4 +161,4 @@ def _gram_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 def _dot(a: Any, b: Any) -> Any:
-    return jnp.dot(a, b, precision="highest")
+    return jnp.matmul(a, b, precision="highest")
