@@ -20,6 +20,7 @@ from examples.benchmarks.sets import NAMES, Set, load_set
 
 Rows = Sequence[dict[str, Any]]
 _SAMPLED = tuple(name for name in METHODS if name != "dense")
+_SHORT_TIMED = ("source", "noncentred", "all", "auto")
 _CHAINS, _TOGETHER = ("dutch", "dillonE1", "eeg"), (1, 2, 4, 8)
 _COLD = ("source", "noncentred", "auto", "all")
 # (warm-up, draws) in the long setting and in the short one; large sets take fewer in both.
@@ -54,7 +55,7 @@ def _keep(options: argparse.Namespace, cores: int, task: str, rows: Rows) -> Non
 def _gradients(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or NAMES:
         data = load_set(name)
-        methods = _methods(options, data, METHODS)
+        methods = _methods(options, data, _SHORT_TIMED if options.short else METHODS)
         _keep(
             options, cores, "gradients", gradients(data, methods, options.rounds, options.seconds)
         )
@@ -80,7 +81,8 @@ def _filters(options: argparse.Namespace, cores: int) -> None:
 def _sampling(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or NAMES:
         data = load_set(name)
-        methods = _methods(options, data, _SAMPLED)
+        by_hand = "noncentred" if method(data, "noncentred") else "source"
+        methods = _methods(options, data, (by_hand, "auto") if options.short else _SAMPLED)
         warmup, draws = _length(options, data)
         rows = sampling(data, methods, options.seeds, warmup, draws, options.dense_mass)
         _keep(options, cores, "sampling", rows)
