@@ -205,13 +205,15 @@ def bulk_ess(draws: Array) -> NDArray[np.float64]:
     """Return the bulk effective sample size of each element of one site, flattened.
 
     Of rank-normalised, split chains (Vehtari et al., Rank-normalization, folding, and localization,
-    2021); nan where an element never moves. `draws` has shape (draws, *site).
+    2021), at most n log₁₀ n; nan where an element never moves. `draws` has shape (draws, *site).
     """
     flat = np.asarray(draws, dtype=np.float64).reshape(len(draws), -1)
     ranked = ndtri((rankdata(flat, axis=0) - 0.375) / (len(flat) + 0.25))
     half = len(flat) // 2
     with np.errstate(invalid="ignore", divide="ignore"):
         ess = effective_sample_size(np.stack([ranked[:half], ranked[half : 2 * half]]))
+    most = len(flat) * np.log10(len(flat))  # of draws that swing to and fro it comes out negative
+    ess = np.where((ess > 0) & (ess < most), ess, most)
     return np.where(flat.std(axis=0) > 0, ess, np.nan)
 
 

@@ -70,6 +70,12 @@ def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, 
     )
 
 
+def test_ess_of_draws_that_swing_is_large_and_not_negative():
+    noise = np.random.default_rng(0).normal(size=(1, 101))
+    swinging = noise[:, 1:] - noise[:, :-1]  # negative autocorrelations, which sum to -1/2
+    assert float(bulk_ess(swinging)) == pytest.approx(100 * np.log10(100))
+
+
 def test_least_ess_is_over_all_elements():
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(size=(1, 1000)), axis=1)

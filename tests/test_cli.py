@@ -209,6 +209,11 @@ def test_bulk_ess_counts_independent_draws_as_what_they_are():
     assert demo.bulk_ess(draws) == pytest.approx(2000, rel=0.15)
 
 
+def test_bulk_ess_of_draws_that_swing_is_large_and_not_negative():
+    noise = np.random.default_rng(0).normal(size=(101, 1))
+    assert demo.bulk_ess(noise[1:] - noise[:-1]) == pytest.approx(100 * np.log10(100))
+
+
 def test_bulk_ess_sees_a_shift_between_the_halves():
     draws = np.random.default_rng(0).normal(size=(2000, 1))
     draws[1000:] += 5
