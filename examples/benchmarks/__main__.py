@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     of.add_argument("--warmup", type=int, default=None)
     of.add_argument("--draws", type=int, default=None)
     of.add_argument("--dense-mass", action="store_true", help="marg.nuts() where there is one")
-    of.add_argument("--short", action="store_true", help="few methods, few draws: under an hour")
+    of.add_argument("--short", action="store_true", help="few methods: under an hour in all")
     of.add_argument("--markdown", action="store_true", help="tables as Markdown")
     of.add_argument("--float32", action="store_true")
     of.add_argument("--out", type=Path, default=Path("benchmark-results"), help="folder of CSVs")

@@ -83,7 +83,7 @@ def _sampling(options: argparse.Namespace, cores: int) -> None:
         data = load_set(name)
         if options.short and data.rows > _LARGEST:
             continue
-        by_hand = "noncentred" if method(data, "noncentred") else "source"
+        by_hand = "source" if data.noncentred is None else "noncentred"
         methods = _methods(options, data, (by_hand, "auto") if options.short else _SAMPLED)
         warmup, draws = _length(options, data)
         rows = sampling(data, methods, options.seeds, warmup, draws, options.dense_mass)
