@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
+from jax.core import Tracer
 from numpyro.infer import NUTS
 from numpyro.util import is_prng_key
 
+from autmarg.ir.nodes import Param
+from autmarg.ir.program import Program
 from autmarg.plan.plan import Plan
 
 _TOGETHER = 32  # dimensions whose joint covariance a usual warm-up can learn
@@ -43,8 +47,25 @@ def _compiled_for_one_run() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
+def _compiled(start: Callable[..., Any]) -> Callable[..., Any]:
+    """NumPyro's start of a chain from an initial point as one program."""
+
+    def run(init_params: Any, *, rng_key: Any, **options: Any) -> Any:
+        with _compiled_for_one_run():
+            return jax.jit(lambda params, key: start(params, rng_key=key, **options))(
+                init_params, rng_key
+            )
+
+    return run
+
+
+def _keeps_values(program: Program) -> bool:
+    """Whether NumPyro's kernel keeps values from its first run: of params and mutable sites."""
+    return bool(program.obstacles) or any(isinstance(n, Param) for n in program.nodes)
+
+
 class MarginalNUTS(NUTS):
-    """NUTS with a dense block of the mass matrix, and an initial point that is found compiled.
+    """NUTS with a dense block of the mass matrix, whose initial point one compiled program finds.
 
     Args:
         model: a NumPyro model.
@@ -56,22 +77,49 @@ class MarginalNUTS(NUTS):
         self, model: Callable[..., Any], plan: Callable[..., Plan], **options: Any
     ) -> None:
         super().__init__(model, **options)
-        self._plan = None if "dense_mass" in options else plan
+        self._plan = plan
+        self._own_block = "dense_mass" not in options
 
     def _init_state(
         self, rng_key: Any, model_args: Any, model_kwargs: Any, init_params: Any
     ) -> Any:
-        # NumPyro evaluates the potential of a single chain operation by operation and compiles
-        # each; that of several chains is one program. So one chain is made a row of chains.
-        single = is_prng_key(rng_key)
-        keys = rng_key[None] if single else rng_key
+        # NumPyro runs the model, and the search of a single chain, operation by operation and
+        # compiles each; the search of several chains is one program. So one chain is made a row
+        # of chains, and all of it is one program.
+        plan = self._plan(*model_args, **model_kwargs)
+        single, known = is_prng_key(rng_key), self._init_fn
+        start = super()._init_state
+
+        def find(key: Any) -> Any:
+            found = start(key[None] if single else key, model_args, model_kwargs, init_params)
+            row = single and init_params is None
+            return jax.tree.map(lambda x: x[0], found) if row else found
+
         with _compiled_for_one_run():
-            found = super()._init_state(keys, model_args, model_kwargs, init_params)
-        if single and init_params is None:
-            found = jax.tree.map(lambda x: x[0], found)
-        if self._plan is not None:
+            found = None
+            if not (isinstance(rng_key, Tracer) or _keeps_values(plan.program)):
+                found = jax.jit(find)(rng_key)
+            if found is None or not self._holds(found):
+                self._init_fn = known
+                found = find(rng_key)
+        if known is None and self._init_fn is not None:
+            self._init_fn = _compiled(self._init_fn)
+        if self._own_block:
             sampled = {*getattr(found, "z", found)}
-            names = dense_block(self._plan(*model_args, **model_kwargs))
-            block = tuple(name for name in names if name in sampled)
+            block = tuple(name for name in dense_block(plan) if name in sampled)
             self._dense_mass = [block] if block else []
         return found
+
+    def _holds(self, found: Any) -> bool:
+        """Whether an initial point found in a trace is valid, and no support was left there.
+
+        Where there is no valid point, NumPyro says why if it runs untraced.
+        """
+        left = any(isinstance(x, Tracer) for x in jax.tree.leaves(self._inv_transforms))
+        return not left and all(
+            np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(found))
+        )
+
+    def postprocess_fn(self, model_args: Any, model_kwargs: Any) -> Callable[..., Any]:
+        """Unconstrained values → values of all sites; compiled, for NumPyro also calls it bare."""
+        return jax.jit(super().postprocess_fn(model_args, model_kwargs))

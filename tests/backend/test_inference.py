@@ -68,6 +68,67 @@ def mass_matrix(kernel):
     return {k: v.shape for k, v in mcmc.last_state.adapt_state.inverse_mass_matrix.items()}
 
 
+def bounded_by_a_computed_number(y):
+    low = jnp.exp(jnp.array(-3.0))
+    t = numpyro.sample("t", dist.Uniform(low, 4.0))
+    u = numpyro.sample("u", dist.Normal(0.0, t).expand([5]).to_event(1))
+    numpyro.sample("y", dist.Normal(u[jnp.arange(len(y)) % 5], 0.7), obs=y)
+
+
+def with_param(y):
+    start = numpyro.param("start", lambda key: jax.random.uniform(key))
+    t = numpyro.sample("t", dist.HalfNormal(2.0))
+    u = numpyro.sample("u", dist.Normal(start, t).expand([5]).to_event(1))
+    numpyro.sample("y", dist.Normal(u[jnp.arange(len(y)) % 5], 0.7), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (MODEL, {}),
+        (MODEL, {"init_strategy": init_to_sample}),
+        (MODEL, {"init_strategy": init_to_median(num_samples=3)}),
+        (bounded_by_a_computed_number, {}),
+        (with_param, {}),
+    ],
+)
+def test_a_chain_starts_where_numpyros_own_would(model, options, quick_compilation):
+    marg = autmarg.transform(model)
+    key = jax.random.key(3)
+    own, other = marg.nuts(dense_mass=False, **options), NUTS(marg, **options)
+    # NumPyro draws a row of chains like each of them, a single chain from other keys.
+    expected = other.init(key[None], 10, model_args=(Y,))
+    found = own.init(key, 10, model_args=(Y,))
+    for name in expected.z:
+        np.testing.assert_allclose(found.z[name], expected.z[name][0], rtol=1e-12)
+    constrained = own.postprocess_fn((Y,), {})(found.z)
+    plain = other.postprocess_fn((Y,), {})(found.z)
+    assert set(constrained) == set(plain)
+    state = jax.jit(lambda s: own.sample(s, (Y,), {}))(found)
+    assert np.isfinite(state.potential_energy)
+
+
+def test_a_chain_starts_in_a_trace_and_where_it_is_told(quick_compilation):
+    kernel = autmarg.transform(MODEL).nuts()
+    start = jax.jit(lambda key: kernel.init(key, 10, model_args=(Y,)).z)(jax.random.key(0))
+    assert np.isfinite(start["s"])
+    kernel = autmarg.transform(MODEL).nuts()
+    told = {"s": 0.1, "t1": 0.2, "t2": 0.3}
+    found = kernel.init(jax.random.key(0), 10, init_params=told, model_args=(Y,))
+    assert {name: float(z) for name, z in found.z.items()} == pytest.approx(told)
+
+
+def test_no_initial_point_is_an_error_in_numpyros_words():
+    def nowhere(y):
+        t = numpyro.sample("t", dist.HalfNormal(1.0))
+        numpyro.factor("never", -jnp.inf * t)
+        u = numpyro.sample("u", dist.Normal(0.0, t))
+        numpyro.sample("y", dist.Normal(u, 1.0), obs=y)
+
+    with pytest.raises(RuntimeError, match="Cannot find valid initial parameters"):
+        autmarg.transform(nowhere).nuts().init(jax.random.key(0), 10, model_args=(Y,))
+
+
 @pytest.mark.parametrize(
     ("kernel", "method"), [(NUTS, "sequential"), (NUTS, "vectorized"), (HMC, "parallel")]
 )
