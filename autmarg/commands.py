@@ -1,4 +1,4 @@
-"""What the command line does with models in files: plan, ir, opt, verify."""
+"""What the command line does: plan, ir, opt, verify models in files; calibrate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from autmarg.ir.store import Store, read_program
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Passes, Step
 from autmarg.passes.registry import load_plugins
+from autmarg.plan import machine
 from autmarg.plan.plan import Plan
 from autmarg.trace.capture import trace_program
 from autmarg.verify import verify
@@ -76,6 +78,8 @@ def add_commands(commands: Any) -> None:
     _model(check)
     check.add_argument("--points", type=int, default=20, help="how many random points")
     check.add_argument("--seed", type=int, default=0, help="of the random points")
+    words = "measure this machine, for what plans predict"
+    _command(commands, "calibrate", _calibrate, words)
 
 
 def _command(commands: Any, name: str, run: Callable[..., int], words: str) -> Any:
@@ -261,4 +265,18 @@ def _verify(options: argparse.Namespace) -> int:
         model, *args, kwargs=kwargs, marginalize=options.marginalize, keep=options.keep,
         points=options.points, seed=options.seed,
     )  # fmt: skip
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    file = machine.place()
+    if file is None:
+        raise RequestError("AUTMARG_MACHINE is empty, so there is no file for what is measured")
+    numpyro.enable_x64()
+    found = machine.measure()
+    machine.save(found, file)
+    slow = asdict(machine.slowness())
+    for name, nanoseconds in asdict(found).items():
+        print(f"{name}: {nanoseconds:.3g} ns, {slow[name]:.2f} times the reference")
+    print(f"written to {file}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from examples.data import MissingData, load
 from examples.models import Published, Reference
 
 jax.config.update("jax_enable_x64", True)
+os.environ["AUTMARG_MACHINE"] = ""  # plans as on the reference machine, wherever tests run
 
 _load = cache(load)
 

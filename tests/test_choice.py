@@ -45,8 +45,14 @@ def test_a_dear_factor_is_sampled_and_the_posterior_is_the_same():
     assert everything.integrated == ("mu", "u", "w")
 
 
+def test_effects_that_the_data_know_well_are_integrated_out_all_the_same():
+    """Sampled standard noise would be narrow and bent along the scale, however cheap a step is."""
+    strong = 1e3 * (_RNG.normal(size=LARGE)[FIRST] + _RNG.normal(size=SMALL)[SECOND]) + Y
+    assert autmarg.transform(crossed).plan(FIRST, SECOND, strong).integrated == ("mu", "u", "w")
+
+
 def test_a_cheap_design_is_integrated_out_whole():
-    plan = autmarg.transform(crossed).plan(FIRST % 40, SECOND % 15, Y, levels=(40, 15))
+    plan = autmarg.transform(crossed).plan(FIRST % 40, SECOND % 12, Y, levels=(40, 12))
     assert plan.integrated == ("mu", "u", "w")
 
 

@@ -95,19 +95,47 @@ class Fit:
         return -back(self.squares.apply(omega, features))[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features of a form's cross-products.
+
+    ``column`` and ``slot`` [F] are theirs, sorted; ``left`` and ``right`` [keys] the two features
+    of every cross-product; ``data`` [F] says which is the known part of the rows; ``group`` [F] is
+    the number of a feature's member, from 1, and 0 for what no member has; ``size`` [F] are root
+    sums of squares of their coefficients.
+    """
+
+    column: np.ndarray
+    slot: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    data: np.ndarray
+    group: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, form: AffineForm, raw: Statistics) -> Features:
+        """The features of a form, given its raw cross-products."""
+        column, slot, left, right = _features(raw)
+        total = form.columns
+        member = np.searchsorted([m.offset for m in form.members], column, side="right")
+        group = np.where(column == total, 0, member)
+        own = left == right
+        squares = np.bincount(left[own], weights=raw.total[own], minlength=len(column))
+        size = np.sqrt(np.maximum(squares, 0.0))  # below zero only by rounding
+        return cls(column, slot, left, right, (column == total) & (slot == 0), group, size)
+
+    def least_squares(self, total: np.ndarray) -> list[np.ndarray]:
+        """Fits φ̂ [F], all rows weighing the same: the exact one, and any with ridges."""
+        return _fits(total, self.left, self.right, self.data, self.group, self.size)
+
+
 def residual(form: AffineForm, raw: Statistics) -> Residual:
     """Residualised cross-products of a form, given its raw ones."""
-    column, slot, left, right = _features(raw)
-    total = form.columns
-    data = (column == total) & (slot == 0)  # the known part of the rows stays as it is
-    member = np.searchsorted([m.offset for m in form.members], column, side="right")
-    group = np.where(column == total, 0, member)
-    own = left == right
-    squares = np.bincount(left[own], weights=raw.total[own], minlength=len(column))
-    size = np.sqrt(np.maximum(squares, 0.0))  # below zero only by rounding
-    shifts = _fits(raw.total, left, right, data, group, size)
-    fits = tuple(_fit(form, column, slot, shift) for shift in shifts)
-    return Residual(fits, np.where(data, 0.0, size), total)
+    found = Features.of(form, raw)
+    shifts = found.least_squares(raw.total)
+    fits = tuple(_fit(form, found.column, found.slot, shift) for shift in shifts)
+    return Residual(fits, np.where(found.data, 0.0, found.size), form.columns)
 
 
 def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarray) -> Fit:

@@ -6,12 +6,14 @@ crossed, eliminating one joins the levels of the other into a dense matrix. The 
     (overhead + seconds of a gradient) · leapfrog steps for each effective draw
 
 over the sets of factors that are sampled instead, non-centred. Seconds come from the sizes of the
-stages (:mod:`autmarg.plan.cost`), found on the pattern of G alone, before anything is compiled.
+stages (:mod:`autmarg.plan.cost`), found on the pattern of G alone, before anything is compiled; the
+number of steps comes from how well the data know the effects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,14 +21,17 @@ import numpy as np
 
 from autmarg.gaussian.affine import Member
 from autmarg.gaussian.quadratic import Pattern
-from autmarg.plan.cost import OVERHEAD, seconds
+from autmarg.plan.cost import overhead, seconds
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate
 
 # Leapfrog steps for each effective draw, relative to everything integrated out, where the D effects
 # of one factor are sampled non-centred: _ONE · D^¼, the power with which the number of steps grows
-# (Beskos et al. 2013, Bernoulli 19(5A)); for every further factor _FURTHER times as many. From NUTS
-# runs on crossed designs (docs/benchmarks.md): 3.7 (D = 32) to 7.4 (D = 80); 2.5 to 3.6.
-_ONE, _FURTHER = 1.6, 2.5
+# (Beskos et al. 2013, Bernoulli 19(5A)); for every further factor _FURTHER times as many. Effects
+# that the data know well make the posterior of their standard noise narrow and bent along their
+# scale: √(F/_WELL) times as many, F being the ratio of the variances between levels and within.
+# From NUTS runs (docs/benchmarks.md): 1.9 to 3.1 (D = 32, F < 6), 3.0 (D = 80, F = 17), 2.6
+# (D = 160, F = 71), 164 (D = 40, F = 2,350); for a further factor 1.2 to 2.1.
+_ONE, _FURTHER, _WELL = 1.1, 2.0, 20.0
 _FACTORS = 4  # up to which all sets of factors are tried
 
 
@@ -35,34 +40,54 @@ class Choice:
     """Factors that are better sampled, and predicted seconds of a gradient with and without them.
 
     ``everything`` is None where integrating everything out would take too much memory, for the
-    reason ``why``.
+    reason ``why``. ``steps`` is how many times as many leapfrog steps an effective draw then takes.
     """
 
     sampled: tuple[str, ...]
     chosen: float
     everything: float | None
     why: str
+    steps: float
 
     def __str__(self) -> str:
-        instead = self.why
-        if self.everything is not None:
-            instead = f"instead of {_time(self.everything)}"
-        return f"sampled since a gradient is then predicted to take {_time(self.chosen)}, {instead}"
+        words = f"sampled since a gradient is then predicted to take {_time(self.chosen)}, "
+        if self.everything is None:
+            return words + self.why
+        steps = f"for {self.steps:.1f} times as many steps"
+        return f"{words}instead of {_time(self.everything)}, {steps}"
 
 
-def choose(pattern: Pattern, members: Sequence[Member], free: Sequence[str]) -> Choice | None:
+def choose(
+    pattern: Pattern,
+    members: Sequence[Member],
+    free: Sequence[str],
+    ratios: Callable[[], Mapping[str, float]],
+) -> Choice | None:
     """The best set to sample among the ``free`` members, None where everything should go.
+
+    ``ratios`` gives the members' variance ratios F that are known; it is asked where it matters.
 
     Raises:
         TooLarge: no set is within the budget.
     """
-    large = [m for m in members if m.name in free and m.blocks * m.size > SMALL_ROOT]
+    large = [m for m in members if m.name in free and _effects(m) > SMALL_ROOT]
     if not large:
         return None
-    scores: dict[tuple[str, ...], float] = {}
-    times: dict[tuple[str, ...], float] = {}
     refused: TooLarge | None = None
-    for sampled in _subsets(sorted(large, key=lambda m: m.blocks * m.size)):
+    times: dict[tuple[str, ...], float] = {}
+    try:
+        times[()] = _predicted(pattern, list(members))
+        if overhead(0) + times[()] <= (overhead(0) + seconds([], 0)) * _ONE:
+            return None  # nothing can be better
+    except TooLarge as found:
+        refused = found
+    known = ratios()
+
+    def steps(sampled: Sequence[Member]) -> float:
+        return _steps(sampled, [known.get(m.name, 0.0) for m in sampled])
+
+    scores = {names: overhead(0) + time for names, time in times.items()}
+    for sampled in _subsets(sorted(large, key=_effects)):
         rest = [m for m in members if m not in sampled]
         names = tuple(m.name for m in sampled)
         try:
@@ -70,30 +95,33 @@ def choose(pattern: Pattern, members: Sequence[Member], free: Sequence[str]) -> 
         except TooLarge as found:
             refused = refused or found
             continue
-        scores[names] = (OVERHEAD + times[names]) * _steps(sampled)
-        if not names and scores[names] <= (OVERHEAD + seconds([], 0)) * _ONE:
-            return None  # nothing can be better
+        dimensions = sum(map(_effects, sampled))
+        scores[names] = (overhead(dimensions) + times[names]) * steps(sampled)
     if not scores:
         assert refused is not None
         raise refused
     best = min(scores, key=lambda names: scores[names])
     if best == ():
         return None
-    return Choice(best, times[best], times.get(()), str(refused or ""))
+    more = steps([m for m in large if m.name in best])
+    return Choice(best, times[best], times.get(()), str(refused or ""), more)
 
 
-def _steps(sampled: Sequence[Member]) -> float:
+def _steps(sampled: Sequence[Member], ratios: Sequence[float]) -> float:
     """Leapfrog steps for each effective draw, relative to everything integrated out."""
-    if not sampled:
-        return 1.0
-    effects = sum(m.blocks * m.size for m in sampled)
-    return _ONE * effects**0.25 * _FURTHER ** (len(sampled) - 1)
+    effects = sum(map(_effects, sampled))
+    known = math.prod(math.sqrt(max(1.0, ratio / _WELL)) for ratio in ratios)
+    return _ONE * effects**0.25 * _FURTHER ** (len(sampled) - 1) * known
+
+
+def _effects(member: Member) -> int:
+    return member.blocks * member.size
 
 
 def _subsets(large: list[Member]) -> Iterator[tuple[Member, ...]]:
-    """None, each, and (of few) all sets of factors, the smaller first."""
+    """Each, and (of few) all sets of factors, the smaller first."""
     most = len(large) if len(large) <= _FACTORS else 1
-    for count in range(most + 1):
+    for count in range(1, most + 1):
         yield from combinations(large, count)
 
 

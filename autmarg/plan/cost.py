@@ -14,6 +14,7 @@ from typing import Any
 import sympy
 
 from autmarg.gaussian.stages import BatchedBlocks, Chain, Unrolled
+from autmarg.plan.machine import slowness
 
 M, D, d, E, P, T = sympy.symbols("M D d E P T", positive=True, integer=True)
 
@@ -35,36 +36,43 @@ class Cost:
         return f"{self.formula} = {int(self.flops):,}"
 
 
-# Nanoseconds in float64 on one core of a server (AVX-512), value and gradient in a compiled loop:
-# for a multiply-add of a large product with what goes with it, an element of a dense matrix, a pair
-# of meetings, a meeting, a cross-product, a cubed column of the root, and the least of any. Their
-# ratios matter, and vary less than machines do.
-_PRODUCT, _ELEMENT, _PAIR, _MEETING, _SUM = 0.12, 11.0, 20.0, 20.0, 1.2
-_ROOT, _LEAST = 0.055, 12_000.0
-OVERHEAD = 10e-6  # seconds of a leapfrog step besides the gradient
+# Nanoseconds in float64 on one core of the reference machine (AVX-512), value and gradient in a
+# compiled loop: for a multiply-add of a large product with what goes with it, a cubed column of the
+# root, an element of a dense matrix, a meeting or a pair of them, a cross-product, and the least of
+# all (least squares over the plans of the benchmark); of a leapfrog step besides the gradient, and
+# of it for each dimension. Other machines have them in proportion to their speeds.
+_PRODUCT, _ROOT, _ELEMENT, _MEETING, _SUM, _LEAST = 0.082, 0.1, 12.0, 9.6, 1.2, 11_000.0
+_STEP, _DIMENSION = 9_000.0, 20.0
 
 
 def seconds(stages: Sequence[Any], sums: int) -> float:
     """Predicted seconds of a gradient: its stages and ``sums`` entries of cross-products."""
-    total = _LEAST + _SUM * sums
+    products, elements = 0.0, _SUM * sums
     for stage in stages:
         if isinstance(stage, BatchedBlocks) and stage.dense is not None:
-            later = len(stage.later)
-            total += _PRODUCT * stage.blocks * stage.width * later**2 + _ELEMENT * later**2
+            meetings = stage.blocks * stage.width * len(stage.later)
+            products += _PRODUCT * meetings * len(stage.later)
+            elements += _ELEMENT * meetings
         elif isinstance(stage, BatchedBlocks):
-            total += stage.width * (_PAIR * len(stage.target) + _MEETING * len(stage.meeting_block))
+            meetings = len(stage.target) + len(stage.meeting_block)
+            elements += _MEETING * stage.width * meetings
         else:
-            total += _root(stage.size)
-    return 1e-9 * total
+            products += _ROOT * float(stage.size) ** 3
+            elements += _ELEMENT * stage.size**2
+    slow = slowness()
+    return 1e-9 * (slow.kernel * _LEAST + slow.product * products + slow.element * elements)
 
 
 def root_seconds(size: int) -> float:
     """Predicted seconds of a dense root of ``size`` columns in a gradient."""
-    return 1e-9 * _root(size)
+    slow = slowness()
+    return 1e-9 * (slow.product * _ROOT * float(size) ** 3 + slow.element * _ELEMENT * size**2)
 
 
-def _root(size: int) -> float:
-    return _ROOT * float(size) ** 3 + _ELEMENT * size**2
+def overhead(dimensions: int) -> float:
+    """Predicted seconds of a leapfrog step besides its gradient, in so many dimensions."""
+    slow = slowness()
+    return 1e-9 * (slow.kernel * _STEP + slow.element * _DIMENSION * dimensions)
 
 
 def stage_cost(stage: Any) -> Cost:

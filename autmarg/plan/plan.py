@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import networkx as nx
@@ -14,6 +14,7 @@ from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal, RequestError
+from autmarg.gaussian.variance import variance_ratios
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
@@ -219,7 +220,8 @@ def _chosen(program: Program, parts: list[Part]) -> dict[str, Choice]:
         names = {m.name for m in part.members}
         free = [m.name for m in part.members if not m.parents & names]
         try:
-            choice = choose(assembly.pattern, form.members, free)
+            ratios = partial(variance_ratios, form, assembly.stats)
+            choice = choose(assembly.pattern, form.members, free, ratios)
         except TooLarge:
             continue
         if choice is not None:

@@ -49,7 +49,12 @@ def parser() -> argparse.ArgumentParser:
     of = argparse.ArgumentParser(prog="python -m examples.benchmarks", description=__doc__)
     of.add_argument("task", choices=TASKS, metavar="task", help=", ".join(TASKS[:-1]))
     of.add_argument("--sets", nargs="+", default=[], help="reference or synthetic sets (all 13)")
-    of.add_argument("--methods", nargs="+", default=[], help="methods (all that apply)")
+    of.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        help="methods (all that apply), or subsets: each set of factors and the fixed effects",
+    )
     of.add_argument("--cores", nargs="+", default=["1"], help="numbers of cores, each in turn")
     of.add_argument("--rounds", type=int, default=7, help="rounds of alternating timings")
     of.add_argument("--seconds", type=float, default=0.3, help="of one loop in a round")

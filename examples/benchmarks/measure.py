@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax.scipy.special import ndtri
-from numpyro.diagnostics import effective_sample_size
+
+from autmarg.demo import bulk_ess
 
 
 @dataclass(frozen=True)
@@ -52,31 +52,11 @@ def _seconds(call: Callable[[int], Any], steps: int) -> float:
     return time.perf_counter() - started
 
 
-def bulk_ess(draws: np.ndarray) -> np.ndarray:
-    """Bulk effective sample size of [chain, draw, …], of split chains after rank normalisation.
-
-    Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021), Bayesian Analysis 16(2). At most
-    n log₁₀ n, which is what draws have that swing to and fro: the sum of their autocorrelations
-    comes out next to nothing or below it. A latent that never moved has one.
-    """
-    half = draws.shape[1] // 2
-    split = np.concatenate([draws[:, :half], draws[:, half : 2 * half]]).astype(float)
-    flat = split.reshape(split.shape[0] * half, -1)
-    ranks = flat.argsort(0, kind="stable").argsort(0) + 1
-    normal = np.asarray(ndtri((ranks - 0.375) / (len(flat) + 0.25))).reshape(split.shape)
-    moved = np.ptp(flat, axis=0) > 0
-    sizes = np.ones(flat.shape[1])
-    if moved.any():
-        columns = normal.reshape(*split.shape[:2], -1)[:, :, moved]
-        found, most = effective_sample_size(columns), len(flat) * np.log10(len(flat))
-        sizes[moved] = np.where((found > 0) & (found < most), found, most)
-    return sizes.reshape(draws.shape[2:])
-
-
 def min_ess(draws: dict[str, Any]) -> tuple[float, str]:
-    """The least bulk ESS over the elements of [chain, draw, …] by site, and its site.
+    """The least bulk ESS over the elements of [draw, …] by site, and its site.
 
-    Of a correlation matrix's factor (sites ``L_…``) only what lies below the diagonal counts.
+    Of a correlation matrix's factor (sites ``L_…``) only what lies below the diagonal counts. A
+    latent that never moved has one.
     """
     least = {}
     for site, values in draws.items():
@@ -84,7 +64,7 @@ def min_ess(draws: dict[str, Any]) -> tuple[float, str]:
         if site.startswith("L_"):
             at = np.tril_indices(values.shape[-1], -1)
             values = values[..., at[0], at[1]]
-        least[site] = float(np.min(bulk_ess(values)))
+        least[site] = float(np.nan_to_num(bulk_ess(values), nan=1.0).min())
     site = min(least, key=least.__getitem__)
     return least[site], site
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, combinations
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from examples.models.reference import Model
 DENSE_ROWS = 1000  # up to which the N×N covariance of all rows is tried
 _BY_HAND = ("source", "noncentred", "single-class", "dense")
 METHODS = (*_BY_HAND, "all", "auto", "factor+fixed", "fixed", "nothing")
+_SITES = "integrate:"  # and names of sites, with + between: what is integrated out
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Method:
     marg: Any = None
 
 
-def _requests(data: Set) -> Mapping[str, dict[str, Any]]:
+def _requests(data: Set) -> dict[str, dict[str, Any]]:
     """Options of transform for each choice of what to integrate out."""
     largest = data.factors[0].effects if data.factors else ()
     rest = {"reparameterize": "noncentred"}
@@ -51,6 +53,13 @@ def _requests(data: Set) -> Mapping[str, dict[str, Any]]:
     }
 
 
+def subsets(data: Set) -> list[str]:
+    """Methods that integrate out each set of grouping factors, without and with fixed effects."""
+    groups = [each.effects for each in data.factors] + [data.fixed] * bool(data.fixed)
+    chosen = chain.from_iterable(combinations(groups, k) for k in range(len(groups) + 1))
+    return [_SITES + "+".join(chain.from_iterable(some)) for some in chosen]
+
+
 def method(data: Set, name: str) -> Method | None:
     """One method on one set; None where it does not apply.
 
@@ -59,9 +68,16 @@ def method(data: Set, name: str) -> Method | None:
     """
     if name in _BY_HAND:
         return _by_hand(data, name)
-    if name not in _requests(data):
-        raise KeyError(f"no method {name!r}; expected one of {', '.join(METHODS)}")
-    marg = autmarg.transform(data.source, **_requests(data)[name])
+    requests = _requests(data)
+    if name.startswith(_SITES):
+        sites = [site for site in name.removeprefix(_SITES).split("+") if site]
+        requests[name] = {"marginalize": sites, "reparameterize": "noncentred"}
+    if name not in requests:
+        raise KeyError(
+            f"no method {name!r}; expected one of {', '.join(METHODS)}, subsets, "
+            f"or {_SITES}SITE+SITE"
+        )
+    marg = autmarg.transform(data.source, **requests[name])
     started = time.perf_counter()
     marg.plan(*data.args)
     seconds = time.perf_counter() - started

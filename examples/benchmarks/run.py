@@ -14,7 +14,7 @@ from examples.benchmarks.floors import floors, sizes
 from examples.benchmarks.gradients import gradients
 from examples.benchmarks.lme4 import lme4, missing
 from examples.benchmarks.measure import append, read, table
-from examples.benchmarks.methods import METHODS, Method, method
+from examples.benchmarks.methods import METHODS, Method, method, subsets
 from examples.benchmarks.sampling import CHUNK, sampling, summary
 from examples.benchmarks.sets import NAMES, Set, load_set
 
@@ -42,7 +42,9 @@ def _length(options: argparse.Namespace, data: Set) -> tuple[int, int]:
 
 
 def _methods(options: argparse.Namespace, data: Set, default: Sequence[str]) -> list[Method]:
-    return [m for name in options.methods or default if (m := method(data, name))]
+    asked = options.methods or default
+    names = [n for word in asked for n in (subsets(data) if word == "subsets" else [word])]
+    return [m for name in names if (m := method(data, name))]
 
 
 def _keep(options: argparse.Namespace, cores: int, task: str, rows: Rows) -> None:

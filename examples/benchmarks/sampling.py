@@ -97,7 +97,7 @@ def sampling(
 
 
 def _row(data: Set, each: Method, sampler: Sampler, seed: int, chain: Any, draws: Any, recovery):
-    ess, site = min_ess({name: np.asarray(value)[None] for name, value in draws.items()})
+    ess, site = min_ess(draws)
     steps, seconds = chain["steps"], chain["sampling_s"]
     return {
         "set": data.name,
