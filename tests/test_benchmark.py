@@ -13,6 +13,7 @@ from examples.benchmarks.__main__ import parser
 from examples.benchmarks.measure import min_ess, read
 from examples.benchmarks.methods import method, subsets
 from examples.benchmarks.opponents import dense, single_class
+from examples.benchmarks.precision import precision
 from examples.benchmarks.run import run
 from examples.benchmarks.sets import load_set
 
@@ -78,6 +79,12 @@ def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, 
     assert all(
         float(row["leapfrogs"]) >= 1 and float(row["ess_per_s"]) > 0 for row in (first, second)
     )
+
+
+def test_single_precision_beside_double(quick_compilation):
+    (row,) = precision(TINY, ["all"], 100, 100)
+    assert 0 < row["gradient"] < 1e-5
+    assert row["dims"] == 2 and row["worst"] < 4
 
 
 def test_least_ess_is_over_all_elements():

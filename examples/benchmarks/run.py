@@ -15,6 +15,7 @@ from examples.benchmarks.gradients import gradients
 from examples.benchmarks.lme4 import lme4, missing
 from examples.benchmarks.measure import append, read, table
 from examples.benchmarks.methods import METHODS, Method, method, subsets
+from examples.benchmarks.precision import precision
 from examples.benchmarks.sampling import CHUNK, sampling, summary
 from examples.benchmarks.sets import NAMES, Set, load_set
 
@@ -26,6 +27,7 @@ _COLD = ("source", "noncentred", "auto", "all")
 # (warm-up, draws); large sets take fewer, and the short setting leaves the largest out.
 _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
+TABLES = ("gradients", "chains", "filters", "sampling", "precision", "cold", "floors", "lme4")
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
 
@@ -92,6 +94,16 @@ def _sampling(options: argparse.Namespace, cores: int) -> None:
         _keep(options, cores, "sampling", rows)
 
 
+def _precision(options: argparse.Namespace, cores: int) -> None:
+    for name in options.sets or NAMES:
+        data = load_set(name)
+        if not options.sets and data.rows > _LARGEST:
+            continue
+        warmup, draws = _length(options, data)
+        rows = precision(name, options.methods or ("all", "auto"), warmup, draws)
+        _keep(options, cores, "precision", rows)
+
+
 def _cold(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or ["dillonE1"]:
         warmup, draws = options.warmup or 500, options.draws or 1000
@@ -126,11 +138,13 @@ def _lme4(options: argparse.Namespace, cores: int) -> None:
 def _everything(options: argparse.Namespace, cores: int) -> None:
     for task in (_gradients, _chains, _filters, _floors, _lme4, _cold, _sampling):
         task(options, cores)
+    if not options.short:
+        _precision(options, cores)
 
 
 def _table(options: argparse.Namespace, cores: int) -> None:
     """All CSV files of a folder as tables, nothing measured."""
-    for task in ("gradients", "chains", "filters", "sampling", "cold", "floors", "lme4"):
+    for task in TABLES:
         if rows := read(options.out / f"{task}.csv"):
             shown = _summaries(rows) if task == "sampling" else rows
             print(f"## {task}", table(shown, options.markdown), sep="\n\n", end="\n\n")
@@ -151,6 +165,7 @@ _TASKS = {
     "chains": _chains,
     "filters": _filters,
     "sampling": _sampling,
+    "precision": _precision,
     "cold": _cold,
     "one-cold": _one_cold,
     "floors": _floors,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import factorise, log_det
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.stages.base import Stage
@@ -46,7 +47,7 @@ class DenseRoot(Stage):
         """Integrate everything that is left out."""
         values, h, so_far, floor, dynamics = form
         matrix = gather(values, self.position)
-        lower, inverse = factorise(matrix, floor[self.columns])
+        lower, inverse = _factors(matrix, floor[self.columns])
         total = so_far + log_det(matrix, lower, inverse)
         rest = QuadraticForm(values[:0], h, total, floor, dynamics)
         return Factor(lower, inverse, h[self.columns]), rest
@@ -60,3 +61,12 @@ class DenseRoot(Stage):
     def log_det(self, factor: Factor) -> Any:
         """log |L|."""
         return jnp.log(jnp.diagonal(factor.lower)).sum()
+
+
+def _factors(matrix: Any, floor: Any) -> tuple[Any, Any]:
+    """L and L⁻¹, written out where the matrix is small: a call takes longer than the work."""
+    if len(matrix) > small.UNROLL:
+        return factorise(matrix, floor)
+    lower = small.cholesky(matrix[..., None], floor[:, None])
+    eye = jnp.eye(len(matrix), dtype=matrix.dtype)[..., None]
+    return lower[..., 0], small.solve_lower(lower, eye)[..., 0]

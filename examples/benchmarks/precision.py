@@ -1,0 +1,82 @@
+"""Single beside double precision: the gradient at posterior points, and NUTS' posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.infer.util import potential_energy
+
+from autmarg.demo import bulk_ess
+from examples.benchmarks.methods import Method, method
+from examples.benchmarks.sampling import Sampler
+from examples.benchmarks.sets import Set, load_set
+
+_POINTS = 20
+
+
+def precision(name: str, methods: Sequence[str], warmup: int, draws: int) -> list[dict[str, Any]]:
+    """One row a method of a set.
+
+    ``gradient`` is the largest error of a gradient in single precision at points of a posterior run
+    in double, relative to the root mean square of the gradients there (of the vectors' norms; at a
+    single point it can be next to nothing). ``worst`` is the largest difference of the posterior means
+    in unconstrained space, in standard errors of both runs, over ``dims`` means; ``beyond`` is how
+    many differ by more than three. ``ess`` are the least bulk effective sample sizes.
+    """
+    return [row for each in methods if (row := _row(load_set(name), each, warmup, draws))]
+
+
+def _row(data: Set, name: str, warmup: int, draws: int) -> dict[str, Any] | None:
+    runs: dict[bool, np.ndarray] = {}
+    gradients: dict[bool, np.ndarray] = {}
+    points: Any = None
+    divergences = []
+    for double in (True, False):
+        with jax.enable_x64(double):
+            each = method(data, name)
+            if each is None:
+                return None
+            chain = Sampler.of(data, each, warmup, dense_mass=False).run(0, draws)
+            flat = [np.asarray(v, np.float64).reshape(draws, -1) for v in chain["z"].values()]
+            runs[double] = np.concatenate(flat, axis=1)
+            divergences.append(int(chain["diverging"].sum()))
+            if points is None:
+                some = np.linspace(0, draws - 1, _POINTS).astype(int)
+                points = {site: np.asarray(v)[some] for site, v in chain["z"].items()}
+            gradients[double] = _gradients(data, each, points)
+    exact = gradients[True]
+    error = np.linalg.norm(gradients[False] - exact, axis=1)
+    size = np.sqrt(np.square(exact).sum(axis=1).mean())
+    ess = {double: bulk_ess(run) for double, run in runs.items()}
+    variance = sum(run.var(axis=0) / ess[double] for double, run in runs.items())
+    apart = np.abs(runs[True].mean(axis=0) - runs[False].mean(axis=0)) / np.sqrt(variance)
+    return {
+        "set": data.name,
+        "method": name,
+        "gradient": float(error.max() / size),
+        "dims": len(apart),
+        "worst": float(apart.max()),
+        "beyond": int((apart > 3).sum()),
+        "ess64": float(ess[True].min()),
+        "ess32": float(ess[False].min()),
+        "div64": divergences[0],
+        "div32": divergences[1],
+    }
+
+
+def _gradients(data: Set, each: Method, points: dict[str, np.ndarray]) -> np.ndarray:
+    """[points, dims] gradients of the potential in the precision that is on."""
+    unravel = ravel_pytree({site: jnp.asarray(v[0]) for site, v in points.items()})[1]
+
+    def energy(flat: Any) -> Any:
+        return potential_energy(each.model, data.args, {}, unravel(flat))
+
+    gradient = jax.jit(jax.grad(energy))
+    count = len(next(iter(points.values())))
+    at = [ravel_pytree({s: jnp.asarray(v[k]) for s, v in points.items()})[0] for k in range(count)]
+    return np.array([np.asarray(gradient(flat), np.float64) for flat in at])
