@@ -33,6 +33,10 @@ _UNKNOWN = (
 )
 
 
+_KINDS = 256  # of draws whose shapes are remembered
+_DRAWN: dict[Any, jax.ShapeDtypeStruct] = {}
+
+
 class _Recorder(Messenger):
     """Keeps every message in order, with the user's line, and rejects two sites of one name.
 
@@ -68,12 +72,41 @@ class _Recorder(Messenger):
 
 
 def _stand_in(msg: dict[str, Any]) -> None:
-    """Draw a site's value, for its shape only; what cannot be drawn (an improper prior) is 0."""
+    """A value of a site's shape; what cannot be drawn (an improper prior) has its distribution's.
+
+    A model is traced at each call, and tracing a draw takes longer than the rest of many models (of
+    a correlation matrix 10 ms), so distributions of one structure are drawn from once.
+    """
     fn, shape = msg["fn"], tuple(msg["kwargs"].get("sample_shape", ()))
+    structure = _structure(fn)
+    known = _DRAWN.get((structure, shape)) if structure else None
+    if known is None:
+        known = jax.eval_shape(lambda: _drawn(fn, shape))
+        if structure:
+            while len(_DRAWN) >= _KINDS:
+                _DRAWN.pop(next(iter(_DRAWN)))
+            _DRAWN[structure, shape] = known
+    msg["value"] = jnp.zeros(known.shape, known.dtype)
+
+
+def _structure(fn: Any) -> Any:
+    """All that the shape of a draw can depend on; None where that cannot be compared."""
+    leaves, structure = jax.tree.flatten(fn)
+    if not all(is_array(x) for x in leaves):
+        return None
+    kinds = tuple((jnp.shape(x), jnp.result_type(x), isinstance(x, Tracer)) for x in leaves)
     try:
-        msg["value"] = fn.sample(jax.random.key(0), shape)
+        hash(structure)
+    except TypeError:  # what the class counts as static is an array, say
+        return None
+    return structure, kinds, jax.config.read("jax_enable_x64")
+
+
+def _drawn(fn: Any, shape: tuple[int, ...]) -> Any:
+    try:
+        return fn.sample(jax.random.key(0), shape)
     except NotImplementedError:
-        msg["value"] = jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
+        return jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
 
 
 def _users_place() -> Place | None:
