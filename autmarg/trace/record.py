@@ -89,6 +89,10 @@ def _stand_in(msg: dict[str, Any]) -> None:
     msg["value"] = jnp.zeros(known.shape, known.dtype)
 
 
+class _Incomparable(Exception):
+    """A class counts as static what need not be equal to itself, such as an array."""
+
+
 def _structure(fn: Any) -> Any:
     """All that the shape of a draw can depend on; None where that cannot be compared."""
     leaves, structure = jax.tree.flatten(fn)
@@ -96,10 +100,25 @@ def _structure(fn: Any) -> Any:
         return None
     kinds = tuple((jnp.shape(x), jnp.result_type(x), isinstance(x, Tracer)) for x in leaves)
     try:
-        hash(structure)
-    except TypeError:  # what the class counts as static is an array, say
+        return _static(structure), kinds, jax.config.read("jax_enable_x64")
+    except _Incomparable:
         return None
-    return structure, kinds, jax.config.read("jax_enable_x64")
+
+
+def _static(structure: Any) -> Any:
+    """Classes and static fields of a pytree's structure as nested tuples."""
+    node = structure.node_data()
+    return (node and (node[0], _plain(node[1])), *map(_static, structure.children()))
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str | type):
+        return type(value), value
+    if isinstance(value, Mapping):
+        return tuple((_plain(k), _plain(v)) for k, v in value.items())
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    raise _Incomparable
 
 
 def _drawn(fn: Any, shape: tuple[int, ...]) -> Any:
