@@ -20,6 +20,7 @@ from autmarg.plan.machine import REFERENCE, Speeds
 RNG = np.random.default_rng(0)
 FIRST, SECOND = RNG.integers(0, 60, 2000), RNG.integers(0, 40, 2000)
 Y = RNG.normal(size=2000)
+_ZERO = '{"product": 1.0, "element": 0.0, "kernel": 1.0}'
 
 
 @pytest.fixture
@@ -58,7 +59,10 @@ def test_the_command_measures_and_writes(file, capsys):
     assert asdict(machine.slowness()) != asdict(REFERENCE.over(REFERENCE))
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", '{"product": 1.0}', '{"product": "fast"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1, 2]", '{"product": 1.0}', '{"product": "fast"}', _ZERO],
+)
 def test_a_file_of_something_else_is_said_to_be_one(file, text):
     file.parent.mkdir()
     file.write_text(text)

@@ -7,7 +7,7 @@ crossed, eliminating one joins the levels of the other into a dense matrix. The 
 
 over the sets of factors that are sampled instead, non-centred. Seconds come from the sizes of the
 stages (:mod:`autmarg.plan.cost`), found on the pattern of G alone, before anything is compiled; the
-number of steps comes from how well the data know the effects.
+number of steps comes from that of the effects and from how well the data know them.
 """
 
 from __future__ import annotations

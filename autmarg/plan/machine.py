@@ -73,6 +73,8 @@ def _read(file: Path) -> Speeds:
     try:
         found = json.loads(file.read_text())
         speeds = Speeds(**{each.name: float(found[each.name]) for each in fields(Speeds)})
+        if min(asdict(speeds).values()) <= 0:
+            raise ValueError("a speed that is not positive")
     except (ValueError, TypeError, KeyError) as error:
         raise RequestError(
             f"{file}: expected the speeds that 'autmarg calibrate' writes, found "

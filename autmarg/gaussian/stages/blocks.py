@@ -160,8 +160,12 @@ class BatchedBlocks(Stage):
         return self._put(z, own)
 
     def _put(self, z: Any, own: Any) -> Any:
+        columns = self.columns.reshape(-1)
+        first = int(columns[0])
+        if first >= 0 and np.array_equal(columns, first + np.arange(len(columns))):
+            return jax.lax.dynamic_update_slice(z, own.T.reshape(-1), (first,))
         used = self.columns.T >= 0
-        return z.at[self.columns.T[used]].set(own[used])
+        return z.at[self.columns.T[used]].set(own[used], unique_indices=True)
 
     def log_det(self, factor: Factor) -> Any:
         """log |L| over all blocks."""
@@ -171,8 +175,17 @@ class BatchedBlocks(Stage):
 def positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Place of each entry (i, j) of G in the values, -1 where there is none or an index is -1."""
     i, j = np.broadcast_arrays(i, j)
-    found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
-    return np.where((i >= 0) & (j >= 0), found, -1)
+    inside = (i >= 0) & (j >= 0)
+    found = np.where(inside, pattern.lookup(np.maximum(i, 0), np.maximum(j, 0)), -1)
+    if not inside.all() or not found.size:
+        return found
+    # Both triangles may be there: a run of the values in order is a slice, and not a gather.
+    start = int(found.flat[0])
+    run = slice(start, start + found.size)
+    same = np.array_equal(pattern.first[run], i.reshape(-1))
+    if same and np.array_equal(pattern.second[run], j.reshape(-1)):
+        return np.arange(start, start + found.size).reshape(found.shape)
+    return found
 
 
 def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
