@@ -27,22 +27,25 @@ def cholesky(a: Any, floor: Any) -> Any:
     d = a.shape[0]
     if d > UNROLL:
         return jax.vmap(lapack_cholesky, in_axes=-1, out_axes=-1)(a, floor)
-    zero = jnp.zeros_like(a[0, 0])
+    entries, floors = [_parts(row) for row in _parts(a)], _parts(floor)
+    zero = jnp.zeros_like(entries[0][0])
     rows: list[list[Any]] = []
     for i in range(d):
         row: list[Any] = []
         for j in range(i + 1):
-            s = (
-                a[i, j] - sum((row[k] * rows[j][k] for k in range(j)), start=zero)
-                if j < i
-                else (a[i, i] - sum((x * x for x in row), start=zero))
-            )
+            before = row if j == i else rows[j]
+            s = entries[i][j] - sum((x * y for x, y in zip(row, before, strict=False)), start=zero)
             if j == i:
-                row.append(jnp.sqrt(jnp.where(s < floor[i], floor[i], s)))
+                row.append(jnp.sqrt(jnp.where(s < floors[i], floors[i], s)))
             else:
                 row.append(s / rows[j][j])
         rows.append(row)
     return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
+
+
+def _parts(x: Any) -> list[Any]:
+    """x[0], x[1], …; backwards they are put side by side, where slices would be padded, then added."""
+    return [part.reshape(x.shape[1:]) for part in jax.lax.split(x, (1,) * len(x))]
 
 
 def solve_lower(factor: Any, b: Any) -> Any:
@@ -51,11 +54,10 @@ def solve_lower(factor: Any, b: Any) -> Any:
     if d > UNROLL:
         return _lapack_solve(factor, b, transpose=False)
     out: list[Any] = []
-    for i in range(d):
-        s = b[i]
-        for k in range(i):
-            s = s - factor[i, k] * out[k]
-        out.append(s / factor[i, i])
+    for row, s in zip(map(_parts, _parts(factor)), _parts(b), strict=True):
+        for k, x in enumerate(out):
+            s = s - row[k] * x
+        out.append(s / row[len(out)])
     return jnp.stack(out)
 
 
@@ -64,12 +66,13 @@ def solve_upper(factor: Any, b: Any) -> Any:
     d = factor.shape[0]
     if d > UNROLL:
         return _lapack_solve(factor, b, transpose=True)
+    rows, parts = [_parts(row) for row in _parts(factor)], _parts(b)
     out: list[Any] = [None] * d
     for i in reversed(range(d)):
-        s = b[i]
+        s = parts[i]
         for k in range(i + 1, d):
-            s = s - factor[k, i] * out[k]
-        out[i] = s / factor[i, i]
+            s = s - rows[k][i] * out[k]
+        out[i] = s / rows[i][i]
     return jnp.stack(out)
 
 
