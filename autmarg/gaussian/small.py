@@ -44,7 +44,7 @@ def cholesky(a: Any, floor: Any) -> Any:
 
 
 def _parts(x: Any) -> list[Any]:
-    """x[0], x[1], …; backwards they are put side by side, where slices would be padded, then added."""
+    """x[0], x[1], …, whose transpose puts them side by side; slices would be padded and added."""
     return [part.reshape(x.shape[1:]) for part in jax.lax.split(x, (1,) * len(x))]
 
 

@@ -24,9 +24,9 @@ def precision(name: str, methods: Sequence[str], warmup: int, draws: int) -> lis
 
     ``gradient`` is the largest error of a gradient in single precision at points of a posterior run
     in double, relative to the root mean square of the gradients there (of the vectors' norms; at a
-    single point it can be next to nothing). ``worst`` is the largest difference of the posterior means
-    in unconstrained space, in standard errors of both runs, over ``dims`` means; ``beyond`` is how
-    many differ by more than three. ``ess`` are the least bulk effective sample sizes.
+    single point it can be next to nothing). ``worst`` is the largest difference of the posterior
+    means in unconstrained space, in standard errors of both runs, over ``dims`` means; ``beyond``
+    is how many differ by more than three. ``ess`` are the least bulk effective sample sizes.
     """
     return [row for each in methods if (row := _row(load_set(name), each, warmup, draws))]
 
