@@ -28,10 +28,10 @@ from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate
 # of one factor are sampled non-centred: _ONE · D^¼, the power with which the number of steps grows
 # (Beskos et al. 2013, Bernoulli 19(5A)); for every further factor _FURTHER times as many. Effects
 # that the data know well make the posterior of their standard noise narrow and bent along their
-# scale: √(F/_WELL) times as many, F being the ratio of the variances between levels and within.
+# scale: F/_WELL times as many, F being the ratio of the variances between levels and within.
 # From NUTS runs (docs/benchmarks.md): 1.9 to 3.1 (D = 32, F < 6), 3.0 (D = 80, F = 17), 2.6
-# (D = 160, F = 71), 164 (D = 40, F = 2,350); for a further factor 1.2 to 2.1.
-_ONE, _FURTHER, _WELL = 1.1, 2.0, 20.0
+# (D = 160, F = 71), 6.6 (D = 668, F = 32), 164 (D = 40, F = 2,350); for a further factor 1.2 to 5.
+_ONE, _FURTHER, _WELL = 1.1, 2.0, 100.0
 _FACTORS = 4  # up to which all sets of factors are tried
 
 
@@ -110,7 +110,7 @@ def choose(
 def _steps(sampled: Sequence[Member], ratios: Sequence[float]) -> float:
     """Leapfrog steps for each effective draw, relative to everything integrated out."""
     effects = sum(map(_effects, sampled))
-    known = math.prod(math.sqrt(max(1.0, ratio / _WELL)) for ratio in ratios)
+    known = math.prod(max(1.0, ratio / _WELL) for ratio in ratios)
     return _ONE * effects**0.25 * _FURTHER ** (len(sampled) - 1) * known
 
 
