@@ -16,7 +16,7 @@ Y = np.linspace(-1.0, 1.0, 6)
 
 
 class Shifted(dist.Distribution):
-    """Noise around a known array that the class counts as static."""
+    """A class of the user's, which counts a known array as static."""
 
     support = constraints.independent(constraints.real, 1)
     pytree_aux_fields = ("shift",)
@@ -39,7 +39,7 @@ def with_static_arrays(y):
     numpyro.sample("y", dist.Normal(u, 1.0), obs=y)
 
 
-def test_distributions_that_cannot_be_compared_are_drawn_from_each_time():
+def test_distributions_of_the_users_are_drawn_from_each_time():
     for _ in range(2):
         plan = autmarg.transform(with_static_arrays).plan(Y)
         assert plan.integrated == ("u",)

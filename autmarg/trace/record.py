@@ -90,7 +90,7 @@ def _stand_in(msg: dict[str, Any]) -> None:
 
 
 class _Incomparable(Exception):
-    """A class counts as static what need not be equal to itself, such as an array."""
+    """A class that may draw by more than it shows, or a static field with no plain value."""
 
 
 def _structure(fn: Any) -> Any:
@@ -106,8 +106,10 @@ def _structure(fn: Any) -> Any:
 
 
 def _static(structure: Any) -> Any:
-    """Classes and static fields of a pytree's structure as nested tuples."""
+    """Classes and static fields of a pytree's structure as nested tuples: of NumPyro's own."""
     node = structure.node_data()
+    if node and node[0].__module__.partition(".")[0] not in ("numpyro", "builtins"):
+        raise _Incomparable
     return (node and (node[0], _plain(node[1])), *map(_static, structure.children()))
 
 
