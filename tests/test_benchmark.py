@@ -82,7 +82,7 @@ def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, 
 
 
 def test_single_precision_beside_double(quick_compilation):
-    (row,) = precision(TINY, ["all"], 100, 100)
+    (row,) = precision(load_set(TINY), ["all"], 100, 100)
     assert 0 < row["gradient"] < 1e-5
     assert row["dims"] == 2 and row["worst"] < 4
 

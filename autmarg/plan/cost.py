@@ -57,22 +57,29 @@ def seconds(stages: Sequence[Any], sums: int) -> float:
             meetings = len(stage.target) + len(stage.meeting_block)
             elements += _MEETING * stage.width * meetings
         else:
-            products += _ROOT * float(stage.size) ** 3
-            elements += _ELEMENT * stage.size**2
-    slow = slowness()
-    return 1e-9 * (slow.kernel * _LEAST + slow.product * products + slow.element * elements)
+            root = _root(stage.size)
+            products, elements = products + root[0], elements + root[1]
+    return _here(products, elements, _LEAST)
 
 
 def root_seconds(size: int) -> float:
     """Predicted seconds of a dense root of ``size`` columns in a gradient."""
-    slow = slowness()
-    return 1e-9 * (slow.product * _ROOT * float(size) ** 3 + slow.element * _ELEMENT * size**2)
+    return _here(*_root(size))
 
 
 def overhead(dimensions: int) -> float:
     """Predicted seconds of a leapfrog step besides its gradient, in so many dimensions."""
+    return _here(0.0, _DIMENSION * dimensions, _STEP)
+
+
+def _root(size: int) -> tuple[float, float]:
+    return _ROOT * float(size) ** 3, _ELEMENT * float(size) ** 2
+
+
+def _here(products: float, elements: float, kernels: float = 0.0) -> float:
+    """Seconds on this machine of what takes so many nanoseconds on the reference."""
     slow = slowness()
-    return 1e-9 * (slow.kernel * _STEP + slow.element * _DIMENSION * dimensions)
+    return 1e-9 * (slow.product * products + slow.element * elements + slow.kernel * kernels)
 
 
 def stage_cost(stage: Any) -> Cost:

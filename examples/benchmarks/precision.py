@@ -8,18 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from numpyro.infer.util import potential_energy
 
 from autmarg.demo import bulk_ess
+from examples.benchmarks.gradients import energy
 from examples.benchmarks.methods import Method, method
 from examples.benchmarks.sampling import Sampler
-from examples.benchmarks.sets import Set, load_set
+from examples.benchmarks.sets import Set
 
 _POINTS = 20
 
 
-def precision(name: str, methods: Sequence[str], warmup: int, draws: int) -> list[dict[str, Any]]:
+def precision(data: Set, methods: Sequence[str], warmup: int, draws: int) -> list[dict[str, Any]]:
     """One row a method of a set.
 
     ``gradient`` is the largest error of a gradient in single precision at points of a posterior run
@@ -28,14 +27,13 @@ def precision(name: str, methods: Sequence[str], warmup: int, draws: int) -> lis
     means in unconstrained space, in standard errors of both runs, over ``dims`` means; ``beyond``
     is how many differ by more than three. ``ess`` are the least bulk effective sample sizes.
     """
-    return [row for each in methods if (row := _row(load_set(name), each, warmup, draws))]
+    return [row for each in methods if (row := _row(data, each, warmup, draws))]
 
 
 def _row(data: Set, name: str, warmup: int, draws: int) -> dict[str, Any] | None:
     runs: dict[bool, np.ndarray] = {}
     gradients: dict[bool, np.ndarray] = {}
-    points: Any = None
-    divergences = []
+    divergences, some = [], np.linspace(0, draws - 1, _POINTS).astype(int)
     for double in (True, False):
         with jax.enable_x64(double):
             each = method(data, name)
@@ -45,10 +43,7 @@ def _row(data: Set, name: str, warmup: int, draws: int) -> dict[str, Any] | None
             flat = [np.asarray(v, np.float64).reshape(draws, -1) for v in chain["z"].values()]
             runs[double] = np.concatenate(flat, axis=1)
             divergences.append(int(chain["diverging"].sum()))
-            if points is None:
-                some = np.linspace(0, draws - 1, _POINTS).astype(int)
-                points = {site: np.asarray(v)[some] for site, v in chain["z"].items()}
-            gradients[double] = _gradients(data, each, points)
+            gradients[double] = _gradients(data, each, runs[True][some])
     exact = gradients[True]
     error = np.linalg.norm(gradients[False] - exact, axis=1)
     size = np.sqrt(np.square(exact).sum(axis=1).mean())
@@ -69,14 +64,8 @@ def _row(data: Set, name: str, warmup: int, draws: int) -> dict[str, Any] | None
     }
 
 
-def _gradients(data: Set, each: Method, points: dict[str, np.ndarray]) -> np.ndarray:
+def _gradients(data: Set, each: Method, points: np.ndarray) -> np.ndarray:
     """[points, dims] gradients of the potential in the precision that is on."""
-    unravel = ravel_pytree({site: jnp.asarray(v[0]) for site, v in points.items()})[1]
-
-    def energy(flat: Any) -> Any:
-        return potential_energy(each.model, data.args, {}, unravel(flat))
-
-    gradient = jax.jit(jax.grad(energy))
-    count = len(next(iter(points.values())))
-    at = [ravel_pytree({s: jnp.asarray(v[k]) for s, v in points.items()})[0] for k in range(count)]
-    return np.array([np.asarray(gradient(flat), np.float64) for flat in at])
+    _, both = energy(each.model, data.args)
+    gradient = jax.jit(lambda flat: both(flat)[1])
+    return np.array([np.asarray(gradient(jnp.asarray(at)), np.float64) for at in points])

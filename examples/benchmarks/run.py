@@ -27,7 +27,7 @@ _COLD = ("source", "noncentred", "auto", "all")
 # (warm-up, draws); large sets take fewer, and the short setting leaves the largest out.
 _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
-TABLES = ("gradients", "chains", "filters", "sampling", "precision", "cold", "floors", "lme4")
+_TABLES = ("gradients", "chains", "filters", "sampling", "precision", "cold", "floors", "lme4")
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
 
@@ -100,7 +100,7 @@ def _precision(options: argparse.Namespace, cores: int) -> None:
         if not options.sets and data.rows > _LARGEST:
             continue
         warmup, draws = _length(options, data)
-        rows = precision(name, options.methods or ("all", "auto"), warmup, draws)
+        rows = precision(data, options.methods or ("all", "auto"), warmup, draws)
         _keep(options, cores, "precision", rows)
 
 
@@ -144,7 +144,7 @@ def _everything(options: argparse.Namespace, cores: int) -> None:
 
 def _table(options: argparse.Namespace, cores: int) -> None:
     """All CSV files of a folder as tables, nothing measured."""
-    for task in TABLES:
+    for task in _TABLES:
         if rows := read(options.out / f"{task}.csv"):
             shown = _summaries(rows) if task == "sampling" else rows
             print(f"## {task}", table(shown, options.markdown), sep="\n\n", end="\n\n")
