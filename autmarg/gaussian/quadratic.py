@@ -53,22 +53,24 @@ class Pattern:
     second: np.ndarray
 
     def lookup(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Position of each unordered pair (i, j), or -1."""
-        order, keys = self._sorted
-        low, high = np.minimum(i, j), np.maximum(i, j)
-        wanted = low * self._stride + high
-        at = np.searchsorted(keys, wanted)
-        at = np.minimum(at, max(len(keys) - 1, 0))
-        if not len(keys):
-            return np.full(np.shape(wanted), -1)
-        return np.where(keys[at] == wanted, order[at], -1)
+        """Position of each unordered pair (i, j), or -1.
 
-    def table(self, columns: np.ndarray) -> np.ndarray:
-        """Position of each pair of ``columns`` [R, R]; in order where that is the whole pattern."""
-        i, j = np.broadcast_arrays(columns[:, None], columns[None, :])
-        if np.array_equal(self.first, i.reshape(-1)) and np.array_equal(self.second, j.reshape(-1)):
-            return np.arange(i.size).reshape(i.shape)
-        return self.lookup(i, j)
+        Where the pairs are a run of the entries in order, so are their positions: a slice of the
+        values, and not a gather.
+        """
+        order, keys = self._sorted
+        i, j = np.broadcast_arrays(i, j)
+        wanted = np.minimum(i, j) * self._stride + np.maximum(i, j)
+        if not len(keys) or not wanted.size:
+            return np.full(wanted.shape, -1)
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        found = np.where(keys[at] == wanted, order[at], -1)
+        run = found.flat[0] + np.arange(found.size)
+        if run[0] < 0 or run[-1] >= len(keys):
+            return found
+        ordered = np.array_equal(self.first[run], i.reshape(-1))
+        ordered = ordered and np.array_equal(self.second[run], j.reshape(-1))
+        return run.reshape(found.shape) if ordered else found
 
     @property
     def _stride(self) -> int:

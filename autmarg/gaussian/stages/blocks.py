@@ -175,17 +175,8 @@ class BatchedBlocks(Stage):
 def positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Place of each entry (i, j) of G in the values, -1 where there is none or an index is -1."""
     i, j = np.broadcast_arrays(i, j)
-    inside = (i >= 0) & (j >= 0)
-    found = np.where(inside, pattern.lookup(np.maximum(i, 0), np.maximum(j, 0)), -1)
-    if not inside.all() or not found.size:
-        return found
-    # Both triangles may be there: a run of the values in order is a slice, and not a gather.
-    start = int(found.flat[0])
-    run = slice(start, start + found.size)
-    same = np.array_equal(pattern.first[run], i.reshape(-1))
-    if same and np.array_equal(pattern.second[run], j.reshape(-1)):
-        return np.arange(start, start + found.size).reshape(found.shape)
-    return found
+    found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
+    return np.where((i >= 0) & (j >= 0), found, -1)
 
 
 def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ class DenseRoot(Stage):
     def plan(cls, pattern: Pattern) -> tuple[DenseRoot, Pattern]:
         """The stage that eliminates all columns of a pattern."""
         columns = pattern.columns
-        position = pattern.table(columns)
+        position = pattern.lookup(columns[:, None], columns[None, :])
         none = np.zeros(0, np.int64)
         return cls(columns, position), Pattern(none, none, none)
 
