@@ -23,11 +23,13 @@ import numpy as np
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.correlated import Correlated
+from autmarg.gaussian.pieces import gather_pieces
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
 from autmarg.gaussian.rowwise import Layout, Share
 from autmarg.gaussian.statistics import Statistics
 
 _KRON = 16  # products of components up to which both sides of a plane are scaled at once
+_FULL = 0.9  # share of the pairs of blocks that meet from which a plane holds all of them
 _STRATA = 8  # of noise, up to which each has an array of its own
 
 
@@ -81,10 +83,9 @@ class _Plane:
         return int(np.prod(self.shape))
 
     def __call__(self, omega: Any, other: Any, left: Any, right: Any) -> Any:
-        """Entries of Lᵀ S L', flat; ``other`` are cross-products [nnz] that are not known."""
+        """Entries of Lᵀ S L', flat; ``other`` are cross-products, flat, that are not known."""
         d, e, pairs = self.shape
-        if other is not None:
-            other = other[self.offset : self.offset + self.size].reshape(d * e, pairs)
+        other = None if other is None else other.reshape(d * e, pairs)
         if _is_shared(left) and _is_shared(right) and d * e <= _KRON:
             return self._at_once(omega, other, left, right).reshape(-1)
         block = jnp.zeros((d * e, pairs), omega.dtype) if other is None else other
@@ -210,8 +211,9 @@ class Assembly:
         self.planes = _planes(layout, known)
         self.pattern = self._pattern()
         self._diagonal = self.pattern.lookup(self.pattern.columns, self.pattern.columns)
-        scaled = form.explicit[self.pattern.first]
-        self._identity = (scaled & (self.pattern.first == self.pattern.second)).astype(np.float64)
+        own = form.explicit[self.pattern.first] & (self.pattern.first == self.pattern.second)
+        ends = np.cumsum([plane.size for plane in self.planes])
+        self._identity = np.split(own.astype(np.float64), ends[:-1])
 
     def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit, block and component of each column."""
@@ -240,6 +242,8 @@ class Assembly:
                 code = i[here] * right.blocks + j[here]
                 own = np.arange(left.blocks) * (left.blocks + 1) if a == b else code[:0]
                 edges = np.unique(np.concatenate([code, own]))
+                if a != b and len(edges) >= _FULL * left.blocks * right.blocks:
+                    edges = np.arange(left.blocks * right.blocks)  # read as a matrix, not gathered
                 shape = (left.size, right.size, len(edges))
                 at = np.searchsorted(edges, code)
                 place = lambda x, y, at=at, shape=shape, offset=offset: (  # noqa: E731
@@ -278,8 +282,13 @@ class Assembly:
         dynamics = tuple(each.dynamics(omega, point.priors) for each in self.form.recurrences)
         priors = self._priors(point)
         none = jnp.zeros(0, omega.dtype)
-        planes = [p(omega, others, priors[p.left], priors[p.right]) for p in self.planes]
-        values = jnp.concatenate([none, *planes]) + jnp.asarray(self._identity, omega.dtype)
+        sums = [None for _ in self.planes]
+        if others is not None:
+            sums = jax.lax.split(others, [plane.size for plane in self.planes])
+        planes = zip(self.planes, sums, strict=True)
+        values = [p(omega, s, priors[p.left], priors[p.right]) for p, s in planes]
+        pairs = zip(values, self._identity, strict=True)
+        values = tuple(v + jnp.asarray(one, v.dtype) if one.any() else v for v, one in pairs)
         h = [
             _scaled(unit, prior, linear[unit.offset : unit.offset + unit.blocks * unit.size])
             for unit, prior in zip(self.units, priors, strict=True)
@@ -287,7 +296,7 @@ class Assembly:
         precision = self._log_weights(omega)
         constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
-        floor = pivot_floor(values[self._diagonal])
+        floor = pivot_floor(gather_pieces((none, *values), self._diagonal))
         return QuadraticForm(values, jnp.concatenate([none, *h]), zero, floor, dynamics), constant
 
     def _log_weights(self, omega: Any) -> Any:

@@ -131,18 +131,21 @@ def log_det(matrix: Any, lower: Any, inverse: Any) -> Any:
 @log_det.defjvp
 def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (matrix, lower, inverse), (change, _, _) = primals, tangents
-    return log_det(matrix, lower, inverse), jnp.sum(_squared(inverse) * change)
+    # Laid out anew: the products of XLA's CPU compiler take twice as long over the first axis of
+    # their left factor, and a mere transposition is folded into them.
+    upper = jax.lax.optimization_barrier(inverse.T)
+    return log_det(matrix, lower, inverse), jnp.sum(_squared(upper) * change)
 
 
-def _squared(lower: Any) -> Any:
-    """LᵀL of a lower triangular matrix, leaving out products with zeros."""
-    n = lower.shape[0]
+def _squared(upper: Any) -> Any:
+    """UUᵀ of an upper triangular matrix, leaving out products with zeros."""
+    n = upper.shape[0]
     if n <= _LEAF:
-        return _dot(lower.T, lower)
+        return _dot(upper, upper.T)
     half = n // 2
-    below, second = lower[half:, :half], lower[half:, half:]
-    corner = _dot(second.T, below)
-    first = _squared(lower[:half, :half]) + gram(below)
+    above, second = upper[:half, half:], upper[half:, half:]
+    corner = _dot(second, above.T)
+    first = _squared(upper[:half, :half]) + _dot(above, above.T)
     return jnp.block([[first, corner.T], [corner, _squared(second)]])
 
 

@@ -21,11 +21,12 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import Member
+from autmarg.gaussian.pieces import gather_pieces
 from autmarg.gaussian.recurrence import Dynamics
 
 
 class QuadraticForm(NamedTuple):
-    """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`.
+    """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`, in pieces end to end.
 
     ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
     eliminated so far contributed to log|G|; ``floor`` [columns] is what no pivot is resolved below
@@ -33,11 +34,15 @@ class QuadraticForm(NamedTuple):
     ``dynamics`` says how its innovations make them.
     """
 
-    values: Any
+    values: tuple[Any, ...]
     h: Any
     log_det: Any
     floor: Any
     dynamics: tuple[Dynamics, ...] = ()
+
+    def read(self, index: np.ndarray) -> Any:
+        """Entries of G by their place in the pattern, 0 where the place is -1."""
+        return gather_pieces(self.values, index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ elementwise operation over the batch, which XLA fuses, and no LAPACK call is mad
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from autmarg.gaussian.cholesky import cholesky as lapack_cholesky
 
 UNROLL = 6
+_APART, _LONG = 12, 1000  # right-hand sides of few components, of long batches, go one by one
 _EXCHANGE = 4  # rows up to which elimination with exchanges is written out
 
 
@@ -27,7 +29,7 @@ def cholesky(a: Any, floor: Any) -> Any:
     d = a.shape[0]
     if d > UNROLL:
         return jax.vmap(lapack_cholesky, in_axes=-1, out_axes=-1)(a, floor)
-    entries, floors = [_parts(row) for row in _parts(a)], _parts(floor)
+    entries, floors = [parts(row) for row in parts(a)], parts(floor)
     zero = jnp.zeros_like(entries[0][0])
     rows: list[list[Any]] = []
     for i in range(d):
@@ -43,9 +45,9 @@ def cholesky(a: Any, floor: Any) -> Any:
     return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
 
 
-def _parts(x: Any) -> list[Any]:
+def parts(x: Any) -> list[Any]:
     """x[0], x[1], …, whose transpose puts them side by side; slices would be padded and added."""
-    return [part.reshape(x.shape[1:]) for part in jax.lax.split(x, (1,) * len(x))]
+    return [one.reshape(x.shape[1:]) for one in jax.lax.split(x, (1,) * len(x))]
 
 
 def solve_lower(factor: Any, b: Any) -> Any:
@@ -53,12 +55,17 @@ def solve_lower(factor: Any, b: Any) -> Any:
     d = factor.shape[0]
     if d > UNROLL:
         return _lapack_solve(factor, b, transpose=False)
-    out: list[Any] = []
-    for row, s in zip(map(_parts, _parts(factor)), _parts(b), strict=True):
-        for k, x in enumerate(out):
-            s = s - row[k] * x
-        out.append(s / row[len(out)])
-    return jnp.stack(out)
+    rows = [parts(row) for row in parts(factor)]
+
+    def solve(b: Any) -> Any:
+        out: list[Any] = []
+        for row, s in zip(rows, parts(b), strict=True):
+            for k, x in enumerate(out):
+                s = s - row[k] * x
+            out.append(s / row[len(out)])
+        return jnp.stack(out)
+
+    return _apart(solve, b)
 
 
 def solve_upper(factor: Any, b: Any) -> Any:
@@ -66,14 +73,28 @@ def solve_upper(factor: Any, b: Any) -> Any:
     d = factor.shape[0]
     if d > UNROLL:
         return _lapack_solve(factor, b, transpose=True)
-    rows, parts = [_parts(row) for row in _parts(factor)], _parts(b)
-    out: list[Any] = [None] * d
-    for i in reversed(range(d)):
-        s = parts[i]
-        for k in range(i + 1, d):
-            s = s - rows[k][i] * out[k]
-        out[i] = s / rows[i][i]
-    return jnp.stack(out)
+    rows = [parts(row) for row in parts(factor)]
+
+    def solve(b: Any) -> Any:
+        right, out = parts(b), [None] * d
+        for i in reversed(range(d)):
+            s = right[i]
+            for k in range(i + 1, d):
+                s = s - rows[k][i] * out[k]
+            out[i] = s / rows[i][i]
+        return jnp.stack(out)
+
+    return _apart(solve, b)
+
+
+def _apart(solve: Callable[[Any], Any], b: Any) -> Any:
+    """Few right-hand sides [d, r, E] of long batches one by one, so that nothing is broadcast.
+
+    The derivative of a broadcast is a sum over the leading axis, which XLA does slowly.
+    """
+    if b.ndim != 3 or b.shape[0] * b.shape[1] > _APART or b.shape[2] < _LONG:
+        return solve(b)
+    return jnp.stack([solve(one) for one in parts(jnp.swapaxes(b, 0, 1))], axis=1)
 
 
 def multiply_transposed(factor: Any, b: Any) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import gram
+from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.stages.base import Stage
 
@@ -35,19 +36,6 @@ class Factor(NamedTuple):
     lower: Any
     w: Any
     g: Any
-
-
-def gather(values: Any, index: np.ndarray) -> Any:
-    """``values[index]`` with 0 where the index is -1; a slice where the index counts up."""
-    first = int(index.flat[0]) if index.size else -1
-    if first >= 0 and np.array_equal(index.reshape(-1), first + np.arange(index.size)):
-        sizes = (first, index.size, len(values) - first - index.size)
-        return jax.lax.split(values, sizes)[1].reshape(index.shape)  # backwards no slow padding
-    if (index >= 0).all():
-        return values[index]
-    # Out of bounds: zero forwards, and dropped backwards, where adding zeros takes time.
-    outside = np.where(index >= 0, index, len(values))
-    return values.at[outside].get(mode="fill", fill_value=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,33 +109,36 @@ class BatchedBlocks(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the blocks out: their factor, and the form over the later columns."""
-        values, h, log_det, floor, dynamics = form
+        _, h, log_det, floor, dynamics = form
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
-        blocks = gather(values, self.diagonal) + jnp.asarray(padding, values.dtype)
+        blocks = form.read(self.diagonal) + jnp.asarray(padding, h.dtype)
         lower = small.cholesky(blocks, gather(floor, self.columns.T))
         g = small.solve_lower(lower, gather(h, self.columns.T))
         log_det = log_det + 2.0 * small.log_diagonal(lower)
-        remaining = gather(values, self.carried)
         if self.dense is not None:
-            w = small.solve_lower(lower, gather(values, self.dense))
-            flat = jnp.moveaxis(w, 1, 0).reshape(len(self.later), -1)
-            remaining = remaining - gram(flat.T).reshape(-1)
-            h = h.at[self.later].add(-jnp.dot(flat, g.reshape(-1), precision="highest"))
+            r = len(self.later)
+            w = small.solve_lower(lower, form.read(self.dense))
+            parts = list(zip(small.parts(w), small.parts(g), strict=True))
+            products = sum(gram(part.T) for part, _ in parts)
+            remaining = (form.read(self.carried.reshape(r, r)) - products).reshape(-1)
+            change = sum(jnp.dot(part, own, precision="highest") for part, own in parts)
+            h = h.at[self.later].add(-change)
         else:
             at = self.meeting_block
-            w = small.solve_lower(lower[:, :, at], gather(values, self.meeting))
+            w = small.solve_lower(lower[:, :, at], form.read(self.meeting))
             left, right = self.pairs
             update = (w[:, left] * w[:, right]).sum(axis=0)
-            remaining = remaining - jax.ops.segment_sum(
+            remaining = form.read(self.carried) - jax.ops.segment_sum(
                 update, self.target, num_segments=len(self.carried), indices_are_sorted=True
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
-        return Factor(lower, w, g), QuadraticForm(remaining, h, log_det, floor, dynamics)
+        return Factor(lower, w, g), QuadraticForm((remaining,), h, log_det, floor, dynamics)
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""
         if self.dense is not None:
-            return jnp.einsum("krb,r->kb", factor.w, z[self.later], precision="highest")
+            rest = z[self.later]
+            return jnp.stack([jnp.dot(rest, w, precision="highest") for w in small.parts(factor.w)])
         product = factor.w * z[self.meeting_column]
         return jax.ops.segment_sum(
             product.T, self.meeting_block, num_segments=self.blocks, indices_are_sorted=True

@@ -34,10 +34,11 @@ import numpy as np
 from autmarg.gaussian import small
 from autmarg.gaussian.batched import eye_plus, solve_lower, solve_upper
 from autmarg.gaussian.filtering import Steps, kalman_filter, recursion
+from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.recurrence import Dynamics, Recurrence, padded
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.blocks import filled, gather, pairs_of, positions
+from autmarg.gaussian.stages.blocks import filled, pairs_of, positions
 
 einsum = jnp.einsum
 _EXACT: Any = {"precision": "highest"}
@@ -134,10 +135,9 @@ class Chain(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the chains out: their factor, and the form over the later columns."""
-        values, h = form.values, form.h
         a, m, q = self._states(form.dynamics[self.number])
-        information = gather(values, self.information)
-        linear = self._linear(values, h)
+        information = form.read(self.information)
+        linear = self._linear(form)
 
         steps = Steps(*(jnp.moveaxis(x, 1, -1) for x in (a, m, q, information, linear)))
         found = kalman_filter(steps, self.recurrence.blocks)
@@ -161,16 +161,16 @@ class Chain(Stage):
         entry = jnp.take_along_axis(m, jnp.asarray(self.entry)[None, :, None, :], axis=-1)
         return step, jnp.pad(entry, padding), jnp.pad(q, padding)
 
-    def _linear(self, values: Any, h: Any) -> Any:
+    def _linear(self, form: QuadraticForm) -> Any:
         """B_t [T, B, D, R+1]: h, and minus the meetings with later columns, at lag zero."""
-        own = gather(h, self.columns)
-        meetings = gather(values, self.meeting)
+        own = gather(form.h, self.columns)
+        meetings = form.read(self.meeting)
         linear = jnp.concatenate([own[..., None], -meetings], axis=-1)
         rest = self.state - self.recurrence.width
         return jnp.pad(linear, ((0, 0), (0, 0), (0, rest), (0, 0)))
 
     def _smaller(self, form: QuadraticForm, change: Any) -> QuadraticForm:
-        remaining, h = gather(form.values, self.carried), form.h
+        remaining, h = form.read(self.carried), form.h
         if self.later.size:
             left, right = self.pairs
             r = self.later.shape[1]
@@ -183,7 +183,7 @@ class Chain(Stage):
             used = self.later >= 0
             both = (change[:, 0, 1:] + change[:, 1:, 0]) / 2
             h = h.at[self.later[used]].add(both[used])
-        return form._replace(values=remaining, h=h)
+        return form._replace(values=(remaining,), h=h)
 
     def _given(self, z: Any) -> Any:
         """w [B, R+1]: the constant and the later columns."""

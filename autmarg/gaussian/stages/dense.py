@@ -12,7 +12,6 @@ from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import factorise, log_det
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.blocks import gather
 
 
 class Factor(NamedTuple):
@@ -45,11 +44,11 @@ class DenseRoot(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything that is left out."""
-        values, h, so_far, floor, dynamics = form
-        matrix = gather(values, self.position)
+        _, h, so_far, floor, dynamics = form
+        matrix = form.read(self.position)
         lower, inverse = _factors(matrix, floor[self.columns])
         total = so_far + log_det(matrix, lower, inverse)
-        rest = QuadraticForm(values[:0], h, total, floor, dynamics)
+        rest = QuadraticForm((), h, total, floor, dynamics)
         return Factor(lower, inverse, h[self.columns]), rest
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.blocks import filled, gather, positions
+from autmarg.gaussian.stages.blocks import filled, positions
 
 _EXACT: Any = {"precision": "highest"}
 
@@ -81,19 +81,19 @@ class Unrolled(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
         """The same form over innovations."""
-        values, h, log_det, floor, dynamics = form
-        matrix = gather(values, self.position)
-        change, constant = self._change(dynamics[self.number], values.dtype)
+        _, h, log_det, floor, dynamics = form
+        matrix = form.read(self.position)
+        change, constant = self._change(dynamics[self.number], h.dtype)
         own = h[self.local] - jnp.dot(matrix, constant, **_EXACT)
         matrix = jnp.dot(change.T, jnp.dot(matrix, change, **_EXACT), **_EXACT)
         innovations = np.arange(len(self.kept)) < self.size - len(self.columns)
-        matrix = matrix + jnp.diag(jnp.asarray(innovations, values.dtype))
-        remaining = gather(values, self.carried)
+        matrix = matrix + jnp.diag(jnp.asarray(innovations, h.dtype))
+        remaining = form.read(self.carried)
         remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
         columns = self.local[self.kept]
         h = h.at[columns].set(jnp.dot(change.T, own, **_EXACT))
         floor = floor.at[columns].set(pivot_floor(jnp.diagonal(matrix)))
-        return None, QuadraticForm(remaining, h, log_det, floor, dynamics)
+        return None, QuadraticForm((remaining,), h, log_det, floor, dynamics)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
         """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""
