@@ -212,8 +212,8 @@ class Assembly:
         self.pattern = self._pattern()
         self._diagonal = self.pattern.lookup(self.pattern.columns, self.pattern.columns)
         own = form.explicit[self.pattern.first] & (self.pattern.first == self.pattern.second)
-        ends = np.cumsum([plane.size for plane in self.planes])
-        self._identity = np.split(own.astype(np.float64), ends[:-1])
+        ends = np.cumsum([plane.size for plane in self.planes], dtype=int)
+        self._identity = np.split(own.astype(np.float64), ends)[:-1]
 
     def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit, block and component of each column."""

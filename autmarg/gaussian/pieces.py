@@ -92,7 +92,10 @@ def _run(index: np.ndarray) -> _Run | None:
 
 
 def _digits(along: np.ndarray) -> list[tuple[int, int]]:
-    """Counts and strides of one axis: none, one, or two where a step of another size comes in."""
+    """Counts and strides of one axis: one, or two where a step of another size comes in.
+
+    None where there is no step, and where they do not come out even: places then are not all met.
+    """
     steps = np.diff(along)
     if not len(steps):
         return []
