@@ -74,7 +74,6 @@ class _Plane:
     right: int
     left_block: np.ndarray
     right_block: np.ndarray
-    offset: int
     shape: tuple[int, int, int]
     known: dict[int, np.ndarray]
 
@@ -345,7 +344,7 @@ def _planes(layout: list[tuple[Any, ...]], known: dict[int, np.ndarray]) -> tupl
     for a, b, left, right, offset, shape in layout:
         parts = {slot: sums[offset : offset + int(np.prod(shape))] for slot, sums in known.items()}
         own = {slot: p.reshape(-1, shape[2]) for slot, p in parts.items() if p.any()}
-        planes.append(_Plane(a, b, left, right, offset, shape, own))
+        planes.append(_Plane(a, b, left, right, shape, own))
     return tuple(planes)
 
 

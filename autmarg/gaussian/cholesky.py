@@ -141,25 +141,25 @@ def _squared(upper: Any) -> Any:
     """UUᵀ of an upper triangular matrix, leaving out products with zeros."""
     n = upper.shape[0]
     if n <= _LEAF:
-        return _dot(upper, upper.T)
+        return gram(upper)
     half = n // 2
     above, second = upper[:half, half:], upper[half:, half:]
     corner = _dot(second, above.T)
-    first = _squared(upper[:half, :half]) + _dot(above, above.T)
+    first = _squared(upper[:half, :half]) + gram(above)
     return jnp.block([[first, corner.T], [corner, _squared(second)]])
 
 
 @jax.custom_jvp
 def gram(w: Any) -> Any:
-    """WᵀW [R, R] of W [K, R]."""
-    return _dot(w.T, w)
+    """WWᵀ [R, R] of W [R, K]."""
+    return _dot(w, w.T)
 
 
 @gram.defjvp
 def _gram_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    """ẆᵀW and its transpose: in reverse mode one product with Ḡ + Ḡᵀ, instead of two."""
+    """ẆWᵀ and its transpose: in reverse mode one product with Ḡ + Ḡᵀ, instead of two."""
     (w,), (change,) = primals, tangents
-    half = _dot(change.T, w)
+    half = _dot(change, w.T)
     return gram(w), half + half.T
 
 

@@ -51,10 +51,9 @@ def gather_pieces(pieces: Sequence[Any], index: np.ndarray) -> Any:
             parts = np.split(index, cuts, axis)
             return jnp.concatenate([gather_pieces(pieces, part) for part in parts], axis)
     if _few(index):
-        at = [np.flatnonzero(piece == k) for k in used]
-        flat = index.reshape(-1)
-        read = [gather(pieces[k], flat[own] - starts[k]) for k, own in zip(used, at, strict=True)]
-        return _put(jnp.concatenate(read), np.concatenate(at), index.shape)
+        by_piece = np.argsort(piece, axis=None, kind="stable")
+        at = by_piece[np.count_nonzero(piece < 0) :]
+        return _put(gather_pieces(pieces, index.reshape(-1)[at]), at, index.shape)
     shift = np.zeros(len(pieces), np.int64)
     shift[used] = starts[used] - np.cumsum([0, *(len(pieces[k]) for k in used[:-1])])
     together = jnp.concatenate([pieces[k] for k in used])

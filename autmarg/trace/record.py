@@ -124,6 +124,7 @@ def _plain(value: Any) -> Any:
 
 
 def _drawn(fn: Any, shape: tuple[int, ...]) -> Any:
+    """A draw, of which only the shape is read: a distribution that has none still has a shape."""
     try:
         return fn.sample(jax.random.key(0), shape)
     except NotImplementedError:

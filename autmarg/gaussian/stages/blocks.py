@@ -119,7 +119,7 @@ class BatchedBlocks(Stage):
             r = len(self.later)
             w = small.solve_lower(lower, form.read(self.dense))
             parts = list(zip(small.parts(w), small.parts(g), strict=True))
-            products = sum(gram(part.T) for part, _ in parts)
+            products = sum(gram(part) for part, _ in parts)
             remaining = (form.read(self.carried.reshape(r, r)) - products).reshape(-1)
             change = sum(jnp.dot(part, own, precision="highest") for part, own in parts)
             h = h.at[self.later].add(-change)
