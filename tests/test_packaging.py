@@ -1,7 +1,9 @@
 """The package's outside: its grammar files, its top level, and what README.md promises."""
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -43,9 +45,36 @@ def test_the_wheel_carries_the_grammar_where_the_loader_looks():
     assert wheel["force-include"] == {"grammar": "autmarg/_grammar"}
 
 
-def test_runtime_dependencies_are_the_agreed_six():
-    names = {re.split(r"[<>=!~\[ ]", line)[0] for line in PYPROJECT["project"]["dependencies"]}
-    assert names == {"jax", "numpyro", "networkx", "sympy", "numpy", "lark"}
+def declared(lines: list[str]) -> set[str]:
+    """The names of requirements, without versions and extras."""
+    return {re.split(r"[<>=!~\[ ]", line)[0] for line in lines}
+
+
+def imported(folder: str) -> set[str]:
+    """Other people's modules that a folder imports, also within functions."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).split(".")[0])
+    return found - sys.stdlib_module_names - {"autmarg", "examples", "tests", "autmarg_example"}
+
+
+def test_runtime_dependencies_are_the_agreed_eight():
+    names = declared(PYPROJECT["project"]["dependencies"])
+    agreed = {"jax", "numpyro", "networkx", "sympy", "numpy", "lark", "scipy", "tqdm"}
+    assert names == agreed
+
+
+def test_everything_imported_is_declared():
+    project = PYPROJECT["project"]
+    optional = project["optional-dependencies"]
+    needed = declared(project["dependencies"])
+    assert needed <= imported("autmarg") <= needed | declared(optional["demo"] + optional["rich"])
+    installed = needed | declared(optional["demo"] + optional["rich"] + optional["test"])
+    assert imported("tests") <= installed
 
 
 def test_the_top_level_holds_only_what_was_agreed():
