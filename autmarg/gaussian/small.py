@@ -7,6 +7,7 @@ elementwise operation over the batch, which XLA fuses, and no LAPACK call is mad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -172,6 +173,6 @@ def take(x: Any, index: np.ndarray) -> Any:
 def _lapack_solve(factor: Any, b: Any, transpose: bool) -> Any:
     matrices = jnp.moveaxis(factor, -1, 0)
     flat = jnp.moveaxis(b, -1, 0)
-    columns = flat.reshape(*flat.shape[:2], -1)
+    columns = flat.reshape(*flat.shape[:2], math.prod(flat.shape[2:]))  # also of no blocks
     solved = jax.scipy.linalg.solve_triangular(matrices, columns, lower=True, trans=int(transpose))
     return jnp.moveaxis(solved.reshape(flat.shape), 0, -1)
