@@ -165,14 +165,6 @@ def test_rows_under_an_unknown_mask():
     assert "the mask over 'y', which depends on 'u', depends on 't'" in refused(model)
 
 
-def test_observed_value_that_depends_on_a_latent():
-    def model(y):
-        u = effects()
-        numpyro.sample("y", dist.Normal(0.0, 1.0), obs=y - u[GROUP])
-
-    assert "the observed value of 'y' depends on 'u'" in refused(model)
-
-
 def test_subsampled_plate():
     def model(y):
         u = effects()

@@ -93,18 +93,19 @@ def admissible(facts: Facts) -> Admissible:
     names = {c.name for c in candidates}
     clashes: dict[frozenset[str], Refusal] = {}
     for site in facts.normalised.gaussian.values():
-        for pair, equation in facts.degree(site.loc).clashes.items():
-            if pair <= names and pair not in clashes:
-                clashes[pair] = _clash(pair, site.name, equation)
+        for number, what in ((site.loc, "mean"), (site.value, "observed value")):
+            for pair, equation in facts.degree(number).clashes.items():
+                if pair <= names and pair not in clashes:
+                    clashes[pair] = _clash(pair, site.name, what, equation)
     return Admissible(tuple(candidates), clashes, refusals)
 
 
-def _clash(pair: frozenset[str], child: str, equation: Equation) -> Refusal:
+def _clash(pair: frozenset[str], child: str, what: str, equation: Equation) -> Refusal:
     a, b = sorted(pair)
     return Refusal(
         f"{a}, {b}",
         "product of latents",
-        f"'{a}' and '{b}' are multiplied in the mean of '{child}', so only one of them can be "
+        f"'{a}' and '{b}' are multiplied in the {what} of '{child}', so only one of them can be "
         "integrated out",
         equation.place,
         culprit=equation.primitive.name,
@@ -154,8 +155,9 @@ def _masked_objections(facts: Facts, latent: Sample, mask: Any) -> Iterator[Refu
         site = facts.normalised.gaussian.get(child.name)
         if site is None:
             continue
-        read = _elements_read(facts, site.loc, latent.name)
-        if not np.ravel(mask)[read].all():
+        values = (site.loc, site.value) if isinstance(child, Observe) else (site.loc,)
+        read = [_elements_read(facts, number, latent.name) for number in values]
+        if not np.ravel(mask)[np.concatenate(read)].all():
             words = (
                 f"a mask is over elements of the latent '{latent.name}' that '{child.name}' reads, "
                 "so they have no density of their own; mask the site that reads them, or drop them"
@@ -211,20 +213,23 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
         yield Refusal(name, "singular child", words, child.place)
     if depends := _basis_depends(facts, site):
         yield Refusal(name, "unknown basis", depends, child.place)
-    yield from _loc_objections(facts, name, child, site)
+    yield from _affine_objections(facts, name, child, site.loc, "mean")
+    if isinstance(child, Observe):
+        # log N(v; m, s) reads v - m alone, so a value may be affine in a latent as a mean may.
+        yield from _affine_objections(facts, name, child, site.value, "observed value")
     tape = facts.normalised.program.tape
     for part, words in (
         ("scale", "scale"),
         ("scale_tril", "covariance"),
         ("mask", "mask"),
         ("log_jacobian", "transform"),
-        ("value", "observed value"),
+        ("value", "transform"),  # a bijection, through whose inverse a kept latent is seen
     ):
         number = getattr(site, part)
-        if number is None or (part == "value" and child.name == name):
+        if number is None or (
+            part == "value" and (isinstance(child, Observe) or child.name == name)
+        ):
             continue
-        if part == "value" and not isinstance(child, Observe):
-            words = "transform"  # a bijection, through whose inverse its value is seen
         if name in tape.dependencies([number]):
             yield Refusal(
                 name,
@@ -245,11 +250,15 @@ def _basis_depends(facts: Facts, site: GaussianSite) -> str:
     return f"the structure of the covariance of '{site.name}' depends on {names}" if names else ""
 
 
-def _loc_objections(facts: Facts, name: str, child: Node, site: GaussianSite) -> Iterator[Refusal]:
-    equation = facts.degree(site.loc).nonlinear.get(name)
+def _affine_objections(
+    facts: Facts, name: str, child: Node, number: int, what: str
+) -> Iterator[Refusal]:
+    """Why a child's mean or observed value is not affine in a latent."""
+    equation = facts.degree(number).nonlinear.get(name)
     if equation is not None:
         _check_known_index(facts, name, equation)
-        yield nonlinear.refusal(facts.normalised.program.tape, name, child, site.loc, equation)
+        tape = facts.normalised.program.tape
+        yield nonlinear.refusal(tape, name, child, number, equation, what)
 
 
 def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:

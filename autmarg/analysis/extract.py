@@ -108,16 +108,17 @@ class _Writer:
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
         """The form of all members and children, and what is traced of a point: the arrays of ω,
         the constant, priors and factors."""
-        raw = {n.name: self._mean(self.sites[n.name]) for n in (*self.nodes, *children)}
+        read = {n.name: self._affine(n.name, self.sites[n.name].loc) for n in self.nodes}
+        residuals = [self._residual(c) for c in children]
         priors = self._members()
-        read = {n.name: raw[n.name] for n in self.nodes}
         read |= {s.name: s.mean for s in self.states.found.values()}
         self.implicit = self._in_time(read)
         # Members' own means in terms of centred columns δ, parents before children.
         means: dict[str, Affine] = {}
         for name, mean in read.items():
             means[name] = self._centred(mean, means)
-        rows = [self._child(c, self._centred(raw[c.name], means)) for c in children]
+        pairs = zip(children, residuals, strict=True)
+        rows = [self._child(c, self._centred(residual, means)) for c, residual in pairs]
         mean_rows = tuple(self._rows(name, mean) for name, mean in means.items())
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
@@ -182,20 +183,21 @@ class _Writer:
         assert number is not None
         return self.plain.read(number)
 
-    def _mean(self, site: GaussianSite) -> Affine:
-        """The site's mean over members and over kept latents that enter it affinely."""
-        degree = self.facts.degree(site.loc)
+    def _affine(self, name: str, number: int) -> Affine:
+        """A mean or an observed value of site ``name``, over members and over kept latents that
+        enter it affinely."""
+        degree = self.facts.degree(number)
         clashing = frozenset().union(*degree.clashes)
         kept = (degree.affine - clashing) & set(self.values)
-        members = self.names & self.tape.dependencies([site.loc])
+        members = self.names & self.tape.dependencies([number])
         obstacle = None
         for columns in (members | kept, members):  # kept latents as columns only save work
             try:
-                return self._read(site.loc, columns)
+                return self._read(number, columns)
             except CannotExtract as failed:
                 obstacle = failed
         assert obstacle is not None
-        obstacle.child = site.name
+        obstacle.child = name
         raise obstacle
 
     def _read(self, number: int, columns: frozenset[str]) -> Affine:
@@ -229,19 +231,26 @@ class _Writer:
         columns, known = member.of_columns()
         return _compose(term, (Term(term.site, columns - member.offset, known),))
 
-    def _child(self, node: Sample, mean: Affine) -> Rows:
-        """value - mean of a child, with its noise."""
+    def _residual(self, node: Sample) -> Affine:
+        """value - mean of a child, of the rows that a mask leaves in."""
         site = self.sites[node.name]
-        value = self._array(site.value)
+        mean = self._affine(node.name, site.loc)
+        if self.names & self.tape.dependencies([site.value]):
+            value: Any = self._affine(node.name, site.value)
+        else:
+            value = self._array(site.value)
         keep = self._unmasked(node, site)
         self._check_finite(node, value, keep)
-        residual = Affine(
-            mean.shape, mean.dtype, (*as_affine(value).terms, *mean.times(np.full((), -1.0)).terms)
-        )
+        terms = (*as_affine(value).terms, *mean.times(np.full((), -1.0)).terms)
+        residual = Affine(mean.shape, mean.dtype, terms)
+        return residual if keep is None else residual.take(keep, (len(keep),))
+
+    def _child(self, node: Sample, residual: Affine) -> Rows:
+        """The rows of a child, given value - mean, with its noise."""
+        site = self.sites[node.name]
+        keep = self._unmasked(node, site)
         if site.log_jacobian is not None:
             self.constant -= _value(self._array(site.log_jacobian))
-        if keep is not None:
-            residual = residual.take(keep, (len(keep),))
         if site.scale_tril is not None:
             return self._correlated_rows(node.name, residual, self._array(site.scale_tril), keep)
         noise = self._array(site.scale)
@@ -310,12 +319,18 @@ class _Writer:
         return np.flatnonzero(mask)
 
     def _check_finite(self, node: Sample, value: Any, keep: np.ndarray | None) -> None:
-        if not isinstance(value, np.ndarray):
+        if isinstance(value, Opaque):
             return
-        flat = value.reshape(-1) if keep is None else value.reshape(-1)[keep]
-        if bad := int(np.isnan(flat).sum()):
+        if isinstance(value, Affine):  # of latents: NaN in what is known of it
+            nan = np.zeros(value.size, bool)
+            for term in value.terms:
+                nan |= np.isnan(term.known).any(axis=1)
+        else:
+            nan = np.isnan(value.reshape(-1))
+        nan = nan if keep is None else nan[keep]
+        if bad := int(nan.sum()):
             raise ModelError(
-                f"observed site '{node.name}' ({node.place}): found {bad} NaN among {flat.size} "
+                f"observed site '{node.name}' ({node.place}): found {bad} NaN among {nan.size} "
                 "values, expected numbers inside the support; drop those rows or mask them"
             )
 

@@ -25,31 +25,36 @@ _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "is_finite", "argmax", "argm
 _ORDERINGS = ("sort", "top_k")  # of which only the order is read, where the mean is affine
 
 
-def refusal(tape: Tape, name: str, child: Node, mean: int, equation: Equation) -> Refusal:
-    """The refusal to integrate ``name`` out of the mean of ``child``, which ``equation`` spoils."""
+def refusal(
+    tape: Tape, name: str, child: Node, mean: int, equation: Equation, what: str = "mean"
+) -> Refusal:
+    """The refusal to integrate ``name`` out of the mean of ``child``, which ``equation`` spoils.
+
+    ``what`` says which value that is: the "mean", or the "observed value".
+    """
     primitive = equation.primitive.name
     place = equation.place or child.place
     affine = functools.partial(is_affine_mean, tape, mean, name)
-    rule, remedy = "nonlinear mean", ""
-    reason = f"'{primitive}' makes the mean of '{child.name}' nonlinear in '{name}'"
+    rule, remedy = f"nonlinear {what}", ""
+    reason = f"'{primitive}' makes the {what} of '{child.name}' nonlinear in '{name}'"
     if primitive == "stop_gradient":
         rule = "derivative cut"
-        reason = f"'{primitive}' hides '{name}' from the gradient of the mean of '{child.name}'"
+        reason = f"'{primitive}' hides '{name}' from the gradient of the {what} of '{child.name}'"
         remedy = "remove it"
     elif primitive == "convert_element_type":
         new = np.dtype(equation.params["new_dtype"])
-        reason = f"'{name}' is rounded to {new} in the mean of '{child.name}'"
-        remedy = "compute the mean in the latent's own float type"
+        reason = f"'{name}' is rounded to {new} in the {what} of '{child.name}'"
+        remedy = f"compute the {what} in the latent's own float type"
     elif primitive in _COMPARISONS or (primitive in _ORDERINGS and affine()):
         rule = "choice by a latent"
         reason = (
-            f"'{primitive}' makes a choice by '{name}' in the mean of '{child.name}' (a condition, "
-            "an index or a number of steps)"
+            f"'{primitive}' makes a choice by '{name}' in the {what} of '{child.name}' (a "
+            "condition, an index or a number of steps)"
         )
     elif primitive not in _ROUNDING and affine():
         rule = "no rule yet"
         reason = (
-            f"the mean of '{child.name}' is affine in '{name}', but there is no rule yet for "
+            f"the {what} of '{child.name}' is affine in '{name}', but there is no rule yet for "
             f"'{primitive}'"
         )
         remedy = "write it with other array operations, such as a product with a matrix"

@@ -76,7 +76,9 @@ class MarginalDistribution(_Whole):
     def _same(self, value: Any) -> bool:
         concrete = not isinstance(value, Tracer)
         concrete = concrete and not isinstance(self.observed, Tracer)
-        return concrete and np.array_equal(np.asarray(value), np.asarray(self.observed))
+        return concrete and np.array_equal(
+            np.asarray(value), np.asarray(self.observed), equal_nan=True
+        )
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         """Refused: the integrated sites would come from their prior."""

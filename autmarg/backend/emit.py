@@ -147,13 +147,19 @@ class Emission:
         if not node.observed:
             numpyro.factor(node.name, density.log_density(self.values))
         for k, site in enumerate(node.observed):
-            value = self._value(site.value)
+            value = self._observed(site)
 
             def log_density(first: bool = k == 0) -> Any:
                 return density.log_density(self.values) if first else 0.0
 
             fn = MarginalDistribution(site.name, value, log_density)
             numpyro.sample(site.name, fn, obs=value, infer=dict(site.infer))
+
+    def _observed(self, site: Observe) -> Any:
+        """The value of an observed site, NaN where it depends on integrated latents."""
+        reads = self.program.tape.dependencies([site.value]) & set(self.members)
+        unknown = {n: jnp.full(self._shapes[n], jnp.nan, self.members[n].dtype) for n in reads}
+        return self.program.tape.evaluate([site.value], {**self.values, **unknown})[0]
 
     def _ancestral(self, node: Ancestral) -> AncestralDistribution:
         tape = self.program.tape

@@ -59,7 +59,7 @@ def entries(plan: Plan) -> Iterator[Entry]:
             if how is None:
                 yield Entry(node.name, size, *_kept(plan, after, node))
             elif node.name in groups and how.marginal in _names(groups[node.name], joined):
-                yield _member_entry(node, size, groups[node.name])
+                yield _member_entry(program, node, size, groups[node.name])
             else:
                 yield Entry(node.name, size, "integrated out", how.why, how.rule)
         elif isinstance(node, Deterministic):
@@ -96,20 +96,28 @@ def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:
     return action, "; ".join(why)
 
 
-def _member_entry(node: Sample, size: int, group: Group) -> Entry:
+def _member_entry(program: Program, node: Sample, size: int, group: Group) -> Entry:
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
-            readers = _names_of_readers(group, node)
-            why = f"mean of {readers} affine in it" if readers else "no other density reads it"
+            why = _affine_readers(program, group, node)
             cost = stage_cost(stage)
             how = f"{k}: {cost.structure}"
             return Entry(node.name, size, "integrated out", why, how, str(cost))
     raise AssertionError(f"no stage eliminates {node.name}")
 
 
-def _names_of_readers(group: Group, node: Node) -> str:
-    readers = [
-        n.name for n in (*group.members, *group.children, *group.observed) if node.name in n.parents
+def _affine_readers(program: Program, group: Group, node: Node) -> str:
+    """Which means, and which observed values, are affine in a member."""
+    sites = (*group.members, *group.children, *group.observed)
+    readers = [n for n in sites if node.name in n.parents]
+    values = [
+        n.name
+        for n in readers
+        if isinstance(n, Observe) and node.name in program.tape.dependencies([n.value])
     ]
-    return ", ".join(readers)
+    means = [n.name for n in readers if n.name not in values]
+    parts = [
+        f"{what} of {', '.join(of)}" for what, of in (("mean", means), ("value", values)) if of
+    ]
+    return f"{' and '.join(parts)} affine in it" if parts else "no other density reads it"
