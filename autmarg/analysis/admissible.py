@@ -127,8 +127,9 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
             latent.place,
         )
         return
-    if latent.scale is not None:
-        yield Refusal(name, "scale handler", f"handlers.scale is over '{name}'", latent.place)
+    if latent.scale is not None and site.power is None:
+        reason = f"{_unknown_scale(facts, latent)} is over '{name}'"
+        yield Refusal(name, "scale handler", reason, latent.place)
     if site.mask is not None and site.mask not in program.tape.constants:
         words = f"the mask over the latent '{name}' is traced or depends on a latent"
         yield Refusal(name, "masked latent", words, latent.place)
@@ -201,13 +202,9 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
             child.place,
         )
         return
-    if child.scale is not None:
-        yield Refusal(
-            name,
-            "scale handler",
-            f"handlers.scale is over '{child.name}', which depends on '{name}'",
-            child.place,
-        )
+    if child.scale is not None and site.power is None:
+        reason = f"{_unknown_scale(facts, child)} is over '{child.name}', which depends on '{name}'"
+        yield Refusal(name, "scale handler", reason, child.place)
     if site.singular:
         words = f"the covariance of '{child.name}', which depends on '{name}', is singular"
         yield Refusal(name, "singular child", words, child.place)
@@ -241,6 +238,22 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
     if latents := [f"'{n}'" for n in others if not n.startswith("@")]:
         words = f"the mask over '{child.name}', which depends on '{name}', depends on "
         yield Refusal(name, "mask of a latent", words + ", ".join(latents), child.place)
+
+
+def _unknown_scale(facts: Facts, node: Sample) -> str:
+    """The handlers.scale over a site, in words that say why it is no known power of the density."""
+    assert node.scale is not None
+    program = facts.normalised.program
+    reads = sorted(program.tape.dependencies([node.scale]))
+    if reads:
+        names = ["a traced argument" if n.startswith("@") else f"'{n}'" for n in reads]
+        return f"handlers.scale with a factor that depends on {', '.join(names)}"
+    factor = np.asarray(program.tape.constants[node.scale])
+    if not np.isfinite(factor).all() or factor.min(initial=0) < 0:
+        return "handlers.scale with a factor that is negative or not finite"
+    if (factor == 0).any():
+        return "handlers.scale with a factor of zero"
+    return f"handlers.scale with a factor of shape {factor.shape}, which repeats the log-density,"
 
 
 def _basis_depends(facts: Facts, site: GaussianSite) -> str:

@@ -18,7 +18,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
 from autmarg.analysis.interpret import Interpreter, run
-from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, multiply
+from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, log_factors, multiply
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.contraction import linear_map
 from autmarg.analysis.sites import GaussianSite
@@ -134,6 +134,7 @@ class _Writer:
         priors, self.total = [], 0
         for node in self.nodes:
             member, prior = self._member(node, self.total)
+            self._temper_prior(node, member, prior)
             self.members[node.name] = member
             priors.append(prior)
             self.total += member.blocks * member.size
@@ -178,6 +179,39 @@ class _Writer:
         if prior.shape[0] not in (1, groups * k):
             prior = jnp.tile(prior, groups)
         return Member(node.name, groups * k, 1, offset, basis[0]), prior
+
+    def _temper_prior(self, node: Sample, member: Member, prior: Any) -> None:
+        """What a known power of a member's prior has beyond the prior of smaller scale."""
+        site = self.sites[node.name]
+        power = site.power
+        if power is None:
+            return
+        if site.mask is not None:
+            groups = member.groups if member.basis is not None else member.blocks
+            mask = np.reshape(self._array(site.mask), (groups, -1))[:, 0]
+            power = np.where(mask, power, 1.0)
+        if member.basis is not None:  # its columns, group by group
+            width = member.basis.shape[1]
+            power = np.repeat(power, width) if len(power) > 1 else power
+        logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
+        self._temper(power, member.blocks, member.size, logs)
+
+    def _temper(
+        self, power: np.ndarray, n: int, size: int, logs: Any, which: np.ndarray | None = None
+    ) -> None:
+        """What s log N(r; 0, Σ) has beyond log N(r; 0, Σ/s), whose factor S has log|S| = ``logs``,
+
+            (s - 1) (-k/2 log 2π - log|S|) - k s/2 log s,
+
+        added up over ``n`` groups of k = ``size`` elements; ``which`` has the place in ``logs`` of
+        each group's, by default one after the other (or one of all)."""
+        power = np.broadcast_to(power, n)
+        known = (power - 1) * np.log(2 * np.pi) + power * np.log(power)
+        if which is None:
+            which = np.zeros(n, np.int64) if len(logs) == 1 else np.arange(n)
+        weights = np.bincount(which, power - 1, minlength=len(logs))
+        self.constant -= 0.5 * size * float(known.sum())
+        self.constant -= jnp.dot(jnp.asarray(weights, float), logs)
 
     def _array(self, number: int | None) -> Any:
         assert number is not None
@@ -252,14 +286,25 @@ class _Writer:
         if site.log_jacobian is not None:
             self.constant -= _value(self._array(site.log_jacobian))
         if site.scale_tril is not None:
-            return self._correlated_rows(node.name, residual, self._array(site.scale_tril), keep)
-        noise = self._array(site.scale)
+            tril = self._array(site.scale_tril)
+            return self._correlated_rows(node.name, residual, tril, keep, site.power)
+        noise, power = self._array(site.scale), site.power
         if site.basis is not None:
-            return self._basis_rows(node.name, residual, self._array(site.basis), noise, keep)
-        return self._noisy_rows(node.name, residual, _picked(noise, keep))
+            basis = self._array(site.basis)
+            return self._basis_rows(node.name, residual, basis, noise, keep, power)
+        if power is not None and len(power) > 1 and keep is not None:
+            power = power[keep]
+        return self._noisy_rows(node.name, residual, _picked(noise, keep), power)
 
-    def _noisy_rows(self, name: str, residual: Affine, noise: Any) -> Rows:
+    def _noisy_rows(
+        self, name: str, residual: Affine, noise: Any, power: np.ndarray | None
+    ) -> Rows:
         n = residual.size
+        if power is not None and isinstance(noise, Opaque):
+            used, which = np.unique(noise.rows(), return_inverse=True)
+            self._temper(power, n, 1, jnp.log(noise.flat[used]), which)
+        elif power is not None:
+            self._temper(power, n, 1, np.log(np.asarray(noise, np.float64).reshape(-1)))
         if isinstance(noise, Opaque):
             slot = self._slot(jnp.ravel(noise.base) ** -2.0) + noise.rows()
             slot = slot[:1] if n and (slot == slot[0]).all() else slot
@@ -271,19 +316,30 @@ class _Writer:
         return self._rows(name, residual, slot)
 
     def _correlated_rows(
-        self, name: str, residual: Affine, tril: Any, keep: np.ndarray | None
+        self,
+        name: str,
+        residual: Affine,
+        tril: Any,
+        keep: np.ndarray | None,
+        power: np.ndarray | None,
     ) -> Rows:
         """Rows with a triangular noise factor [G|1, d, d]."""
         d = tril.shape[-1]
         groups, keep = residual.size // d, None if keep is None else keep[::d] // d
+        if power is not None and len(power) > 1 and keep is not None:
+            power = power[keep]
         if isinstance(tril, np.ndarray):
             tril = tril if keep is None or len(tril) == 1 else tril[keep]
-            logs = np.log(np.abs(np.diagonal(tril, axis1=-2, axis2=-1))).sum()
-            self.constant -= float(logs) * (groups // max(len(tril), 1))
+            logs = np.log(np.abs(np.diagonal(tril, axis1=-2, axis2=-1))).sum(-1)
+            self.constant -= float(logs.sum()) * (groups // max(len(tril), 1))
+            if power is not None:
+                self._temper(power, groups, d, logs)
             residual = multiply(np.linalg.inv(tril), residual)
             return self._rows(name, residual, np.zeros(1, np.int64))
         lower, which = factors(tril, keep)
         self.constant -= log_diagonals(lower, which, groups)
+        if power is not None:
+            self._temper(power, groups, d, log_factors(lower), np.broadcast_to(which, groups))
         if d <= SMALL:
             shaped = replace(residual, shape=(groups, d))
             white = linear_map(inverses(lower, which), shaped)
@@ -292,19 +348,31 @@ class _Writer:
         return replace(self._rows(name, residual), block=d)
 
     def _basis_rows(
-        self, name: str, residual: Affine, basis: np.ndarray, scale: Any, keep: np.ndarray | None
+        self,
+        name: str,
+        residual: Affine,
+        basis: np.ndarray,
+        scale: Any,
+        keep: np.ndarray | None,
+        power: np.ndarray | None,
     ) -> Rows:
         """Rows with noise basis · diag(scale): independent, seen in the basis [G|1, d, d]."""
         d = basis.shape[-1]
         groups = residual.size // d
         if keep is not None and len(basis) > 1:
             basis = basis[keep[::d] // d]
-        self.constant -= float(np.linalg.slogdet(basis)[1].sum()) * (groups // max(len(basis), 1))
+        logs = np.linalg.slogdet(basis)[1]
+        self.constant -= float(logs.sum()) * (groups // max(len(basis), 1))
+        if power is not None:
+            power = power[keep[::d] // d] if len(power) > 1 and keep is not None else power
+            excess = np.broadcast_to(power - 1, groups) * logs  # the scales have the rest
+            self.constant -= float(excess.sum())
+            power = np.repeat(power, d) if len(power) > 1 else power
         if scale.shape[0] == 1:
             scale = _picked(scale, np.tile(np.arange(d), groups))
         else:
             scale = _picked(scale, keep)
-        return self._noisy_rows(name, multiply(np.linalg.inv(basis), residual), scale)
+        return self._noisy_rows(name, multiply(np.linalg.inv(basis), residual), scale, power)
 
     def _unmasked(self, node: Sample, site: GaussianSite) -> np.ndarray | None:
         """Rows that a known mask leaves in, or None for all."""

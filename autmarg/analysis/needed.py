@@ -17,7 +17,7 @@ NEEDED = {
     "no rule yet": "other array operations for the same mean",
     "not written out": "another spelling of the same mean",
     "product of latents": "one of the two sampled (it is) or known",
-    "scale handler": "the model without handlers.scale over the latent and its children",
+    "scale handler": "a known positive factor, one number or one for each element of the batch",
     "masked latent": "a known mask over elements that nothing reads, or none",
     "mask of a latent": "a mask over the child that is known",
     "unknown basis": "a covariance structure that is known, up to scales",

@@ -72,8 +72,13 @@ def inverses(lower: Any, which: np.ndarray) -> Opaque:
 def log_diagonals(lower: Any, which: np.ndarray, groups: int) -> Any:
     """Σ log|L| over the groups; ``which`` has one entry where they share a factor."""
     counts = np.bincount(which, minlength=lower.shape[0]) * (groups // max(len(which), 1))
-    logs = jnp.log(jnp.abs(jnp.diagonal(lower, axis1=-2, axis2=-1))).sum(-1)
+    logs = log_factors(lower)
     return jnp.dot(jnp.asarray(counts, logs.dtype), logs)
 
 
-__all__ = ["SMALL", "factors", "inverses", "log_diagonals", "multiply"]
+def log_factors(lower: Any) -> Any:
+    """[D] log|L| of triangular matrices [D, d, d]."""
+    return jnp.log(jnp.abs(jnp.diagonal(lower, axis1=-2, axis2=-1))).sum(-1)
+
+
+__all__ = ["SMALL", "factors", "inverses", "log_diagonals", "log_factors", "multiply"]

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions.util import sum_rightmost
 
 from autmarg.analysis.families import Gaussian, NotGaussian, as_gaussian
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
+from autmarg.ir.shapes import broadcasts
+from autmarg.ir.tape import Tape
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class GaussianSite:
         mask: boolean, of the elements' shape, or None.
         bijection: names of the transforms of a bijection, which are not read as linear; or "".
         singular: whether k < d.
+        power: the known positive s of ``handlers.scale``, or None where there is none: one number,
+            or one for each element (each group of d), 1 where a mask is. Scales and factors are
+            divided by √s already: s log N(x; m, v) = log N(x; m, v/s) + c(s, v).
     """
 
     name: str
@@ -45,6 +52,7 @@ class GaussianSite:
     mask: int | None
     bijection: str
     singular: bool
+    power: np.ndarray | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -78,7 +86,7 @@ def normalise(program: Program) -> Normalised:
         if not isinstance(node, Sample):
             continue
         value = node.value if isinstance(node, Observe) else tape.inputs[node.name]
-        reader = _Reader(node)
+        reader = _Reader(node, _known_scale(tape, node))
         try:
             tape, numbers = tape.extend(reader, (*node.distribution.values, value))
         except NotGaussian as reason:
@@ -89,6 +97,7 @@ def normalise(program: Program) -> Normalised:
             node.name,
             bijection=reader.bijection,
             singular=reader.singular,
+            power=reader.power,
             **{k: parts.get(k) for k in ("scale", "scale_tril", "basis", "log_jacobian", "mask")},
             **{k: parts[k] for k in ("loc", "value")},
         )
@@ -103,14 +112,45 @@ def _scaled(node: Any, constants: Mapping[int, Any]) -> Any:
     """The node, without a scale that is known to be one."""
     if not isinstance(node, Sample) or node.scale is None or node.scale not in constants:
         return node
-    return replace(node, scale=None) if (constants[node.scale] == 1).all() else node
+    factor = constants[node.scale]
+    one = (factor == 1).all() and broadcasts(factor.shape, _batch(node))
+    return replace(node, scale=None) if one else node
+
+
+def _batch(node: Sample) -> tuple[int, ...]:
+    """The shape of a site's log-density."""
+    return node.shape[: len(node.shape) - len(node.distribution.event_shape)]
+
+
+def _known_scale(tape: Tape, node: Sample) -> np.ndarray | None:
+    """The known factor of a site's log-density, [batch shape] or one number; None for none.
+
+    None, too, where it is negative, infinite or NaN, has more axes than the log-density (which
+    NumPyro would count several times), or is zero over elements of a latent.
+    """
+    if node.scale is None or tape.dependencies([node.scale]):
+        return None
+    with jax.ensure_compile_time_eval():
+        factor = np.asarray(tape.evaluate([node.scale], {})[0], np.float64)
+    batch = _batch(node)
+    enough = (factor >= 0) if isinstance(node, Observe) else (factor > 0)
+    if not enough.all() or not np.isfinite(factor).all() or not broadcasts(factor.shape, batch):
+        return None
+    if factor.size and (factor == factor.flat[0]).all():
+        return None if factor.flat[0] == 1 else factor.reshape(-1)[0]
+    return np.broadcast_to(factor, batch)
 
 
 class _Reader:
-    """The traced function *distribution leaves, value → Gaussian parts* of one site."""
+    """The traced function *distribution leaves, value → Gaussian parts* of one site.
 
-    def __init__(self, node: Sample) -> None:
+    ``factor`` is the known factor of its log-density, or None.
+    """
+
+    def __init__(self, node: Sample, factor: np.ndarray | None) -> None:
         self.node = node
+        self.factor = factor
+        self.power: np.ndarray | None = None
         self.names: list[str] = []
         self.bijection = ""
         self.singular = False
@@ -120,13 +160,20 @@ class _Reader:
         g = as_gaussian(self.node.distribution.unflatten(leaves))
         dtype = jnp.result_type(float)
         value = jnp.broadcast_to(jnp.asarray(value, dtype), self.node.shape)
-        mask, own = g.mask, {}
+        mask, own, factor = g.mask, {}, self.factor
+        if factor is not None:
+            if factor.ndim:
+                events = len(self.node.distribution.event_shape)
+                factor = factor.reshape(*factor.shape, *(1,) * events)
+            if not factor.all():  # what a scale of zero takes out is masked
+                mask = factor > 0 if mask is None else mask & (factor > 0)
+                factor = np.where(factor > 0, factor, 1.0)
         if g.bijection:
             self.bijection = ", ".join(type(t).__name__ for t in g.bijection)
-            value, own["log_jacobian"], mask = _through(g, value)
+            value, own["log_jacobian"], mask, factor = _through(g, value, mask, factor)
         if g.basis is not None:
             self.singular = g.basis.shape[-1] < g.basis.shape[-2]
-        parts = _noise(g, value.shape) | own
+        parts = self._tempered(g, _noise(g, value.shape), value.shape, mask, factor) | own
         loc = g.loc if g.past is None else g.loc + g.past(value)
         parts |= {"loc": jnp.broadcast_to(loc, value.shape), "value": value}
         parts = {name: jnp.asarray(part, dtype) for name, part in parts.items()}
@@ -135,22 +182,54 @@ class _Reader:
         self.names = list(parts)
         return list(parts.values())
 
+    def _tempered(
+        self,
+        g: Gaussian,
+        noise: dict[str, Any],
+        shape: tuple[int, ...],
+        mask: Any,
+        factor: np.ndarray | None,
+    ) -> dict[str, Any]:
+        """Scales or factors over √s, of the elements that a mask leaves in; notes ``power``."""
+        if factor is None:
+            return noise
+        first = (..., *(0,) * g.event_dim)  # of each group
+        if factor.ndim:
+            factor = np.broadcast_to(factor, shape)[first]
+        self.power = factor.reshape(-1)
+        root: Any = np.sqrt(factor)
+        if mask is not None:
+            root = jnp.where(jnp.broadcast_to(mask, shape)[first], root, 1.0)
+        for name, axes in (("scale_tril", 2), ("scale", 1 if g.basis is not None else 0)):
+            if name in noise and g.event_dim and jnp.ndim(root):
+                noise[name] = noise[name] / jnp.reshape(root, (-1, *(1,) * axes))
+            elif name in noise:
+                noise[name] = noise[name] / root
+        return noise
 
-def _through(g: Gaussian, value: Any) -> tuple[Any, Any, Any]:
-    """The value before the bijection, log |Jacobian| of what the mask leaves in, and the mask."""
+
+def _through(
+    g: Gaussian, value: Any, mask: Any, factor: np.ndarray | None
+) -> tuple[Any, Any, Any, Any]:
+    """The value before the bijection; log |Jacobian|, times a known factor, of what the mask leaves
+    in; the mask and the factor."""
     events = _event_dim(g)
+    first = (..., *(0,) * events)
     jacobian, inner, dims = jnp.zeros(value.shape[: value.ndim - events]), value, events
     for transform in reversed(g.bijection):
         before = transform.inv(inner)
         rest = dims - transform.codomain.event_dim
         jacobian += sum_rightmost(transform.log_abs_det_jacobian(before, inner), rest)
         inner, dims = before, transform.domain.event_dim + rest
-    mask = g.mask
+    if factor is not None:
+        factor = np.broadcast_to(factor, value.shape)[first] if factor.ndim else factor
+        jacobian = factor * jacobian
+        factor = factor.reshape(*factor.shape, *(1,) * dims) if factor.ndim else factor
     if mask is not None:
-        mask = jnp.broadcast_to(mask, value.shape)[(..., *(0,) * events)]
+        mask = jnp.broadcast_to(mask, value.shape)[first]
         jacobian = jnp.where(mask, jacobian, 0.0)
         mask = mask.reshape(*mask.shape, *(1,) * dims)
-    return inner, jacobian.sum(), mask
+    return inner, jacobian.sum(), mask, factor
 
 
 def _event_dim(g: Gaussian) -> int:

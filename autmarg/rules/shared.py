@@ -128,6 +128,8 @@ def shared(
     scale, power = _scale(rule)
     for node in (*block.members, *block.observed):
         name, site = node.name, sites[node.name]
+        if site.power is not None:
+            raise NoMatch(f"handlers.scale is over '{name}'", place=node.place)
         free = (site.loc, site.value, site.basis, site.log_jacobian, site.mask)
         if latent.name in tape.dependencies(v for v in free if v is not None):
             words = f"'{latent.name}' enters '{name}' otherwise than by its scale"
