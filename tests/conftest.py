@@ -1,8 +1,19 @@
-"""Settings and fixtures of all tests: double precision, data sets, strict dtype promotion."""
+"""Settings and fixtures of all tests: double precision, data sets, quick compilation.
+
+Nearly all of a test's time is compilation, of programs that run once or twice. They are compiled
+with little optimisation, and with XLA's older and quicker emitter of fused loops; both also hold in
+subprocesses. ``AUTMARG_TEST_OPTIMISED=1`` leaves XLA as users have it.
+"""
 
 from __future__ import annotations
 
 import os
+
+if not os.environ.get("AUTMARG_TEST_OPTIMISED"):  # before JAX is imported
+    flags = ["--xla_cpu_use_fusion_emitters=false", os.environ.get("XLA_FLAGS", "")]
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()  # of two values, the later one holds
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any

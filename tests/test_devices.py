@@ -19,7 +19,7 @@ DEVICES = 8
 @pytest.fixture(scope="module")
 def report() -> dict[str, str]:
     """What :mod:`tests.devices` found, a line each: name, then words."""
-    flags = f"--xla_force_host_platform_device_count={DEVICES}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
     env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_ENABLE_X64": "1"}
     command = [sys.executable, str(ROOT / "tests" / "devices.py")]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
