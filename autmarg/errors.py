@@ -9,6 +9,8 @@ A :class:`Refusal` is not an error: it is the reason, as a value, why a rule did
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -31,12 +33,15 @@ class Refusal:
     Attributes:
         site: the latent that stays (or the node the rule was tried on).
         rule: short name of the condition that failed, e.g. ``"non-Gaussian child"``.
-        reason: one sentence in words.
+        reason: one sentence in words, without a full stop; it begins with the site's quoted name.
         place: the user's line that stands in the way, if there is one.
         remedy: what the user could change, or ``""``.
         nearest: the rule that almost applied.
         needed: what would make it apply.
         culprit: the site, or the JAX primitive, that stands in the way at ``place``.
+        own: the line of the site itself.
+        use: how other sites read it, in words that go on from "it", where that belongs to the
+            reason: ``scales the noise of 'y' (model.py:12)``.
     """
 
     site: str
@@ -47,11 +52,30 @@ class Refusal:
     nearest: str = "linear Gaussian"
     needed: str = ""
     culprit: str = ""
+    own: Place | None = None
+    use: str = ""
 
     def __str__(self) -> str:
-        where = f" ({self.place})" if self.place else ""
+        subject, reason = f"'{self.site}' ", self.reason
+        if self.use:
+            reason = f"{reason}, and it {self.use}, so NUTS samples it"
+        if self.own is not None and reason.startswith(subject):
+            reason = f"{subject}({self.own}) {reason.removeprefix(subject)}"
+        where = f" ({self.place})" if self.place and f"({self.place})" not in reason else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.reason}{where}{remedy}"
+        return f"{reason}{where}{remedy}"
+
+
+def named(names: Sequence[str]) -> str:
+    """Quoted names as a list in words: ``'a', 'b' and 'c'``."""
+    quoted = [f"'{name}'" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean 'sigma'?)`` where one of ``names`` is nearly ``name``, else nothing."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 class AutmargError(Exception):
@@ -66,8 +90,13 @@ class RequestError(AutmargError):
     """The request cannot be met; ``refusals`` says which precondition fails where."""
 
     def __init__(self, message: str, refusals: tuple[Refusal, ...] = ()) -> None:
-        super().__init__("\n".join([message, *(f"  {r.site}: {r}" for r in refusals)]))
+        super().__init__("\n".join([message, *(f"  {_with_subject(r)}" for r in refusals)]))
         self.refusals = refusals
+
+
+def _with_subject(refusal: Refusal) -> str:
+    own = refusal.reason.startswith(f"'{refusal.site}' ")
+    return str(refusal) if own else f"'{refusal.site}': {refusal}"
 
 
 class PassError(RequestError):

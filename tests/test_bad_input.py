@@ -45,7 +45,7 @@ def test_mismatched_lengths():
 
 def test_no_site_of_that_name():
     with pytest.raises(
-        autmarg.RequestError, match=r"'w' is no latent site.*expected one of tau, u"
+        autmarg.RequestError, match=r"'w' is not a latent site.*expected one of tau, u"
     ):
         autmarg.transform(intercepts, marginalize=["w"]).plan(GROUP, Y)
     with pytest.raises(autmarg.RequestError, match="'y' is an observed site"):

@@ -142,7 +142,7 @@ def test_values_that_are_not_affine():
 
         return model
 
-    assert "makes the observed value of 'y' nonlinear in 'u'" in refused(observed(jnp.exp))
+    assert "enters the observed value of 'y'" in refused(observed(jnp.exp))
     assert "a choice by 'u' in the observed value" in refused(observed(lambda u: 1.0 * (u > 0)))
 
 
@@ -154,10 +154,8 @@ def test_values_of_children_that_are_not_gaussian():
 
         return run
 
-    assert "'y', which depends on 'u', is a StudentT" in refused(
-        model(dist.StudentT(3.0, 0.0, 1.0))
-    )
-    assert "observed value of 'y' nonlinear in 'u'" in refused(model(dist.LogNormal(0.0, 1.0)))
+    assert "), a StudentT, not Gaussian" in refused(model(dist.StudentT(3.0, 0.0, 1.0)))
+    assert "enters the observed value of 'y'" in refused(model(dist.LogNormal(0.0, 1.0)))
 
 
 def test_nan_beside_latents():

@@ -44,30 +44,31 @@ def through(function):
     [
         (jnp.exp, "exp"),
         (jnp.tanh, "tanh"),
-        (lambda u: u**2, "square|integer_pow|mul"),
-        (lambda u: 1.0 / u, "div"),
+        (lambda u: u**2, r"\*\*|\*"),
+        (lambda u: 1.0 / u, "/"),
         (jnp.sort, "sort"),
-        (lambda u: jnp.maximum(u, 0.0), "max"),
+        (lambda u: jnp.maximum(u, 0.0), "maximum"),
     ],
 )
 def test_nonlinear_mean(function, primitive):
     words = refused(through(function))
-    assert re.search(rf"'({primitive})' makes the mean of 'y' nonlinear in 'u'", words), words
-    assert "test_refusals.py:" in words
+    at = r"\(test_refusals.py:\d+\)"
+    reason = rf"'u' {at} enters the mean of 'y' {at} through '({primitive})'( {at})?, which is not"
+    assert re.search(reason, words), words
 
 
 @pytest.mark.parametrize(
     ("function", "primitive"),
     [
-        (lambda u: lax.cond(u[0] > 0, lambda x: x, lambda x: 2 * x, X), "gt"),
+        (lambda u: lax.cond(u[0] > 0, lambda x: x, lambda x: 2 * x, X), ">"),
         (lambda u: lax.switch(jnp.argmax(u), [lambda x: x, lambda x: 2 * x], X), "argmax"),
-        (lambda u: lax.while_loop(lambda k: k < u[0], lambda k: k + 1, 0.0) * X, "lt"),
-        (lambda u: jnp.where(u > 0, X, 0.0), "gt"),
+        (lambda u: lax.while_loop(lambda k: k < u[0], lambda k: k + 1, 0.0) * X, "<"),
+        (lambda u: jnp.where(u > 0, X, 0.0), ">"),
         (lambda u: jnp.asarray(X)[jnp.argsort(u)], "sort"),
     ],
 )
 def test_choice_by_a_latent(function, primitive):
-    words = f"'{primitive}' makes a choice by 'u' in the mean of 'y' (a condition, an index"
+    words = f"decides a condition, an index or a number of steps through '{primitive}'"
     assert words in refused(through(function))
 
 
@@ -85,21 +86,22 @@ def test_discrete_child():
     def model(y):
         numpyro.sample("y", dist.Poisson(jnp.exp(effects()[GROUP])), obs=np.ones(len(y), int))
 
-    assert "'y', which depends on 'u', is a Poisson, not Gaussian" in refused(model)
+    words = r"'u' \(\S+\) is read by 'y' \(\S+\), a Poisson, not Gaussian, so it must be sampled"
+    assert re.fullmatch(words, refused(model))
 
 
 def test_heavy_tailed_child():
     def model(y):
         numpyro.sample("y", dist.StudentT(4.0, effects()[GROUP], 1.0), obs=y)
 
-    assert "is a StudentT, not Gaussian" in refused(model)
+    assert ", a StudentT, not Gaussian" in refused(model)
 
 
 def test_latent_in_a_scale():
     def model(y):
         numpyro.sample("y", dist.Normal(0.0, jnp.exp(effects()[GROUP])), obs=y)
 
-    assert "the scale of 'y' depends on 'u'" in refused(model)
+    assert "enters the scale of 'y'" in refused(model)
 
 
 def test_latent_in_the_transform_of_another():
@@ -108,7 +110,7 @@ def test_latent_in_the_transform_of_another():
         fn = dist.TransformedDistribution(dist.LogNormal(0, 1).expand([5]), shift)
         numpyro.sample("y", dist.Normal(numpyro.sample("w", fn)[GROUP], 1.0), obs=y)
 
-    assert "the transform of 'w' depends on 'u'" in refused(model)
+    assert "enters the transform of 'w'" in refused(model)
 
 
 def test_non_gaussian_prior():
@@ -116,7 +118,10 @@ def test_non_gaussian_prior():
         u = effects(dist.Laplace(0, 1).expand([5]))
         numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
 
-    assert "the prior of 'u' is a Laplace, not Gaussian" in refused(model)
+    words = (
+        r"'u' \(\S+\) is a Laplace, not Gaussian, and it enters the mean of 'y' \(\S+\), so NUTS"
+    )
+    assert re.match(words, refused(model))
 
 
 def test_factor():
@@ -125,7 +130,7 @@ def test_factor():
         numpyro.factor("penalty", -(u**2).sum())
         numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
 
-    assert "numpyro.factor 'penalty' depends on 'u'" in refused(model)
+    assert "enters numpyro.factor 'penalty'" in refused(model)
 
 
 def test_masked_latent():
@@ -134,7 +139,10 @@ def test_masked_latent():
             u = effects()
         numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
 
-    assert "a mask is over elements of the latent 'u' that 'y' reads" in refused(model)
+    words = (
+        r"has masked elements, which have no density, and 'y' \(\S+\) reads them; mask those rows"
+    )
+    assert re.search(words, refused(model))
 
 
 def test_latent_under_an_unknown_mask():
@@ -144,7 +152,7 @@ def test_latent_under_an_unknown_mask():
             u = effects()
         numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
 
-    assert "the mask over the latent 'u' is traced or depends on a latent" in refused(model)
+    assert "is under a mask that is traced or depends on a latent" in refused(model)
 
 
 def test_rows_under_an_unknown_mask():
@@ -153,7 +161,7 @@ def test_rows_under_an_unknown_mask():
         with handlers.mask(mask=t * np.ones(len(y)) > 1):
             numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
 
-    assert "the mask over 'y', which depends on 'u', depends on 't'" in refused(model)
+    assert re.search(r"is read by 'y' \(\S+\), whose mask depends on 't'", refused(model))
 
 
 def test_subsampled_plate():
@@ -168,17 +176,17 @@ def test_subsampled_plate():
 def test_product_keeps_the_smaller_site():
     case = CASES["product_of_latents"]
     words = refused(case.model, "a")
-    assert "'a' and 'u' are multiplied in the mean of 'y'" in words
+    assert re.match(r"'a' \(\S+\) and 'u' are multiplied in the mean of 'y'", words)
 
 
 def test_requests_that_cannot_be_met():
     with pytest.raises(autmarg.RequestError, match="'a' and 'u' are multiplied"):
         autmarg.transform(CASES["product_of_latents"].model, marginalize=["a", "u"]).plan(Y)
-    with pytest.raises(autmarg.RequestError, match="the prior of 's' is a HalfNormal"):
+    with pytest.raises(autmarg.RequestError, match=r"'s' \(\S+\) is a HalfNormal"):
         autmarg.transform(CASES["radon"].model, marginalize=["s", "b"]).plan(Y)
     with pytest.raises(autmarg.RequestError, match=r"did you mean \['u'\]"):
         autmarg.transform(CASES["radon"].model, marginalize="u")
-    with pytest.raises(autmarg.RequestError, match="both to integrate out and to keep"):
+    with pytest.raises(autmarg.RequestError, match=r"integrated out .* and kept"):
         autmarg.transform(CASES["radon"].model, marginalize=["a"], keep=["a"])
 
 
@@ -190,6 +198,7 @@ def test_requests_are_satisfied():
     assert set(kept.plan(Y).integrated) == {"gamma", "mu", "b"}
     autmarg.verify(kept, Y, points=2, quiet=True)
     assert "kept on request" in str(kept.plan(Y))
+    assert "'a' (programs.py:" in str(kept.plan(Y)) and "as keep asks" in str(kept.plan(Y))
 
 
 def test_a_generalised_linear_model_comes_back_equivalent():
@@ -237,10 +246,10 @@ def test_enumerated_parent():
 @pytest.mark.parametrize(
     ("prior", "kind"),
     [
-        (dist.TruncatedNormal(0.0, 1.0, low=0.0), "LeftTruncated"),
+        (dist.TruncatedNormal(0.0, 1.0, low=0.0), "a truncated distribution"),
         (dist.HalfNormal(1.0), "HalfNormal"),
         (dist.ImproperUniform(dist.constraints.real, (), ()), "ImproperUniform"),
-        (dist.FoldedDistribution(dist.Normal(0, 1)), "Folded"),
+        (dist.FoldedDistribution(dist.Normal(0, 1)), "a folded distribution"),
     ],
 )
 def test_priors_that_only_look_gaussian(prior, kind):
@@ -261,9 +270,9 @@ def test_priors_that_only_look_gaussian(prior, kind):
                 dist.Categorical(jnp.ones(2) / 2),
                 dist.Normal(jnp.stack([m, -m], -1), 1.0),
             ),
-            "MixtureSameFamily",
+            "mixture",
         ),
-        (lambda m: dist.TruncatedNormal(m, 1.0, low=-9.0), "LeftTruncated"),
+        (lambda m: dist.TruncatedNormal(m, 1.0, low=-9.0), "truncated distribution"),
     ],
 )
 def test_children_that_are_not_gaussian(child, kind):
@@ -271,7 +280,7 @@ def test_children_that_are_not_gaussian(child, kind):
         numpyro.sample("y", child(effects()[GROUP]), obs=y)
 
     words = refused(model)
-    assert "'y', which depends on 'u', is a" in words and kind in words
+    assert re.search(rf"is read by 'y' \(\S+\), a {kind}, not Gaussian", words), words
 
 
 def test_params_that_are_pytrees():
@@ -323,4 +332,7 @@ def test_what_decides_a_scale_handler_reads_the_latent():
 
     plan = autmarg.transform(model).plan(Y)
     assert plan.kept == ("u",)
-    assert "factor that depends on 'u' is over 'z', which depends on 'u'" in str(plan.refusals[0])
+    words = (
+        r"is read by 'z' \(\S+\), which is under handlers.scale with a factor that depends on 'u'"
+    )
+    assert re.search(words, str(plan.refusals[0]))

@@ -89,7 +89,7 @@ def test_html_shows_both_graphs_and_the_reasons():
     page = plan.to_html()
     assert page.count("<svg") == 2 and plan._repr_html_() in page
     assert "a&lt;b" in page and "a<b" not in page
-    assert "the prior of &#x27;v&#x27; is a Cauchy" in page
+    assert "is a Cauchy, not Gaussian, and it" in page
 
 
 def test_json_has_everything():
@@ -99,7 +99,7 @@ def test_json_has_everything():
     assert found["cost"]["multiply_adds"] == int(plan.cost)
     assert found["groups"][0]["stages"][0]["structure"] == "dense root of 9"
     assert [s["pass"] for s in found["history"]] == ["detect", "marginalise", "simplify"]
-    assert found["refusals"][0]["needed"]
+    assert found["refusals"][0]["reason"] and found["refusals"][0]["own"]["line"]
 
 
 def test_dot_has_both_graphs_and_their_plates():

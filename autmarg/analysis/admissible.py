@@ -21,6 +21,7 @@ from autmarg.analysis.interpret import Interpreter
 from autmarg.analysis.rules import rule_for
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.sites import GaussianSite, Normalised
+from autmarg.analysis.wording import located, uses
 from autmarg.errors import InternalError, Refusal, RequestError
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
 from autmarg.ir.tape import Equation
@@ -51,7 +52,7 @@ class Admissible:
             c.name: Refusal(
                 c.name,
                 "not written out",
-                f"the mean of '{obstacle.child}' is affine in '{c.name}', but {obstacle.reason}",
+                f"'{c.name}' enters the mean of '{obstacle.child}' linearly, but {obstacle.reason}",
                 obstacle.equation.place,
                 obstacle.remedy,
                 culprit=obstacle.equation.primitive.name,
@@ -96,17 +97,18 @@ def admissible(facts: Facts) -> Admissible:
         for number, what in ((site.loc, "mean"), (site.value, "observed value")):
             for pair, equation in facts.degree(number).clashes.items():
                 if pair <= names and pair not in clashes:
-                    clashes[pair] = _clash(pair, site.name, what, equation)
+                    clashes[pair] = _clash(pair, program[site.name], what, equation)
     return Admissible(tuple(candidates), clashes, refusals)
 
 
-def _clash(pair: frozenset[str], child: str, what: str, equation: Equation) -> Refusal:
-    a, b = sorted(pair)
+def _clash(pair: frozenset[str], child: Node, what: str, equation: Equation) -> Refusal:
+    """The refusal to integrate out both of a pair; the planner replaces it by one of a site."""
+    one, other = sorted(pair)
     return Refusal(
-        f"{a}, {b}",
+        f"{one}, {other}",
         "product of latents",
-        f"'{a}' and '{b}' are multiplied in the {what} of '{child}', so only one of them can be "
-        "integrated out",
+        f"'{one}' and '{other}' are multiplied in the {what} of {located(child)}, so only one of "
+        "them can be integrated out",
         equation.place,
         culprit=equation.primitive.name,
     )
@@ -119,28 +121,26 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
         yield replace(obstacle, site=name)
     site = facts.normalised.gaussian.get(name)
     if site is None or site.bijection:
-        what = f"a Gaussian through {site.bijection}" if site else facts.normalised.otherwise[name]
-        yield Refusal(
-            name,
-            "non-Gaussian prior",
-            f"the prior of '{name}' is {what}",
-            latent.place,
-        )
+        what = facts.normalised.otherwise.get(name)
+        if site is not None:
+            what = f"a Gaussian through {site.bijection}, not Gaussian itself"
+        use = uses(facts.normalised, name)
+        yield Refusal(name, "non-Gaussian prior", f"'{name}' is {what}", latent.place, use=use)
         return
     if latent.scale is not None and site.power is None:
-        reason = f"{_unknown_scale(facts, latent)} is over '{name}'"
-        yield Refusal(name, "scale handler", reason, latent.place)
+        words = f"'{name}' is under {_unknown_scale(facts, latent)}, so it must be sampled"
+        yield Refusal(name, "scale handler", words, latent.place)
     if site.mask is not None and site.mask not in program.tape.constants:
-        words = f"the mask over the latent '{name}' is traced or depends on a latent"
+        words = f"'{name}' is under a mask that is traced or depends on a latent"
         yield Refusal(name, "masked latent", words, latent.place)
     if depends := _basis_depends(facts, site):
-        yield Refusal(name, "unknown basis", depends, latent.place)
+        words = f"'{name}' has a covariance whose structure depends on {depends}"
+        yield Refusal(name, "unknown basis", words, latent.place)
     if latent.distribution.event_shape and 0 in latent.shape:
         yield Refusal(name, "empty site", f"'{name}' has no elements", latent.place)
     if site.singular and name in latent.parents:
-        yield Refusal(
-            name, "singular chain", f"the singular '{name}' reads its own past", latent.place
-        )
+        words = f"'{name}' has a singular covariance and reads its own past"
+        yield Refusal(name, "singular chain", words, latent.place)
     for child in program.children(name):
         yield from _child_objections(facts, name, child)
     if site.mask is not None:
@@ -160,10 +160,11 @@ def _masked_objections(facts: Facts, latent: Sample, mask: Any) -> Iterator[Refu
         read = [_elements_read(facts, number, latent.name) for number in values]
         if not np.ravel(mask)[np.concatenate(read)].all():
             words = (
-                f"a mask is over elements of the latent '{latent.name}' that '{child.name}' reads, "
-                "so they have no density of their own; mask the site that reads them, or drop them"
+                f"'{latent.name}' has masked elements, which have no density, and "
+                f"{located(child)} reads them"
             )
-            yield Refusal(latent.name, "masked latent", words, latent.place)
+            remedy = f"mask those rows of '{child.name}' instead, or drop the elements"
+            yield Refusal(latent.name, "masked latent", words, latent.place, remedy)
 
 
 def _elements_read(facts: Facts, number: int, name: str) -> np.ndarray:
@@ -187,29 +188,25 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
     if isinstance(child, Deterministic):
         return
     if isinstance(child, Factor):
-        yield Refusal(
-            name, "factor", f"numpyro.factor '{child.name}' depends on '{name}'", child.place
-        )
+        words = f"'{name}' enters numpyro.factor {located(child)}, so it must be sampled"
+        yield Refusal(name, "factor", words, child.place)
         return
     assert isinstance(child, Sample)
     site = facts.normalised.gaussian.get(child.name)
+    read_by = f"'{name}' is read by {located(child)}"
     if site is None:
-        kind = facts.normalised.otherwise[child.name]
-        yield Refusal(
-            name,
-            "non-Gaussian child",
-            f"'{child.name}', which depends on '{name}', is {kind}",
-            child.place,
-        )
+        words = f"{read_by}, {facts.normalised.otherwise[child.name]}, so it must be sampled"
+        yield Refusal(name, "non-Gaussian child", words, child.place)
         return
     if child.scale is not None and site.power is None:
-        reason = f"{_unknown_scale(facts, child)} is over '{child.name}', which depends on '{name}'"
-        yield Refusal(name, "scale handler", reason, child.place)
+        words = f"{read_by}, which is under {_unknown_scale(facts, child)}, so it must be sampled"
+        yield Refusal(name, "scale handler", words, child.place)
     if site.singular:
-        words = f"the covariance of '{child.name}', which depends on '{name}', is singular"
+        words = f"{read_by}, whose covariance is singular, so it must be sampled"
         yield Refusal(name, "singular child", words, child.place)
     if depends := _basis_depends(facts, site):
-        yield Refusal(name, "unknown basis", depends, child.place)
+        words = f"{read_by}, whose covariance has a structure that depends on {depends}"
+        yield Refusal(name, "unknown basis", words, child.place)
     yield from _affine_objections(facts, name, child, site.loc, "mean")
     if isinstance(child, Observe):
         # log N(v; m, s) reads v - m alone, so a value may be affine in a latent as a mean may.
@@ -231,13 +228,13 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
             yield Refusal(
                 name,
                 f"latent in a {words}",
-                f"the {words} of '{child.name}' depends on '{name}'",
+                f"'{name}' enters the {words} of {located(child)}, so it must be sampled",
                 child.place,
             )
     others = [] if site.mask is None else sorted(tape.dependencies([site.mask]) - {name})
     if latents := [f"'{n}'" for n in others if not n.startswith("@")]:
-        words = f"the mask over '{child.name}', which depends on '{name}', depends on "
-        yield Refusal(name, "mask of a latent", words + ", ".join(latents), child.place)
+        words = f"{read_by}, whose mask depends on {', '.join(latents)}, so it must be sampled"
+        yield Refusal(name, "mask of a latent", words, child.place)
 
 
 def _unknown_scale(facts: Facts, node: Sample) -> str:
@@ -259,8 +256,7 @@ def _unknown_scale(facts: Facts, node: Sample) -> str:
 def _basis_depends(facts: Facts, site: GaussianSite) -> str:
     """In words, what the basis of a site's covariance depends on; empty where it is known."""
     reads = facts.normalised.program.tape.dependencies([] if site.basis is None else [site.basis])
-    names = ", ".join("a traced argument" if n.startswith("@") else f"'{n}'" for n in sorted(reads))
-    return f"the structure of the covariance of '{site.name}' depends on {names}" if names else ""
+    return ", ".join("a traced argument" if n.startswith("@") else f"'{n}'" for n in sorted(reads))
 
 
 def _affine_objections(
@@ -282,7 +278,8 @@ def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:
     if rule is not None and rule.lazy and traced:
         where = f" at {equation.place}" if equation.place else ""
         raise RequestError(
-            f"an index array or predicate that picks elements of '{name}'{where} is traced by an "
-            "outer jit or vmap: expected a known array, since it shapes the structure; close over "
-            "it instead of passing it as an argument (observed values and covariates may be traced)"
+            f"the index array or condition that picks elements of '{name}'{where} is traced by an "
+            "outer jit or vmap, but the plan depends on its values. Expected a known array: close "
+            "over it instead of passing it as an argument (observed values and covariates may be "
+            "traced)"
         )

@@ -16,6 +16,7 @@ import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from autmarg.analysis.rules import call_for
+from autmarg.analysis.wording import located, spelled
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import Node
 from autmarg.ir.tape import Equation, Tape, body_tape
@@ -36,26 +37,26 @@ def refusal(
     place = equation.place or child.place
     affine = functools.partial(is_affine_mean, tape, mean, name)
     rule, remedy = f"nonlinear {what}", ""
-    reason = f"'{primitive}' makes the {what} of '{child.name}' nonlinear in '{name}'"
+    value = f"the {what} of {located(child)}"
+    through = f"through {spelled(primitive)}"
+    if equation.place and str(equation.place) != str(child.place):
+        through = f"{through} ({equation.place})"
+    reason = f"'{name}' enters {value} {through}, which is not linear"
     if primitive == "stop_gradient":
         rule = "derivative cut"
-        reason = f"'{primitive}' hides '{name}' from the gradient of the {what} of '{child.name}'"
-        remedy = "remove it"
+        reason = f"'{name}' enters {value} through 'stop_gradient', which hides it from gradients"
+        remedy = "remove stop_gradient"
     elif primitive == "convert_element_type":
         new = np.dtype(equation.params["new_dtype"])
-        reason = f"'{name}' is rounded to {new} in the {what} of '{child.name}'"
+        reason = f"'{name}' is rounded to {new} in {value}"
         remedy = f"compute the {what} in the latent's own float type"
     elif primitive in _COMPARISONS or (primitive in _ORDERINGS and affine()):
         rule = "choice by a latent"
-        reason = (
-            f"'{primitive}' makes a choice by '{name}' in the {what} of '{child.name}' (a "
-            "condition, an index or a number of steps)"
-        )
+        reason = f"'{name}' decides a condition, an index or a number of steps {through} in {value}"
     elif primitive not in _ROUNDING and affine():
         rule = "no rule yet"
         reason = (
-            f"the {what} of '{child.name}' is affine in '{name}', but there is no rule yet for "
-            f"'{primitive}'"
+            f"'{name}' enters {value} linearly, but {through}, for which autmarg has no rule yet"
         )
         remedy = "write it with other array operations, such as a product with a matrix"
     return Refusal(name, rule, reason, place, remedy, culprit=primitive)

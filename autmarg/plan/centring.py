@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from autmarg.analysis.families.location_scale import NotLocationScale, as_location_scale
-from autmarg.errors import Refusal, RequestError
+from autmarg.errors import Refusal, RequestError, did_you_mean, named
 from autmarg.ir.nodes import Factor, Param, Sample, decentered
 from autmarg.ir.program import Program
 from autmarg.plan.select import Request
@@ -93,31 +93,28 @@ def _objections(program: Program, node: Sample, integrated: Collection[str]) -> 
         leaves = [program.tape.avals[v] for v in spec.values]
         jax.eval_shape(lambda *a: as_location_scale(spec.unflatten(a)).loc, *leaves)
     except NotLocationScale as found:
-        reason = f"the prior of '{name}' is {found}, not a location-scale family"
+        reason = f"'{name}' is {found}, not a location-scale family"
         yield Refusal(name, "family", reason, place)
     if node.scale is not None:
-        yield Refusal(name, "scale handler", f"handlers.scale is over '{name}'", place)
+        yield Refusal(name, "scale handler", f"'{name}' is under handlers.scale", place)
     if node.scanned:
-        yield Refusal(name, "scan", f"'{name}' stands in a scan and may read its own past", place)
+        yield Refusal(name, "scan", f"'{name}' is sampled in a scan", place)
     if node.size == 0:
         yield Refusal(name, "empty site", f"'{name}' has no elements", place)
     if decentered(name) in program:
-        yield Refusal(name, "name", f"another site is named '{decentered(name)}'", place)
+        reason = f"'{name}' needs the name '{decentered(name)}', which another site has"
+        yield Refusal(name, "name", reason, place)
     read = [program[p] for p in sorted(node.parents) if p in program]
     if not any(isinstance(p, Sample | Param) for p in read):
-        reason = f"the prior of '{name}' reads no latent site"
+        reason = f"'{name}' has a constant prior, so that it is the same in either form"
         yield Refusal(name, "constant prior", reason, place)
     if gone := [p.name for p in read if p.name in integrated]:
-        reason = f"its prior reads {_and(gone)}, which autmarg integrates out"
+        reason = f"its prior reads {named(gone)}, which autmarg integrates out"
         yield Refusal(name, _ANCESTRAL, reason, remedy=f"keep={gone} allows the non-centred form")
     for parent in read:
         if isinstance(parent, Sample) and not np.issubdtype(parent.dtype, np.floating):
-            reason = f"its prior reads the discrete site '{parent.name}'"
+            reason = f"'{name}' has a prior that reads the discrete site '{parent.name}'"
             yield Refusal(name, "discrete parent", reason, place)
-
-
-def _and(names: list[str]) -> str:
-    return " and ".join(f"'{name}'" for name in names)
 
 
 def _check_request(
@@ -126,9 +123,9 @@ def _check_request(
     for name in names:
         if name not in objections:
             raise RequestError(
-                f"'{name}' is no latent site of model '{program.name}'; expected one of "
-                f"{', '.join(objections)}"
+                f"'{name}' is not a latent site of model '{program.name}'"
+                f"{did_you_mean(name, objections)}; expected one of {', '.join(objections)}"
             )
     failed = tuple(r for n in names if (r := objections[n]) is not None)
     if failed:
-        raise RequestError(f"cannot non-centre {list(names)} as requested:", failed)
+        raise RequestError(f"cannot non-centre {list(names)}, as reparameterize asks:", failed)

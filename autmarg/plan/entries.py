@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autmarg.analysis.wording import spoken
+from autmarg.errors import Refusal
 from autmarg.ir.nodes import (
     Ancestral,
     Deterministic,
@@ -30,7 +32,8 @@ NOT_READ = "reads no integrated site"
 class Entry:
     """One line of the plan: a site, what happens to it, why, and how.
 
-    ``size`` is a latent's unconstrained dimensions, an observed site's elements.
+    ``size`` is a latent's unconstrained dimensions, an observed site's elements; ``reason`` is why
+    at length, for a latent that is sampled.
     """
 
     site: str
@@ -39,6 +42,7 @@ class Entry:
     why: str
     structure: str = ""
     cost: str = ""
+    reason: str = ""
 
 
 def entries(plan: Plan) -> Iterator[Entry]:
@@ -57,7 +61,8 @@ def entries(plan: Plan) -> Iterator[Entry]:
         elif isinstance(node, Sample):
             size, how = node.dimensions(program.tape), recover.get(node.name)
             if how is None:
-                yield Entry(node.name, size, *_kept(plan, after, node))
+                action, why, reason = _kept(plan, after, node)
+                yield Entry(node.name, size, action, why, reason=reason)
             elif node.name in groups and how.marginal in _names(groups[node.name], joined):
                 yield _member_entry(program, node, size, groups[node.name])
             else:
@@ -82,18 +87,27 @@ def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]])
     return "observed, cross-products", "mean affine in sampled latents"
 
 
-def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str]:
-    """What happens to a latent that is not integrated out, and why."""
+def _kept(plan: Plan, after: Program, node: Sample) -> tuple[str, str, str]:
+    """What happens to a latent that is not integrated out, and why, in short and at length."""
     if node.name not in after:
-        return "removed", f"by {', '.join(s.name for s in plan.history if node in s.changed)}"
-    action, why = "sampled", [str(r) for r in plan.refusals if r.site == node.name]
+        return "removed", f"by {', '.join(s.name for s in plan.history if node in s.changed)}", ""
+    refusals = [r for r in plan.refusals if r.site == node.name]
+    action, why = "sampled", [_short(r, node) for r in refusals]
     if isinstance(after[node.name], Ancestral):
         action = "sampled, density in marginal"
     if isinstance(after[node.name], NonCentred):
         action = "sampled, non-centred"
     if choice := plan.centrings.get(node.name):
         why.append(choice.why)
-    return action, "; ".join(why)
+    reasons = [*map(str, refusals), *why[len(refusals) :]]
+    return action, "; ".join(why), "; ".join(reasons)
+
+
+def _short(refusal: Refusal, node: Sample) -> str:
+    """A reason in two or three words."""
+    if refusal.rule in ("non-Gaussian prior", "not conjugate"):
+        return f"{spoken(node.distribution.kind)} prior"
+    return {"cost": "cheaper sampled"}.get(refusal.rule, refusal.rule)
 
 
 def _member_entry(program: Program, node: Sample, size: int, group: Group) -> Entry:

@@ -155,7 +155,7 @@ def _reports() -> Any:
 
 
 def _left(name: str) -> Refusal:
-    return Refusal(name, "no pass", "no pass integrates it out")
+    return Refusal(name, "no pass", f"'{name}' is sampled, since no pass integrates it out")
 
 
 def make_plan(facts: Facts, request: Request) -> Plan:
@@ -207,7 +207,7 @@ def _linear(request: Request, judged: Admissible) -> Request:
 def _check_request(request: Request, refusals: tuple[Refusal, ...]) -> None:
     asked = request.marginalize if isinstance(request.marginalize, tuple) else ()
     if failed := tuple(r for r in refusals if r.site in asked):
-        raise RequestError(f"cannot integrate out {list(asked)} as requested:", failed)
+        raise RequestError(f"cannot integrate out {list(asked)}, as marginalize asks:", failed)
 
 
 def _chosen(program: Program, parts: list[Part]) -> dict[str, Choice]:

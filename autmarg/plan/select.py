@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from autmarg.analysis.admissible import Admissible
-from autmarg.errors import Refusal, RequestError
+from autmarg.errors import Refusal, RequestError, did_you_mean
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
 from autmarg.plan.timing import CHAINS
@@ -54,10 +54,13 @@ class Request:
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
         names = _words("marginalize", marginalize, ("auto", "all"))
         centre = _words("reparameterize", reparameterize, ("auto", "off", "noncentred"))
-        for others, verb in ((keep, "keep"), (centre, "non-centre")):
+        for others, verb in ((keep, "kept"), (centre, "non-centred")):
             both = not isinstance(names, str) and not isinstance(others, str)
             if both and (both := set(names) & set(others)):
-                raise RequestError(f"asked both to integrate out and to {verb} {sorted(both)}")
+                raise RequestError(
+                    f"{sorted(both)} should be integrated out by one option and {verb} by another; "
+                    "expected each site in one of them"
+                )
         if chains not in CHAINS:
             raise RequestError(f"chains={chains!r}: expected {', '.join(map(repr, CHAINS))}")
         return cls(names, keep, centre, chains)
@@ -95,7 +98,7 @@ def select(
     _check_names(program, request)
     refusals = dict(judged.refusals)
     for name in request.keep:
-        refusals[name] = Refusal(name, "kept on request", "kept on request")
+        refusals[name] = Refusal(name, "kept on request", f"'{name}' is sampled, as keep asks")
     for name, why in sampled.items():
         remedy = "marginalize='all' integrates it out all the same"
         refusals[name] = Refusal(name, "cost", why, remedy=remedy)
@@ -104,7 +107,8 @@ def select(
     if isinstance(request.marginalize, tuple):
         _check_request(judged, request.marginalize)
         for name in set(names) - set(request.marginalize):
-            refusals[name] = Refusal(name, "not requested", "not among the sites requested")
+            words = f"'{name}' is not named in marginalize"
+            refusals[name] = Refusal(name, "not requested", words)
         names = [n for n in names if n in request.marginalize]
     sizes = {c.name: c.size for c in judged.candidates}
     for name in cover([p for p in judged.clashes if p <= set(names)], sizes):
@@ -129,9 +133,10 @@ def _check_names(program: Program, request: Request) -> None:
         if name in latents:
             continue
         observed = name in program and isinstance(program[name], Observe)
-        found = "is an observed site" if observed else "is no latent site"
+        found = "is an observed site" if observed else "is not a latent site"
         raise RequestError(
-            f"'{name}' {found} of model '{program.name}'; expected one of {', '.join(latents)}"
+            f"'{name}' {found} of model '{program.name}'{did_you_mean(name, latents)}; expected "
+            f"one of {', '.join(latents)}"
         )
 
 
@@ -139,7 +144,9 @@ def _check_request(judged: Admissible, names: tuple[str, ...]) -> None:
     failed = tuple(judged.refusals[n] for n in names if n in judged.refusals)
     clashes = tuple(r for pair, r in judged.clashes.items() if pair <= set(names))
     if failed or clashes:
-        raise RequestError(f"cannot integrate out {list(names)} as requested:", (*failed, *clashes))
+        raise RequestError(
+            f"cannot integrate out {list(names)}, as marginalize asks:", (*failed, *clashes)
+        )
 
 
 def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import networkx as nx
@@ -50,7 +51,9 @@ def before(plan: Any) -> nx.DiGraph:
         action = entry.action if entry else _kind(node)
         note = f"{node.name}: {action}"
         if entry:
-            note = ". ".join(filter(None, (note, entry.why, entry.structure, entry.cost)))
+            note = ". ".join(
+                filter(None, (note, entry.reason or entry.why, entry.structure, entry.cost))
+            )
         _add(graph, node, action, note)
     _link(graph, plan.program)
     return graph
@@ -122,14 +125,13 @@ def _link(graph: nx.DiGraph, program: Program) -> None:
 def to_json(plan: Any) -> str:
     """The whole plan: entries, refusals, stages with their costs, rewrites, graphs and texts."""
     program, pictures = plan.rewritten or plan.program, (before(plan), after(plan))
-    places = {r.site: vars(r.place) if r.place else None for r in plan.refusals}
     whole = {
         "model": plan.program.name,
         "integrated": plan.integrated,
         "kept": plan.kept,
         "noncentred": plan.noncentred,
         "entries": [vars(e) for e in plan.entries],
-        "refusals": [{**vars(r), "place": places[r.site]} for r in plan.refusals],
+        "refusals": [asdict(r) for r in plan.refusals],
         "groups": [_group(group) for group in plan.groups],
         "cost": {"formula": str(plan.cost), "multiply_adds": int(plan.cost)},
         "history": [_step(step) for step in plan.history],

@@ -58,7 +58,7 @@ def _parts(plan: Any) -> Iterator[str]:
         yield f"<p>{escape(group.name)}: {escape(density_line(group))}</p><ol>{stages}</ol>"
     steps = "\n".join(map(str, plan.history))
     for title, text in (
-        ("why the others stay", explain(plan.refusals)),
+        ("why the others are sampled", explain(plan.refusals)),
         ("the program as written", str(plan.program)),
         ("the program as sampled", str(plan.rewritten or plan.program)),
         ("the rewrites", steps),
@@ -74,7 +74,9 @@ def _table(plan: Any) -> Iterator[str]:
     for e in plan.entries:
         chip = f"<span class='chip' style='background:{COLOURS.get(e.action, '#fff')}'>"
         size = f"{e.size:,}" if e.size else ""
-        cells = "".join(f"<td>{escape(text)}</td>" for text in (e.why, e.structure, e.cost))
+        cells = "".join(
+            f"<td>{escape(text)}</td>" for text in (e.reason or e.why, e.structure, e.cost)
+        )
         yield (
             f"<tr><td>{escape(e.site)}</td><td class='size'>{size}</td>"
             f"<td>{chip}{escape(e.action)}</span></td>{cells}</tr>"

@@ -1,13 +1,14 @@
-"""Why a latent stays: the condition that failed, at the user's line, and what would change it."""
+"""Why a latent is sampled: the reason, at the user's line, and what would change it."""
 
 from __future__ import annotations
 
 import ast
 import linecache
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
-from autmarg.errors import Place, Refusal
+from autmarg.errors import Place, Refusal, named
 
 # How users spell what JAX calls otherwise.
 _SPELLINGS = {
@@ -30,14 +31,45 @@ def explain(refusals: Iterable[Refusal]) -> str:
     return "\n\n".join("\n".join(_paragraph(refusal)) for refusal in refusals)
 
 
+def collapsed(refusals: Iterable[Refusal]) -> list[str]:
+    """The reasons as sentences; what holds for several sites is said once."""
+    sites: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        key = str(replace(refusal, own=None, use="")).replace(f"'{refusal.site}'", "'·'")
+        if refusal.place == refusal.own and refusal.place is not None:
+            key = key.replace(f" ({refusal.place})", "")
+        sites.setdefault(key, []).append(refusal)
+    return [_sentence(*found) for found in sites.values()]
+
+
+def _sentence(first: Refusal, *others: Refusal) -> str:
+    text, about = str(first), f"'{first.site}'"
+    if first.rule == "outside the IR":  # of the whole model
+        return f"{text}."
+    if about not in text:
+        text = f"{about}: {text}"
+    if not others:
+        return f"{text}."
+    names: dict[str, list[str]] = {}
+    for other in others:
+        names.setdefault("" if other.use == first.use else other.use, []).append(other.site)
+    clauses = (
+        named(n) + (f", {'each of ' if n[1:] else ''}which {use}" if use else "")
+        for use, n in names.items()
+    )
+    return f"{text}. The same holds for {'; '.join(clauses)}."
+
+
 def _paragraph(refusal: Refusal) -> Iterator[str]:
-    yield f"{refusal.site} stays: the rule '{refusal.nearest}' does not apply"
-    yield f"  condition   {refusal.rule}: {refusal.reason}"
+    yield f"{refusal.site} is sampled"
+    yield f"  because  {replace(refusal, remedy='')}"
     if refusal.place is not None:
-        yield f"  at          {refusal.place}"
-        yield from (f"              {line}" for line in excerpt(refusal.place, refusal.culprit))
-    if refusal.needed or refusal.remedy:
-        yield f"  would take  {'; '.join(filter(None, (refusal.needed, refusal.remedy)))}"
+        yield f"  at       {refusal.place}"
+        yield from (f"           {line}" for line in excerpt(refusal.place, refusal.culprit))
+    if refusal.nearest not in ("linear Gaussian", "conjugacy"):
+        yield f"  nearest  the {refusal.nearest} rule"
+    if advice := refusal.remedy or refusal.needed:
+        yield f"  to do    {advice}"
 
 
 def excerpt(place: Place, culprit: str) -> list[str]:

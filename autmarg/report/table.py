@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from autmarg.report.reasons import collapsed
+
 _WIDE = 34  # characters of a cell before it wraps
+_LINE = 100  # of a reason
 
 
 def plan_table(plan: Any) -> str:
@@ -18,6 +21,10 @@ def plan_table(plan: Any) -> str:
     ]
     lines = [f"plan of '{plan.program.name}': {summary(plan)}", ""]
     lines += table(header, rows)
+    if reasons := collapsed(plan.refusals):
+        lines += ["", "sampled because"]
+        for reason in reasons:
+            lines += textwrap.wrap(reason, _LINE, initial_indent="  ", subsequent_indent="    ")
     for group in plan.groups:
         lines += ["", f"{group.name}: {density_line(group)}"]
         for k, cost in enumerate(group.costs, start=1):
@@ -43,12 +50,10 @@ def _why(plan: Any) -> str:
     if plan.rewritten is not None and all(r.rule == "no pass" for r in gaussian) and gaussian:
         return "no pass does so"
     if not gaussian:
-        conjugate = any(r.rule == "not conjugate" for r in plan.refusals)
-        more = ", and no rule fits one with a conjugate prior" if conjugate else ""
-        return f"no latent site has a Gaussian prior{more}"
+        return "no latent site has a Gaussian prior, and no conjugacy was found"
     if all(r.rule == "non-Gaussian child" for r in gaussian):
         return "every Gaussian latent has a non-Gaussian child, as in a generalised linear model"
-    return "every Gaussian latent stays, for the reasons below"
+    return "every Gaussian latent is sampled, for the reasons below"
 
 
 def density_line(group: Any) -> str:
@@ -97,4 +102,5 @@ def rich_table(plan: Any) -> Any:
         cells = (Text(e.site, style="bold"), size, Text(e.action, style=style))
         grid.add_row(*cells, Text(e.why), e.structure, e.cost)
     lines = [Text(f"{group.name}: {density_line(group)}") for group in plan.groups]
-    return Group(grid, *lines)
+    reasons = [Text(f"{reason}") for reason in collapsed(plan.refusals)]
+    return Group(grid, *reasons, *lines)

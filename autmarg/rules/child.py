@@ -98,13 +98,16 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
             value = interpreter.read(number)
             others |= pattern.match(value)
         except NoMatch as obstacle:
-            words = f"in its argument '{name}', '{latent.name}' {obstacle}"
-            through = f"'{latent.name}' enters its argument '{name}' {obstacle}"
-            raise NoMatch(through if obstacle.equation else words, obstacle.equation) from obstacle
+            words = f"with x = '{latent.name}', its argument '{name}' {obstacle}"
+            through = f"its argument '{name}' reads '{latent.name}' {obstacle}"
+            words = through if obstacle.equation else words
+            raise NoMatch(words, obstacle.equation, near=obstacle.near) from obstacle
         if isinstance(value, Monomial):
             read = _element_of(value, width)
             if rows is not None and (rows != read).any():
-                raise NoMatch(f"its arguments read different elements of '{latent.name}'")
+                raise NoMatch(
+                    f"its arguments read different elements of '{latent.name}'", near=True
+                )
             rows = read
     assert rows is not None
     y = interpreter.read(match.site.value)
@@ -123,7 +126,7 @@ def _element_of(value: Monomial, width: int) -> np.ndarray:
     rows, coordinates = np.divmod(value.index, width)
     whole = coordinates.shape[-1] == width and (coordinates == np.arange(width)).all()
     if not whole or (rows != rows[..., :1]).any():
-        raise NoMatch("it reads other coordinates than one whole vector in its order")
+        raise NoMatch("it does not read one whole vector in its own order", near=True)
     return rows[..., 0]
 
 
@@ -150,13 +153,13 @@ def _check(rule: Rule, y: Any, others: Mapping[Expr, Any], width: int) -> None:
     named = [(s.name, kind, others[s]) for s, kind in rule.others]
     for name, kind, value in [("its value", child.support, y), *named]:
         if isinstance(value, np.ndarray) and not _is(kind, value):
-            raise NoMatch(f"{name} is not {kind} everywhere")
+            raise NoMatch(f"{name} is not {kind} everywhere", near=True)
     if child.labels and isinstance(y, np.ndarray) and y.size and y.max() >= width:
-        raise NoMatch(f"its value is not below {width} everywhere")
+        raise NoMatch(f"its value is not below {width} everywhere", near=True)
     high = child.limits(rule.child.variable, rule.child.arguments)[1]
     bound = others.get(high) if high is not None else None
     if isinstance(bound, np.ndarray) and isinstance(y, np.ndarray) and (y > bound).any():
-        raise NoMatch(f"its value is above {high} somewhere")
+        raise NoMatch(f"its value is above {high} somewhere", near=True)
 
 
 def _is(kind: str, value: np.ndarray) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from autmarg.analysis.sites import Normalised
-from autmarg.errors import Refusal
+from autmarg.analysis.wording import a, located, uses
+from autmarg.errors import Refusal, named
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
@@ -89,7 +90,7 @@ def conjugacies(
     """
     program, found, refusals = normalised.program, [], {}
     left = {node.name: block for block in blocks for node in _sites(block)}
-    taken: dict[str, str] = {}
+    taken: dict[str, str] = {}  # relative clauses that say where a site's density went
     order = {n.name: k for k, n in enumerate(program.latents)}
     latents = [n for n in program.latents if n.name in names and not program.obstacles]
     for latent in sorted(latents, key=lambda n: (-n.size, order[n.name])):
@@ -102,8 +103,8 @@ def conjugacies(
             refusals[latent.name] = refused.refusal
             continue
         found.append(conjugacy)
-        taken[latent.name] = f"'{latent.name}', which is integrated out"
-        words = f"the marginal that '{latent.name}' is integrated out of"
+        taken[latent.name] = "which autmarg integrates out"
+        words = f"from whose density autmarg integrates out '{latent.name}' already"
         taken |= {site.name: words for site in conjugacy.observed}
         for node in (n for block in conjugacy.blocks for n in _sites(block)):
             taken[node.name] = words
@@ -117,7 +118,8 @@ def _sites(block: Block) -> tuple[Sample, ...]:
 
 
 def _words(block: Block) -> str:
-    return f"the Gaussian marginal without {', '.join(m.name for m in block.members)}"
+    """A relative clause for a site whose density is part of a Gaussian marginal."""
+    return f"from whose density autmarg integrates out {named([m.name for m in block.members])}"
 
 
 class _Refused(Exception):
@@ -155,26 +157,33 @@ def _conjugacy(
         reason: str,
         at: Any = place,
         nearest: str = "conjugacy",
-        needed: str = "",
         culprit: str = "",
     ) -> _Refused:
-        words = f"the prior of '{name}' is conjugate to some children, but {reason}"
-        return _Refused(Refusal(name, "not conjugate", words, at, "", nearest, needed, culprit))
+        kind = a(latent.distribution.kind)
+        words, use = f"'{name}' is {kind}, not Gaussian", ""
+        if reason.startswith("it "):
+            use = reason.removeprefix("it ")
+        else:
+            words = f"{words}, and {reason}, so NUTS samples it"
+        return _Refused(
+            Refusal(name, "not conjugate", words, at, "", nearest, culprit=culprit, use=use)
+        )
 
     for condition, reason in (
-        (latent.scale is not None, f"handlers.scale is over '{name}'"),
-        (latent.scanned, f"'{name}' stands in a scan"),
-        (latent.size == 0, f"'{name}' has no elements"),
-        (name in latent.parents, f"'{name}' reads its own past"),
+        (latent.scale is not None, "it is under handlers.scale"),
+        (latent.scanned, "it is sampled in a scan"),
+        (latent.size == 0, "it has no elements"),
+        (name in latent.parents, "it reads its own past"),
     ):
         if condition:
             raise refused(reason)
-    others = {**{n: f"the density of {_words(block)}" for n, block in left.items()}, **taken}
+    others = {**{n: _words(block) for n, block in left.items()}, **taken}
+    others |= {m.name: "which autmarg integrates out" for b in left.values() for m in b.members}
     if above := sorted(latent.parents & set(others)):
-        raise refused(f"it reads {others[above[0]]}")
+        raise refused(f"its prior reads '{above[0]}', {others[above[0]]}")
     readers = [c for c in program.children(name) if not isinstance(c, Deterministic)]
     if not readers:
-        raise refused("no density reads it")
+        raise refused("no site with a density reads it")
     blocks = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))
     readers = [c for c in readers if c.name not in left]
     for child in readers:
@@ -183,13 +192,13 @@ def _conjugacy(
     try:
         tape, parameters, masks = arguments_of(program.tape, latent, family)
         if masks:
-            raise NoMatch("a mask is over it")
+            raise NoMatch("it is under a mask")
     except NoMatch as obstacle:
         raise refused(str(obstacle)) from obstacle
     matches = []
     for child in readers:
         assert isinstance(child, Observe)
-        tape, match = _child(program, tape, latent, family, child, refused)
+        tape, match = _child(normalised, tape, latent, family, child, refused)
         matches.append(match)
     joined = tuple(_shared(normalised, latent, family, block, refused) for block in blocks)
     density = replace(density_of(tape, latent, family, parameters, matches), blocks=joined)
@@ -201,62 +210,69 @@ def _shared(
     normalised: Normalised, latent: Sample, family: Family, block: Block, refused: Any
 ) -> Shared:
     """The first rule by which a Gaussian marginal shares the latent."""
-    words, at, nearest = "", latent.place, "conjugacy"
+    words, at, nearest = f"it {uses(normalised, latent.name)}", latent.place, "conjugacy"
     for rule in rules():
         if rule.prior.family != family:
             continue
         try:
             found = shared(normalised.program.tape, latent, block, normalised.gaussian, rule)
         except NoMatch as obstacle:
-            if rule.child.family.name == "Normal":
-                words, at = str(obstacle), obstacle.place or latent.place
+            if obstacle.near:
+                words, at = f"{words}, but {obstacle}", obstacle.place or latent.place
                 nearest = f"{rule.title}, shared by a Gaussian marginal"
             continue
         prove(rule)
         return found
-    if not words:
-        raise refused(f"no rule has {_words(block)}, which reads it, for its child")
-    needed = "every standard deviation in it a multiple of one power of it, and no other use of it"
-    raise refused(f"{_words(block)} does not share it: {words}", at, nearest, needed)
+    raise refused(words, at, nearest)
 
 
 def _objection(program: Program, name: str, child: Node, taken: Mapping[str, str]) -> str:
-    """Why a reader of a latent is no child that a rule could speak of, or ""."""
+    """Why a rule cannot have a reader of a latent for its child, or ""."""
+    read_by = f"it is read by {located(child)}"
     if isinstance(child, Factor):
-        return f"numpyro.factor '{child.name}' reads it"
+        return f"it enters numpyro.factor {located(child)}"
     if not isinstance(child, Observe):
-        return f"'{child.name}', which reads it, is not observed"
+        return f"{read_by}, which is not observed"
     if child.name in taken:
-        return f"the density of '{child.name}' is part of {taken[child.name]}"
+        return f"{read_by}, {taken[child.name]}"
     if child.scale is not None:
-        return f"handlers.scale is over '{child.name}', which reads it"
+        return f"{read_by}, which is under handlers.scale"
     if child.scanned:
-        return f"'{child.name}', which reads it, stands in a scan"
+        return f"{read_by}, which is observed in a scan"
     latents = {n.name for n in program.latents}
     if program.tape.dependencies([child.value]) & latents:
-        return f"the value of '{child.name}' depends on a latent"
+        return f"{read_by}, whose observed value depends on a latent"
     if above := sorted(child.parents & set(taken)):
-        return f"'{child.name}' reads {taken[above[0]]}"
+        return f"{read_by}, which also reads '{above[0]}', {taken[above[0]]}"
     return ""
 
 
 def _child(
-    program: Program, tape: Tape, latent: Sample, family: Family, child: Observe, refused: Any
+    normalised: Normalised,
+    tape: Tape,
+    latent: Sample,
+    family: Family,
+    child: Observe,
+    refused: Any,
 ) -> tuple[Tape, Match]:
     """The first rule that fits."""
-    kind, at = class_of(program, child), child.place
-    words, nearest, culprit = "", "conjugacy", ""
+    kind, at = class_of(normalised.program, child), child.place
+    words, nearest, culprit = f"it {uses(normalised, latent.name)}", "conjugacy", ""
+    gaussian = child.name in normalised.gaussian
+    if not gaussian:
+        words = f"no rule integrates it out of {located(child)}, {a(child.distribution.kind)}"
     for rule in rules():
         if rule.prior.family != family or rule.child.family.name not in READERS.get(kind, ()):
             continue
         try:
             found = fit(tape, latent, child, rule, OFF_BY.get(kind))
         except NoMatch as obstacle:
-            words = f"the {rule.title} rule does not fit '{child.name}': {obstacle}"
+            if gaussian and not obstacle.near:  # of a standard deviation no rule speaks
+                continue
+            words = f"the {rule.title} rule does not fit {located(child)}: {obstacle}"
             at, nearest = obstacle.place or child.place, rule.title
             culprit = "" if obstacle.equation is None else obstacle.equation.primitive.name
             continue
         prove(rule)
         return found
-    known = f"'{child.name}', a {child.distribution.kind}"
-    raise refused(words or f"no rule has {known}, for its child", at, nearest, culprit=culprit)
+    raise refused(words, at, nearest, culprit=culprit)

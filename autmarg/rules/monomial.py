@@ -20,17 +20,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.analysis.rules.structural import MOVING, check_bounds
+from autmarg.analysis.wording import spelled
 from autmarg.errors import Place
 from autmarg.ir.tape import Equation, Tape, body_tape
 
 
 class NoMatch(Exception):
-    """Why a rule does not apply, in words; ``equation`` or ``place`` is where, if that is known."""
+    """Why a rule does not apply, in words; ``equation`` or ``place`` is where, if that is known.
+
+    ``near`` says whether the user is told of the rule also where the child is a Gaussian: the rule
+    has the right power of x, and something else is in the way.
+    """
 
     def __init__(
-        self, reason: str, equation: Equation | None = None, place: Place | None = None
+        self,
+        reason: str,
+        equation: Equation | None = None,
+        place: Place | None = None,
+        near: bool = False,
     ) -> None:
         super().__init__(reason)
+        self.near = near
         self.equation = equation
         self.place = (equation.place if equation is not None else None) or place
 
@@ -141,7 +151,8 @@ class Interpreter:
         functions = _FUNCTIONS | _WITH_ZEROS if self.zeros else _FUNCTIONS
         found = functions[name](*values, **_options(equation)) if name in functions else None
         if found is None or not self._allowed(found):
-            raise NoMatch(f"through '{name}'", equation)
+            where = f" ({equation.place})" if equation.place else ""
+            raise NoMatch(f"through {spelled(name)}{where}", equation)
         return [found]
 
     def _called(self, equation: Equation, values: list[Any]) -> list[Any]:

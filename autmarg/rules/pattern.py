@@ -47,17 +47,17 @@ class Pattern:
         """
         if isinstance(value, Monomial):
             if not self.of_x:
-                raise NoMatch(f"reads it, and the rule has {self.text} there")
+                raise NoMatch(f"reads x, but the rule needs {self.text}, without x")
             if value.log or value.powers != (self.p, self.q):
-                raise NoMatch(f"is {shown(value)}, and the rule has {self.text} there")
+                raise NoMatch(f"is {shown(value)}, but the rule needs {self.text}")
             value = value.whole()
         elif self.of_x:
-            raise NoMatch(f"does not read it, and the rule has {self.text} there")
+            raise NoMatch(f"does not read x, but the rule needs {self.text}")
         if self.other is not None:
             scaled = value / self.number if self.number != 1 else value
             return {self.other: scaled if self.r == 1 else scaled ** float(1 / self.r)}
         if not (isinstance(value, np.ndarray) and (value == self.number).all()):
-            raise NoMatch(f"has another factor than in the rule, {self.text}")
+            raise NoMatch(f"has another factor than the rule's {self.text}")
         return {}
 
 

@@ -150,7 +150,9 @@ def arguments_of(
             raise NoMatch(f"'{node.name}' is no {family.name}")
         for mask, axes in found.masks:
             if not isinstance(mask, np.ndarray | bool):
-                raise NoMatch(f"the mask over '{node.name}' is traced or depends on a latent")
+                raise NoMatch(
+                    f"the mask over '{node.name}' is traced or depends on a latent", near=True
+                )
             ones = (1,) * (axes - len(found.base.event_shape))
             masks.append(np.broadcast_to(np.reshape(mask, (*np.shape(mask), *ones)), rows))
         out = []

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import sympy
 
 from autmarg.analysis.sites import GaussianSite
+from autmarg.analysis.wording import located
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
 from autmarg.rules.child import inputs_of
@@ -118,29 +119,38 @@ def shared(
     """A Gaussian marginal under a rule, proved to share ``latent``'s scale.
 
     Raises:
-        NoMatch: it does not.
+        NoMatch: it does not; ``near`` where only some of the scales do not read the latent.
     """
     if latent.size != 1:
-        raise NoMatch(f"'{latent.name}' has {latent.size} elements, and one can be shared")
+        raise NoMatch(f"it has {latent.size} elements")
     if block.children:
         child = block.children[0]
-        raise NoMatch(f"'{child.name}' in it is sampled, not observed", place=child.place)
+        raise NoMatch(f"{located(child)} is not observed", place=child.place)
     scale, power = _scale(rule)
-    for node in (*block.members, *block.observed):
-        name, site = node.name, sites[node.name]
+    unread: list[NoMatch] = []
+    nodes = (*block.members, *block.observed)
+    for node in nodes:
+        site = sites[node.name]
         if site.power is not None:
-            raise NoMatch(f"handlers.scale is over '{name}'", place=node.place)
+            words = f"{located(node)} is under handlers.scale"
+            raise NoMatch(words, place=node.place, near=True)
         free = (site.loc, site.value, site.basis, site.log_jacobian, site.mask)
         if latent.name in tape.dependencies(v for v in free if v is not None):
-            words = f"'{latent.name}' enters '{name}' otherwise than by its scale"
+            words = f"it enters more of {located(node)} than its scale"
             raise NoMatch(words, place=node.place)
         spread = site.scale if site.scale is not None else site.scale_tril
         assert spread is not None
         try:
             _check_power(tape, latent, spread, scale)
         except NoMatch as obstacle:
-            words = f"the scale of '{name}' {obstacle}"
-            raise NoMatch(words, obstacle.equation, node.place) from obstacle
+            words = f"the scale of {located(node)} {obstacle}"
+            found = NoMatch(words, obstacle.equation, node.place, obstacle.near)
+            if not obstacle.near:
+                raise found from obstacle
+            unread.append(found)
+    if unread:
+        unread[0].near = len(unread) < len(nodes)
+        raise unread[0]
     return Shared(rule, block, _aggregates(rule, block.density.rows, scale), power)
 
 
@@ -177,10 +187,10 @@ def _check_power(tape: Tape, latent: Sample, number: int, scale: Pattern) -> Non
         values = dict(zip(names, arrays, strict=True))
         value = Interpreter(tape, latent.name, values, True, False, zeros=True).read(number)
         if not isinstance(value, Monomial):
-            words = f"does not read '{latent.name}', and all must be a multiple of its"
-            raise NoMatch(f"{words} {_POWERS[scale.p]}")
+            words = f"does not read '{latent.name}', where a rule needs a multiple of its"
+            raise NoMatch(f"{words} {_POWERS[scale.p]}", near=True)
         if value.log or value.powers != (scale.p, 0):
-            raise NoMatch(f"is {shown(value)}, and the rule has {scale.text} there")
+            raise NoMatch(f"is {shown(value)}, but the rule needs {scale.text}")
 
     jax.eval_shape(look, *(tape.avals[tape.inputs[n]] for n in names))
 

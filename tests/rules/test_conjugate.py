@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -192,11 +194,11 @@ def test_of_two_factors_of_one_rate_the_larger_goes_unless_asked():
     plan = autmarg.transform(two).plan()
     assert plan.integrated == ("x",)
     (refusal,) = plan.refusals
-    assert "'y' is part of the marginal that 'x' is integrated out of" in str(refusal)
+    assert re.search(r"read by 'y' \(\S+\), .* integrates out 'x' already", str(refusal))
     assert autmarg.transform(two, keep=["x"]).plan().integrated == ("z",)
     assert autmarg.transform(two, marginalize=["z"]).plan().integrated == ("z",)
     assert autmarg.transform(two, keep=["x", "z"]).plan().integrated == ()
-    with pytest.raises(autmarg.RequestError, match="z: the prior of 'z' is conjugate"):
+    with pytest.raises(autmarg.RequestError, match=r"'z' \(\S+\) is a Gamma, not Gaussian"):
         autmarg.transform(two, marginalize=["x", "z"]).plan()
 
 
@@ -210,7 +212,7 @@ def test_a_gaussian_goes_first():
 
     plan = autmarg.transform(model).plan()
     assert plan.integrated == ("mu",)
-    assert "the scale of 'mu' does not read 'tau'" in str(plan.refusals[0])
+    assert re.search(r"the scale of 'mu' \(\S+\) does not read 'tau'", str(plan.refusals[0]))
     assert autmarg.transform(model, keep=["mu"]).plan().integrated == ("tau",)
     assert autmarg.transform(model, marginalize=["tau"]).plan().integrated == ("tau",)
 
@@ -308,21 +310,21 @@ def nobody():
 
 
 REFUSED = [
-    (scaled, "handlers.scale is over 'y'"),
-    (power_of_another_density, "handlers.scale is over 'z', which reads it"),
-    (latent_child, "'w', which reads it, is not observed"),
-    (factor, "numpyro.factor 'f' reads it"),
-    (both_arguments, "in its argument 'loc', 'x' reads it, and the rule has m there"),
+    (scaled, "read by 'y', which is under handlers.scale"),
+    (power_of_another_density, "read by 'z', which is under handlers.scale"),
+    (latent_child, "read by 'w', which is not observed"),
+    (factor, "enters numpyro.factor 'f'"),
+    (both_arguments, "scales the noise of 'y'"),
     (masked_by_a_latent, "the mask over 'y' is traced or depends on a latent"),
-    (masked_prior, "a mask is over it"),
-    (part_of_a_vector, "other coordinates than one whole vector in its order"),
-    (nobody, "no density reads it"),
-    (gamma(rate=lambda x: x**2), "in its argument 'rate', 'x' is x**2, and the rule has e*x there"),
-    (gamma(rate=lambda x: 1 + x), "'x' enters its argument 'rate' through 'add'"),
-    (gamma(rate=lambda x: jnp.maximum(x, 1.0)), "'x' enters its argument 'rate' through 'max'"),
+    (masked_prior, "is under a mask"),
+    (part_of_a_vector, "does not read one whole vector in its own order"),
+    (nobody, "no site with a density reads it"),
+    (gamma(rate=lambda x: x**2), "its argument 'rate' is x**2, but the rule needs e*x"),
+    (gamma(rate=lambda x: 1 + x), "its argument 'rate' reads 'x' through '+'"),
+    (gamma(rate=lambda x: jnp.maximum(x, 1.0)), "argument 'rate' reads 'x' through 'maximum'"),
     (gamma(rate=lambda x: x * np.arange(N)), "e is not positive everywhere"),
     (gamma(y=COUNTS - 20.0), "its value is not a count everywhere"),
-    (gamma(prior=dist.Pareto(1.0, 2.0)), "no rule has 'y', a Poisson, for its child"),
+    (gamma(prior=dist.Pareto(1.0, 2.0)), "no rule integrates it out of 'y', a Poisson"),
 ]
 
 
@@ -331,15 +333,20 @@ def test_what_no_rule_fits_stays_and_the_plan_says_why(model, reason):
     plan = autmarg.transform(model).plan()
     assert "x" not in plan.integrated
     (refusal,) = (r for r in plan.refusals if r.site == "x")
-    assert refusal.rule == "not conjugate" and reason in str(refusal)
+    words = re.sub(r" \(test_conjugate\.py:\d+\)", "", str(refusal))
+    assert refusal.rule == "not conjugate" and reason in words
+    assert words.startswith("'x' is a ") and words.endswith("so NUTS samples it")
     assert refusal.place is not None
     if model is nobody:
-        assert "no rule fits one with a conjugate prior" in str(plan)
+        assert "no conjugacy was found" in str(plan)
 
 
 def test_the_rule_that_almost_applied_is_named():
     (refusal,) = autmarg.transform(gamma(rate=lambda x: x**2)).plan().refusals
-    assert refusal.nearest == "Gamma-Poisson" and "observed children" in refusal.needed
+    assert refusal.nearest == "Gamma-Poisson"
+    assert "nearest  the Gamma-Poisson rule" in autmarg.transform(
+        gamma(rate=lambda x: x**2)
+    ).plan().explain()  # fmt: skip
 
 
 def test_what_stays_is_exact_all_the_same(quick_compilation):

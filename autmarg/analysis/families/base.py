@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from autmarg.analysis.wording import a
+
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
@@ -41,19 +43,19 @@ class Gaussian:
 
 
 class NotGaussian(Exception):
-    """A distribution that is not Gaussian; the message names it, without an article."""
+    """A distribution that is not Gaussian; the message names its class."""
 
     verdict = "not Gaussian"
 
     def __str__(self) -> str:
         name = super().__str__()
-        return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}, {self.verdict}"
+        return f"{a(name)}, {self.verdict}"
 
 
 class Unread(NotGaussian):
     """A distribution that may be Gaussian, in a form that no family reads."""
 
-    verdict = "which no family reads"
+    verdict = "which autmarg does not know as Gaussian (autmarg.register_gaussian teaches it)"
 
 
 Family = Callable[[Any], Gaussian]

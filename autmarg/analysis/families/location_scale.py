@@ -13,6 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from autmarg.analysis.wording import a
+
 
 @dataclass(frozen=True, eq=False)
 class LocationScale:
@@ -94,5 +96,4 @@ def as_location_scale(d: Any) -> LocationScale:
             raise NotLocationScale("a transform that is not elementwise")
         inner = as_location_scale(d.base_dist)
         return replace(inner, bijection=(*inner.bijection, *d.transforms))
-    name = type(d).__name__
-    raise NotLocationScale(f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
+    raise NotLocationScale(a(type(d).__name__))
