@@ -3,10 +3,11 @@
 Exit codes: 0 when all went well; 1 when it did not, with one line on stderr that says why; 2 for a
 command line that cannot be understood; 3 when `verify` finds a model that is not exact, or
 `rules check` a rule that is wrong; 4 for a rule that could be neither proved nor refuted; 130 when
-interrupted.
+interrupted; 141 when whatever reads the output (`head`, say) has stopped reading.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,7 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()  # here, where a closed pipe can still be caught
+        return code
+    except BrokenPipeError:
+        # What is still buffered goes nowhere: Python would write it, and complain, when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("autmarg: interrupted", file=sys.stderr)
         return 130

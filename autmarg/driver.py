@@ -13,12 +13,14 @@ from numpyro import handlers
 from numpyro.infer import NUTS
 from numpyro.primitives import _PYRO_STACK, Messenger
 
+from autmarg.analysis.families import FAMILIES
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import gives, message
 from autmarg.backend.kernel import MarginalNUTS
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
 from autmarg.errors import RequestError
+from autmarg.gaussian.stages import REGISTERED
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
@@ -27,6 +29,7 @@ from autmarg.passes.pipeline import Passes, Step
 from autmarg.passes.registry import load_plugins
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
+from autmarg.rules.registry import rules
 from autmarg.trace.capture import trace_program
 from autmarg.trace.record import is_tracing, name_of
 
@@ -70,7 +73,7 @@ class MarginalizedModel:
     def __init__(self, source: Model, passes: Passes) -> None:
         self.source = source
         self.passes = passes
-        self._compiled: dict[str, Compiled] = {}
+        self._compiled: dict[tuple[Any, ...], Compiled] = {}
         functools.update_wrapper(self, source, updated=())
         self.__name__ = name_of(source)
         if callable(source):
@@ -188,7 +191,8 @@ class MarginalizedModel:
 
     def _compile(self, program: Program) -> Compiled:
         # Traced constants make no difference to the structure: it is hashed without their values.
-        key = program.fingerprint
+        # What is registered decides on a plan, too.
+        key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *rules())
         if key not in self._compiled:
             compiled = compile_program(program.owning(), self.passes)
             while len(self._compiled) >= _CACHED:

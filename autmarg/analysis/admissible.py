@@ -136,7 +136,7 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
     if depends := _basis_depends(facts, site):
         words = f"'{name}' has a covariance whose structure depends on {depends}"
         yield Refusal(name, "unknown basis", words, latent.place)
-    if latent.distribution.event_shape and 0 in latent.shape:
+    if 0 in latent.shape:
         yield Refusal(name, "empty site", f"'{name}' has no elements", latent.place)
     if site.singular and name in latent.parents:
         words = f"'{name}' has a singular covariance and reads its own past"
@@ -273,6 +273,8 @@ def _affine_objections(
 def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:
     """An index array that an outer jit or vmap traces hides the structure: say so."""
     tape, rule = facts.normalised.program.tape, rule_for(equation.primitive.name)
+    if not any(e is equation for e in tape.slice(equation.outputs)):
+        return  # it stands in the body of a loop or branch, whose values have numbers of their own
     others = [v for v in equation.inputs if name not in tape.dependencies([v])]
     traced = any(n.startswith("@") for n in tape.dependencies(others))
     if rule is not None and rule.lazy and traced:

@@ -49,6 +49,8 @@ class Interpreter:
         self.env: dict[int, Any] = dict(tape.constants)
         for name, number in tape.inputs.items():
             aval = tape.avals[number]
+            if number in tape.constants:
+                continue  # it has no elements
             if name in columns:
                 self.env[number] = identity(name, aval.shape, aval.dtype)
             elif name in values:

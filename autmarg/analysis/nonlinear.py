@@ -53,17 +53,24 @@ def refusal(
     elif primitive in _COMPARISONS or (primitive in _ORDERINGS and affine()):
         rule = "choice by a latent"
         reason = f"'{name}' decides a condition, an index or a number of steps {through} in {value}"
-    elif primitive not in _ROUNDING and affine():
-        rule = "no rule yet"
-        reason = (
-            f"'{name}' enters {value} linearly, but {through}, for which autmarg has no rule yet"
-        )
-        remedy = "write it with other array operations, such as a product with a matrix"
+    elif primitive not in _ROUNDING:
+        known = affine()
+        unruled = f"{through}, for which autmarg has no rule"
+        if known:
+            rule = "no rule yet"
+            reason = f"'{name}' enters {value} linearly, but {unruled} yet"
+            remedy = "write it with other array operations, such as a product with a matrix"
+        elif known is None:
+            rule = "no derivative"
+            reason = f"'{name}' enters {value} {unruled} and JAX no derivative"
     return Refusal(name, rule, reason, place, remedy, culprit=primitive)
 
 
-def is_affine_mean(tape: Tape, number: int, name: str) -> bool:
-    """Whether value ``number`` is affine in the input ``name`` by JAX's derivative rules."""
+def is_affine_mean(tape: Tape, number: int, name: str) -> bool | None:
+    """Whether value ``number`` is affine in the input ``name`` by JAX's derivative rules.
+
+    None where JAX has no derivative of it.
+    """
     avals = {n: tape.avals[tape.inputs[n]] for n in tape.dependencies([number])}
     others = {n: aval for n, aval in avals.items() if n != name}
 
@@ -75,13 +82,19 @@ def is_affine_mean(tape: Tape, number: int, name: str) -> bool:
     return is_affine(of, avals[name], others)
 
 
-def is_affine(function: Callable[[Any, Any], Any], aval: Any, rest: Any) -> bool:
-    """Whether ``function(x, rest)`` is affine in the arrays ``x`` by JAX's derivative rules."""
+def is_affine(function: Callable[[Any, Any], Any], aval: Any, rest: Any) -> bool | None:
+    """Whether ``function(x, rest)`` is affine in the arrays ``x`` by JAX's derivative rules.
+
+    None where JAX has no derivative of it.
+    """
 
     def tangent(x: Any, dx: Any, rest: Any) -> Any:
         return jax.jvp(lambda x: function(x, rest), (x,), (dx,))[1]
 
-    closed = jax.make_jaxpr(tangent)(aval, aval, rest)
+    try:
+        closed = jax.make_jaxpr(tangent)(aval, aval, rest)
+    except (NotImplementedError, TypeError, ValueError):  # primitives, custom_vjp; callbacks
+        return None
     _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return not any(used[: len(jax.tree.leaves(aval))])
 

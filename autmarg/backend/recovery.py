@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -139,11 +140,17 @@ class Recovery:
         ``draws`` are these dimensions where they are known, also of an empty ``samples``.
 
         Raises:
-            RequestError: a kept site is missing or has another shape than in the model.
+            RequestError: a kept site is missing or has another shape than in the model, or there
+                are no draws.
         """
         lead, flat = self._flatten(samples, draws)
         flat |= self._params(samples, traced, lead)
-        count = int(np.prod(lead, dtype=np.int64))
+        count = math.prod(lead)
+        if not count:
+            raise RequestError(
+                f"recover was given no draws (their leading dimensions are {lead}): expected at "
+                "least one"
+            )
         elements = sum(m.size for m in self.members.values()) + 1
         batch = batch_size or max(1, min(count, int(_MEMORY / elements)))
         together = min(batch, _TOGETHER)
@@ -157,7 +164,7 @@ class Recovery:
                 some = some.reshape(-1, together)
                 point = {name: value[some] for name, value in flat.items()}
                 out = (self._moments if moments else self._draw)(keys[some], point, traced)
-                out = jax.tree.map(lambda x, n=here: x.reshape(-1, *x.shape[2:])[:n], out)
+                out = jax.tree.map(lambda x, n=here: _joined(x)[:n], out)
                 parts.append(jax.block_until_ready(out))
                 bar.update(here)
         joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
@@ -201,7 +208,7 @@ class Recovery:
                 wanted = (*(lead or ("draws",)), *shape)
                 raise RequestError(f"draws of '{name}' have shape {value.shape}; expected {wanted}")
             lead = own
-            flat[name] = value.reshape(-1, *shape)
+            flat[name] = value.reshape(math.prod(own), *shape)
         assert lead is not None
         return lead, flat
 
@@ -225,7 +232,7 @@ class Recovery:
                     f"param '{node.name}' has shape {jnp.shape(value)}; expected {node.shape}"
                 )
             value = jnp.broadcast_to(value, (*lead, *node.shape))
-            flat[node.name] = value.reshape(-1, *node.shape)
+            flat[node.name] = value.reshape(math.prod(lead), *node.shape)
         return flat
 
 
@@ -237,6 +244,11 @@ def _at_each(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.lax.map(lambda each: some(*each, traced), (keys, values))
 
     return jax.jit(run)
+
+
+def _joined(x: Any) -> Any:
+    """[C, K, …] as [C K, …], also of no elements."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _unmasked(fn: Any) -> Any:

@@ -53,7 +53,8 @@ class Tape:
     Attributes:
         equations: in an order in which they can be evaluated.
         inputs: name of a latent site (or of a traced constant) → value number.
-        constants: value number → known array, NumPy's unless it lies on several devices.
+        constants: value number → known array, NumPy's unless it lies on several devices. A value
+            without elements is one, whatever it is computed from: it depends on nothing.
         avals: shape and dtype of every value, by number.
     """
 
@@ -74,7 +75,8 @@ class Tape:
         """The equations that ``outputs`` need, in order."""
         needed, stack = set(), list(outputs)
         while stack:
-            index = self._producer.get(stack.pop())
+            number = stack.pop()
+            index = None if number in self.constants else self._producer.get(number)
             if index is not None and index not in needed:
                 needed.add(index)
                 stack.extend(self.equations[index].inputs)
@@ -82,10 +84,10 @@ class Tape:
 
     @cached_property
     def _dependencies(self) -> dict[int, frozenset[str]]:
-        names = {v: frozenset({n}) for v, n in self._names.items()}
+        names = {v: frozenset({n}) for v, n in self._names.items() if v not in self.constants}
         for eqn in self.equations:
             union = frozenset().union(*(names.get(v, frozenset()) for v in eqn.inputs))
-            names.update(dict.fromkeys(eqn.outputs, union))
+            names.update({v: union for v in eqn.outputs if v not in self.constants})
         return names
 
     def dependencies(self, outputs: Iterable[int]) -> frozenset[str]:
@@ -203,7 +205,14 @@ class Builder:
         return builder
 
     def tape(self, inputs: Mapping[str, int]) -> Tape:
-        return Tape(tuple(self.equations), dict(inputs), dict(self.constants), tuple(self.avals))
+        constants = {**self.constants, **self._empty()}
+        return Tape(tuple(self.equations), dict(inputs), constants, tuple(self.avals))
+
+    def _empty(self) -> dict[int, np.ndarray]:
+        """Values without elements (random keys aside)."""
+        empty = ((v, a) for v, a in enumerate(self.avals) if 0 in a.shape)
+        plain = ((v, a) for v, a in empty if not jnp.issubdtype(a.dtype, jax.dtypes.extended))
+        return {v: np.zeros(a.shape, a.dtype) for v, a in plain}
 
     def number(self, aval: Any) -> int:
         self.avals.append(jax.ShapeDtypeStruct(aval.shape, aval.dtype))

@@ -146,6 +146,10 @@ class Plan:
     def __str__(self) -> str:
         return _reports().plan_table(self)
 
+    def __repr__(self) -> str:
+        """The table's first line: a plan holds the program, its data and its schedules."""
+        return f"<{str(self).splitlines()[0]}>"
+
 
 def _reports() -> Any:
     """The reports, imported when a plan is shown: they are a later stage."""

@@ -10,6 +10,8 @@ import numpy as np
 from autmarg.errors import RequestError
 
 FEW = 40  # blocks of a site that are drawn one by one
+LINES = 28  # labels that fit below each other along an axis
+CHARACTER = 0.018  # width of a label's letter in lengths of an axis
 SHADES = ("#2a6f97", "#74a57f", "#c1666b", "#d4a24c", "#7d6b91")
 
 
@@ -75,10 +77,22 @@ def _sites(axes: Any, members: Any, position: np.ndarray) -> None:
             edge = own[0] - 0.5, own[-1] + 0.5
             for line in (axes.axhline, axes.axvline):
                 line(edge[1], color="#bbb", lw=0.6, zorder=0)
-    apart = total / 28  # so that labels do not overlap
     shown = sorted(zip(ticks, names, strict=True))
-    at: list[float] = []
-    for tick, _ in shown:
-        at.append(max(tick, at[-1] + apart) if at else tick)
-    axes.set_yticks(at, [name for _, name in shown])
+    axes.set_yticks([tick for tick, _ in shown], [name for _, name in shown])
     axes.set_xticks([])
+    width = CHARACTER * (max(map(len, names), default=0) + 1)
+    lanes = _lanes([tick for tick, _ in shown], total / LINES)
+    for label, lane in zip(axes.get_yticklabels(), lanes, strict=True):
+        label.set_x(-width * lane)
+
+
+def _lanes(ticks: list[float], apart: float) -> list[int]:
+    """For each tick, in order, the first column of labels whose last one is ``apart`` from it."""
+    last: list[float] = []
+    lanes = []
+    for tick in ticks:
+        free = [k for k, before in enumerate(last) if tick - before >= apart]
+        lane = free[0] if free else len(last)
+        last[lane : lane + 1] = [tick]
+        lanes.append(lane)
+    return lanes

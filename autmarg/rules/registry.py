@@ -61,12 +61,14 @@ def rules() -> tuple[Rule, ...]:
     return (*shipped(), *_added)
 
 
-def register_rule(text: str) -> tuple[Proof, ...]:
+def register_rule(text: str, *, replace: bool = False) -> tuple[Proof, ...]:
     """Teach autmarg conjugacies.
 
     Args:
         text: one or more rules, as in docs/rules.md. Each says a prior, a child, and the prior's
             parameters given any number of children; the marginal likelihood is derived from it.
+        replace: a rule whose name was registered before takes that one's place (a cell of a
+            notebook that runs twice). Shipped rules are not replaced.
 
     Returns:
         What was proved of each, and how.
@@ -78,8 +80,13 @@ def register_rule(text: str) -> tuple[Proof, ...]:
     """
     found = parse(text)
     proofs = tuple(_checked(rule) for rule in found)
-    names = [rule.name for rule in (*rules(), *found)]
+    names = [rule.name for rule in found]
+    others = [rule for rule in _added if not (replace and rule.name in names)]
+    names += [rule.name for rule in (*shipped(), *others)]
     if taken := sorted({name for name in names if names.count(name) > 1}):
-        raise ModelError(f"rules are registered already: {', '.join(taken)}; expected new names")
-    _added.extend(found)
+        raise ModelError(
+            f"rules are registered already: {', '.join(taken)}; expected new names, or "
+            "replace=True for rules of your own"
+        )
+    _added[:] = [*others, *found]
     return proofs

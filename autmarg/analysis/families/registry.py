@@ -14,6 +14,7 @@ from autmarg.analysis.families.low_rank import low_rank
 from autmarg.analysis.families.matrix_normal import matrix_normal
 from autmarg.analysis.families.multivariate_normal import multivariate_normal
 from autmarg.analysis.families.normal import normal
+from autmarg.analysis.families.registered import check_registration, read_registered
 from autmarg.analysis.families.state_space import gaussian_random_walk
 from autmarg.analysis.families.transformed import transformed
 from autmarg.errors import ModelError
@@ -36,7 +37,10 @@ TRANSFORMED = (
 )
 
 
-def register_gaussian(distribution: type, family: Family) -> None:
+BUILT_IN = frozenset((*FAMILIES, *TRANSFORMED))
+
+
+def register_gaussian(distribution: type, family: Family, *, replace: bool = False) -> None:
     """Teach autmarg that ``distribution`` is Gaussian.
 
     Args:
@@ -45,12 +49,26 @@ def register_gaussian(distribution: type, family: Family) -> None:
             model that uses it checks that.
         family: ``family(d) -> Gaussian`` in jax.numpy, for an instance ``d``. It is traced, and it
             may raise :class:`NotGaussian` with a reason in words.
+        replace: register ``family`` in place of the one that was registered for the class before
+            (a cell of a notebook that runs twice).
 
     Raises:
-        ModelError: the class is registered already.
+        ModelError: the class is registered already and ``replace`` is false, it is one that autmarg
+            itself reads, it is not a class, or ``family`` is not a function. When a model meets the
+            class: ``family`` returned what cannot be its Gaussian, by its type or its shapes.
     """
-    if distribution in FAMILIES or distribution in TRANSFORMED:
-        raise ModelError(f"{distribution.__name__} is registered already; expected a new class")
+    check_registration(distribution, family)
+    name = distribution.__name__
+    if distribution in BUILT_IN:
+        raise ModelError(
+            f"{name} is registered already, by autmarg itself; expected a class of your own (a "
+            "subclass is one)"
+        )
+    if distribution in FAMILIES and not replace:
+        raise ModelError(
+            f"{name} is registered already; expected a new class, or replace=True to register "
+            "another family for it"
+        )
     FAMILIES[distribution] = family
 
 
@@ -65,7 +83,8 @@ def as_gaussian(d: Any) -> Gaussian:
     if isinstance(d, dist.ExpandedDistribution | dist.Independent):
         return as_gaussian(d.base_dist)
     if type(d) in FAMILIES:
-        return FAMILIES[type(d)](d)
+        family = FAMILIES[type(d)]
+        return family(d) if type(d) in BUILT_IN else read_registered(d, family)
     if type(d) in TRANSFORMED:
         return transformed(d, as_gaussian(d.base_dist))
     own = type(d).__module__.startswith("numpyro.")  # another class may be Gaussian for all we know

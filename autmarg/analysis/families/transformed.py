@@ -129,6 +129,8 @@ def _linear(
         raise Unread(f"{type(transform.parts[0]).__name__} of {kind}")
     batch, event = shape[: len(shape) - n], shape[len(shape) - n :]
     k = math.prod(event)
+    if not k:
+        raise Unread(f"{type(transform.parts[0]).__name__} of a {kind} without elements")
     images: Any = transform(jnp.eye(k).reshape(k, *event))
     return Gaussian(
         transform(jnp.broadcast_to(jnp.asarray(inner.loc, float), shape)),

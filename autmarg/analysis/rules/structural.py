@@ -41,6 +41,13 @@ def _data(*positions: int) -> Linear:
     return linear
 
 
+def _overwritten(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
+    """scatter(operand, indices, updates); one that computes (``.at[…].apply``) moves no entries."""
+    if equation.params["update_jaxpr"] is not None:
+        return ()
+    return _data(0, 2)(equation, operands)
+
+
 def _cases(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     """select_n(which, *cases)."""
     return _data(*range(1, len(operands)))(equation, operands)
@@ -159,5 +166,5 @@ STRUCTURAL = (
     _rule(("gather", "dynamic_slice"), _data(0)),
     _rule(("select_n",), _cases),
     _rule(("dynamic_update_slice",), _data(0, 1)),
-    _rule(("scatter",), _data(0, 2)),
+    _rule(("scatter",), _overwritten),
 )

@@ -18,7 +18,7 @@ STAGES = (BatchedBlocks, Chain, Unrolled, DenseRoot)
 REGISTERED: list[Any] = []
 
 
-def register_stage(stage: Any) -> None:
+def register_stage(stage: Any, *, replace: bool = False) -> None:
     """Let a stage class of your own be tried before the built-in ones.
 
     Args:
@@ -26,15 +26,26 @@ def register_stage(stage: Any) -> None:
             stage that eliminates some columns of the pattern and the pattern that it leaves, or
             None; an attribute ``columns`` with the numbers of its columns, and ``structure``, what
             a plan calls it.
+        replace: take the place of a stage of the same module and name that was registered before
+            (a cell of a notebook that runs twice).
 
     Raises:
-        RequestError: it is registered already, or has no ``next``.
+        RequestError: it is registered already and ``replace`` is false, or it has no ``next``.
     """
     if not callable(getattr(stage, "next", None)):
         raise RequestError(f"{stage!r} has no class method next(pattern, members)")
-    if stage in REGISTERED:
-        raise RequestError(f"{stage.__name__} is registered already")
-    REGISTERED.append(stage)
+    known = [i for i, other in enumerate(REGISTERED) if _name(other) == _name(stage)]
+    if known and not replace:
+        raise RequestError(
+            f"a stage {stage.__name__} is registered already; expected another name, or "
+            "replace=True to put this one in its place"
+        )
+    for i in known or [len(REGISTERED)]:
+        REGISTERED[i : i + 1] = [stage]
+
+
+def _name(stage: Any) -> tuple[str, str]:
+    return stage.__module__, stage.__qualname__
 
 
 def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, Pattern] | None:
