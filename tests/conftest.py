@@ -7,7 +7,9 @@ subprocesses. ``AUTMARG_TEST_OPTIMISED=1`` leaves XLA as users have it.
 
 from __future__ import annotations
 
+import gc
 import os
+import secrets
 
 if not os.environ.get("AUTMARG_TEST_OPTIMISED"):  # before JAX is imported
     flags = ["--xla_cpu_use_fusion_emitters=false", os.environ.get("XLA_FLAGS", "")]
@@ -27,6 +29,27 @@ from examples.models import Published, Reference
 
 jax.config.update("jax_enable_x64", True)
 os.environ["AUTMARG_MACHINE"] = ""  # plans as on the reference machine, wherever tests run
+gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, of which few are garbage
+
+_SEED = "AUTMARG_TEST_SEED"
+
+
+def pytest_configure() -> None:
+    """Draw a seed for the slow lane's random programs, once for all workers."""
+    os.environ.setdefault(_SEED, str(secrets.randbelow(10**9)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say the seed, where any test was collected that reads it."""
+    if "slow" in terminalreporter.config.option.markexpr.replace("not slow", ""):
+        terminalreporter.write_line(f"random programs: {_SEED}={os.environ[_SEED]}")
+
+
+@pytest.fixture
+def fresh_seed() -> int:
+    """A seed that differs from run to run: ``AUTMARG_TEST_SEED``, which the summary shows."""
+    return int(os.environ[_SEED])
+
 
 _load = cache(load)
 
