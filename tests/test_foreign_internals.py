@@ -208,7 +208,7 @@ class Messages(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         self.stack = list(_PYRO_STACK)
-        self.before.append(dict(msg))
+        self.before.append({**msg, "kwargs": dict(msg.get("kwargs") or {})})
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         self.after[str(msg.get("name"))] = dict(msg)
@@ -246,7 +246,7 @@ def test_messages_of_params_and_keys():
     initial = inspect.signature(start["fn"]).parameters["init_value"].default
     assert callable(initial), VERSIONS
     keys = [m for m in found.before if m["type"] == "prng_key"]
-    assert keys[-1]["kwargs"]["rng_key"] is None, VERSIONS
+    assert keys[-1]["kwargs"]["rng_key"] is None and keys[-1]["value"] is None, VERSIONS
     assert found in found.stack, VERSIONS
 
 
