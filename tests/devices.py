@@ -49,7 +49,6 @@ def distributional(group, x, y):
 
 def main() -> None:
     """Print what is found."""
-    jax.config.update("jax_disable_most_optimizations", False)  # to see what XLA makes for users
     print(f"devices: {jax.device_count()}")
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("rows",))
     rows = NamedSharding(mesh, PartitionSpec("rows"))

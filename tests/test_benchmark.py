@@ -63,6 +63,7 @@ def test_all_subsets_of_factors_and_fixed_effects():
     assert {frozenset(each) for each in sampled} >= {frozenset({"u0"}), frozenset({"beta", "u1"})}
 
 
+@pytest.mark.slow
 def test_gradients_of_several_chains(quick_compilation, tmp_path):
     words = f"chains --sets {TINY} --methods all --rounds 2 --seconds 0.001 --out"
     run(parser().parse_args([*words.split(), str(tmp_path)]), 1)
@@ -71,6 +72,7 @@ def test_gradients_of_several_chains(quick_compilation, tmp_path):
     assert all(float(row["each"]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, tmp_path):
     words = f"sampling --sets {TINY} --methods all noncentred --seeds 1 --warmup 50 --draws 50"
     run(parser().parse_args([*words.split(), "--out", str(tmp_path)]), 1)
@@ -81,6 +83,7 @@ def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, 
     )
 
 
+@pytest.mark.slow
 def test_single_precision_beside_double(quick_compilation):
     (row,) = precision(load_set(TINY), ["all"], 100, 100)
     assert 0 < row["gradient"] < 1e-5

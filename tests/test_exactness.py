@@ -12,6 +12,7 @@ import pytest
 import autmarg
 from autmarg.gaussian.schedule import Schedule
 from autmarg.plan import order
+from tests.lanes import lanes
 from tests.programs import CASES, Y
 
 
@@ -25,7 +26,11 @@ def test_exact_and_complete(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["radon", "three_levels", "noncentred_slopes", "crossed_plates", "measurement_error"]
+    "name",
+    lanes(
+        ["radon", "three_levels", "noncentred_slopes", "crossed_plates", "measurement_error"],
+        quick={"radon", "noncentred_slopes", "crossed_plates"},
+    ),
 )
 def test_exact_with_stages_of_blocks(name, monkeypatch):
     """Small roots normally swallow small models: force the batched stages."""
@@ -37,7 +42,11 @@ def test_exact_with_stages_of_blocks(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["radon", "heteroscedastic_groups", "kept_child", "two_observed_sites", "random_walk"]
+    "name",
+    lanes(
+        ["radon", "heteroscedastic_groups", "kept_child", "two_observed_sites", "random_walk"],
+        quick={"radon", "two_observed_sites", "random_walk"},
+    ),
 )
 def test_exact_in_single_precision(name):
     with jax.enable_x64(False):

@@ -288,7 +288,14 @@ def test_nuts_with_other_initial_values(strategy):
     assert np.isfinite(mcmc.get_extra_fields()["potential_energy"]).all()
 
 
-@pytest.mark.parametrize("guide", [AutoNormal, AutoMultivariateNormal, AutoLaplaceApproximation])
+@pytest.mark.parametrize(
+    "guide",
+    [
+        pytest.param(AutoNormal, marks=pytest.mark.slow),
+        AutoMultivariateNormal,
+        pytest.param(AutoLaplaceApproximation, marks=pytest.mark.slow),
+    ],
+)
 def test_guides(guide):
     guide = guide(MARG)
     svi = SVI(MARG, guide, numpyro.optim.Adam(0.01), Trace_ELBO())

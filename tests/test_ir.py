@@ -29,6 +29,7 @@ from autmarg.trace.capture import trace_program
 from examples.models import REFERENCE
 from tests import test_strangers as strangers
 from tests import test_strangers_fields as fields
+from tests.lanes import lanes
 from tests.programs import CASES, Y
 
 
@@ -122,7 +123,11 @@ def test_text_reads_back_before_and_after_every_pass(name):
         check_text(program)
 
 
-@pytest.mark.parametrize("name", REFERENCE)
+# One of the models of crossed subjects and items, and the largest.
+QUICK = {"insteval", "grouseticks", "fibrosis", "dutch", "gg05", "stroop"}
+
+
+@pytest.mark.parametrize("name", lanes(REFERENCE, QUICK))
 def test_text_of_reference_models_reads_back(name, arguments):
     model, args = REFERENCE[name].first, arguments(REFERENCE[name])
     for program in programs_of(trace_program(model, args, {})[0]):
@@ -333,7 +338,7 @@ def check_disk(program, path):
     return found
 
 
-@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("name", lanes(REFERENCE, QUICK))
 def test_reference_models_on_disk(name, arguments, tmp_path):
     model, args = REFERENCE[name].first, arguments(REFERENCE[name])
     check_disk(trace_program(model, args, {})[0], tmp_path / "store")

@@ -337,6 +337,7 @@ def test_a_child_of_an_integrated_site_stays_as_written():
     autmarg.verify(kept, Y, points=3, quiet=True)
 
 
+@pytest.mark.slow
 def test_the_funnel_is_sampled():
     """Neal's funnel, weak data: E v and E v² against quadrature, within five standard errors."""
     y = np.array([-1.0, 0.2, 0.5, 3.0, -0.1, 1.0, 0.7, -2.0, 0.0])

@@ -15,6 +15,7 @@ from numpyro.infer.util import log_density
 
 import autmarg
 from examples.models import REFERENCE, VARIANTS, Reference
+from tests.lanes import lanes
 
 MODELS = {**REFERENCE, **VARIANTS}
 LARGE = {"insteval", "insteval_scales", "eeg"}
@@ -23,13 +24,16 @@ LARGE = {"insteval", "insteval_scales", "eeg"}
 Arguments = Callable[[Reference], tuple[Any, ...]]
 
 
-def spellings(skip_first: bool = False) -> list[Any]:
-    """Every (model, spelling), as test parameters."""
-    return [
-        pytest.param(name, spelling, id=f"{name}-{spelling}")
-        for name, reference in MODELS.items()
-        for spelling in list(reference.spellings)[int(skip_first) :]
-    ]
+# Six models of crossed subjects and items differ in names and priors only: one of them, and one of
+# each other structure, is in the default lane.
+STRUCTURES = (
+    "dutch", "dutch_independent", "electric", "fibrosis", "gg05", "grouseticks", "pupil", "stroop"
+)  # fmt: skip
+SPELLINGS = [(name, spelling) for name, model in MODELS.items() for spelling in model.spellings]
+FIRST = [(name, next(iter(model.spellings))) for name, model in MODELS.items()]
+OTHERS = [pair for pair in SPELLINGS if pair not in FIRST]
+"""All but the first spelling of each model."""
+LAST = [(name, list(MODELS[name].spellings)[-1]) for name in STRUCTURES]
 
 
 def prior_draw(reference: Reference, spelling: str, args: tuple, seed: int) -> tuple[dict, dict]:
@@ -69,7 +73,7 @@ def first_density(reference: Reference, args: tuple) -> tuple[list[dict], np.nda
     return _first_density[reference.name]
 
 
-@pytest.mark.parametrize(("name", "spelling"), spellings())
+@pytest.mark.parametrize(("name", "spelling"), lanes(SPELLINGS, FIRST + LAST))
 def test_everything_gaussian_is_integrated_out(
     name: str, spelling: str, arguments: Arguments
 ) -> None:
@@ -84,7 +88,7 @@ def test_everything_gaussian_is_integrated_out(
     assert set(plan.kept) == set(kept)
 
 
-@pytest.mark.parametrize(("name", "spelling"), spellings(skip_first=True))
+@pytest.mark.parametrize(("name", "spelling"), lanes(OTHERS, LAST))
 def test_spellings_have_one_marginal_density(
     name: str, spelling: str, arguments: Arguments
 ) -> None:
@@ -96,7 +100,7 @@ def test_spellings_have_one_marginal_density(
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
+@pytest.mark.parametrize("name", lanes([n for n in MODELS if n not in LARGE], STRUCTURES))
 def test_marginal_density_is_a_gaussian_integral(name: str, arguments: Arguments) -> None:
     """The marginal is log p(y, x) - log N(x; x̂, H⁻¹) at any x, H from the user's own program.
 
@@ -121,7 +125,7 @@ def test_marginal_density_is_a_gaussian_integral(name: str, arguments: Arguments
     np.testing.assert_allclose(found, [expected], rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", lanes(MODELS, STRUCTURES))
 def test_verify_finds_nothing(name: str, arguments: Arguments) -> None:
     """The exactness identity holds for the spelling that most users would write."""
     reference = MODELS[name]

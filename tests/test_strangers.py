@@ -12,6 +12,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer.reparam import LocScaleReparam, TransformReparam
 
 import autmarg
+from tests.lanes import lanes
 from tests.programs import scale
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -392,6 +393,20 @@ def check(model, integrated):
     autmarg.verify(marg, points=2, quiet=True)
 
 
-@pytest.mark.parametrize("name", CASES)
+# Their structures are in other tests, too.
+REPEATED = {
+    "eight_schools_reparam",
+    "eight_schools_transform_reparam",
+    "finnish_horseshoe",
+    "osic",
+    "poststratification",
+    "bradley_terry",
+    "phylogenetic",
+    "reading_times",
+    "football_by_score_differences",
+}
+
+
+@pytest.mark.parametrize("name", lanes(CASES, CASES.keys() - REPEATED))
 def test_stranger(name):
     check(*CASES[name])

@@ -86,8 +86,10 @@ def with_param(y):
     ("model", "options"),
     [
         (MODEL, {}),
-        (MODEL, {"init_strategy": init_to_sample}),
-        (MODEL, {"init_strategy": init_to_median(num_samples=3)}),
+        pytest.param(MODEL, {"init_strategy": init_to_sample}, marks=pytest.mark.slow),
+        pytest.param(
+            MODEL, {"init_strategy": init_to_median(num_samples=3)}, marks=pytest.mark.slow
+        ),
         (bounded_by_a_computed_number, {}),
         (with_param, {}),
     ],
@@ -130,7 +132,12 @@ def test_no_initial_point_is_an_error_in_numpyros_words():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "method"), [(NUTS, "sequential"), (NUTS, "vectorized"), (HMC, "parallel")]
+    ("kernel", "method"),
+    [
+        pytest.param(NUTS, "sequential", marks=pytest.mark.slow),
+        (NUTS, "vectorized"),
+        pytest.param(HMC, "parallel", marks=pytest.mark.slow),
+    ],
 )
 def test_chains(marg, kernel, method):
     mcmc = MCMC(
@@ -148,8 +155,17 @@ def test_chains(marg, kernel, method):
     assert np.isfinite(recovered["effect"]).all()
 
 
-@pytest.mark.parametrize("strategy", [init_to_median, init_to_sample, init_to_uniform])
-@pytest.mark.parametrize("name", ["three_levels", "kept_child"])
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("kept_child", init_to_median),
+        ("three_levels", init_to_uniform),
+        pytest.param("three_levels", init_to_median, marks=pytest.mark.slow),
+        pytest.param("kept_child", init_to_uniform, marks=pytest.mark.slow),
+        pytest.param("three_levels", init_to_sample, marks=pytest.mark.slow),
+        pytest.param("kept_child", init_to_sample, marks=pytest.mark.slow),
+    ],
+)
 def test_initialisation(strategy, name):
     marg = autmarg.transform(CASES[name].model)
     info = initialize_model(
@@ -158,7 +174,9 @@ def test_initialisation(strategy, name):
     assert np.isfinite(info.potential_fn(info.param_info.z))
 
 
-@pytest.mark.parametrize("guide", [AutoNormal, AutoLaplaceApproximation])
+@pytest.mark.parametrize(
+    "guide", [AutoNormal, pytest.param(AutoLaplaceApproximation, marks=pytest.mark.slow)]
+)
 def test_variational_inference(marg, guide):
     svi = SVI(marg, guide(marg), numpyro.optim.Adam(0.05), Trace_ELBO())
     result = svi.run(jax.random.key(0), 60, Y, progress_bar=False)

@@ -14,6 +14,7 @@ Arguments = Callable[[Reference], tuple[Any, ...]]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_posterior_of_all_latents(name: str, arguments: Arguments) -> None:
     """Means and sds, recovered latents included, agree within four Monte-Carlo standard errors."""

@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 import autmarg
 from examples.models import PUBLISHED, Published
 from examples.models.published import DYESTUFF_RESTRICTED, dyestuff_restricted
+from tests.lanes import lanes
 
 Arguments = Callable[[Published], tuple[Any, ...]]
 
@@ -50,7 +51,7 @@ def deviance_at_optimum(
     return minimize(fun, np.asarray(flat), jac=True, method="L-BFGS-B", options=options).fun
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", lanes(PUBLISHED, quick={"dyestuff", "sleepstudy"}))
 def test_maximum_likelihood(name: str, arguments: Arguments) -> None:
     """Fixed effects and scales at their optimum give the published objective."""
     case = PUBLISHED[name]

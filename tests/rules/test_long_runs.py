@@ -89,6 +89,7 @@ def mean_and_error(x):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_long_runs_agree(name):
     """With each other, and with quadrature, within 4.5 Monte Carlo standard errors."""
