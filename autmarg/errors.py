@@ -99,6 +99,10 @@ def _with_subject(refusal: Refusal) -> str:
     return str(refusal) if own else f"'{refusal.site}': {refusal}"
 
 
+class ImproperPriorError(RequestError, NotImplementedError):
+    """A draw from a prior that has none (NumPyro's initialisation then takes another value)."""
+
+
 class PassError(RequestError):
     """A pass that is not autmarg's own raised, or did not return a well-formed program."""
 

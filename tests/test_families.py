@@ -333,7 +333,6 @@ NO_PRIORS = {
     "a truncated distribution, not Gaussian": lambda: dist.TruncatedNormal(0, 1, low=0.0),
     "a truncated distribution": lambda: dist.TruncatedNormal(0, 1, low=0.0, high=1.0),
     "a folded distribution, not Gaussian": lambda: dist.FoldedDistribution(dist.Normal(0, 1)),
-    "an ImproperUniform, not Gaussian": lambda: dist.ImproperUniform(dist.constraints.real, (), ()),
     "a Delta, not Gaussian": lambda: dist.Delta(0.5),
     "a MultivariateStudentT, not Gaussian": lambda: dist.MultivariateStudentT(
         4.0, jnp.zeros(2), jnp.eye(2)

@@ -7,17 +7,14 @@ jointly affine in U, scales are free of U, nothing else reads a member.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-import jax
 import numpy as np
 
 from autmarg.analysis import nonlinear
 from autmarg.analysis.degrees import Degree, degrees
-from autmarg.analysis.domain import as_affine
-from autmarg.analysis.interpret import Interpreter
+from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.rules import rule_for
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.sites import GaussianSite, Normalised
@@ -42,6 +39,17 @@ class Admissible:
     candidates: tuple[Sample, ...]
     clashes: dict[frozenset[str], Refusal]
     refusals: dict[str, Refusal]
+
+    def without_flat(self, names: Collection[str]) -> Admissible:
+        """The same, with latents refused whose flat prior the data leave improper."""
+        gone = [c for c in self.candidates if c.name in names]
+        words = "'{}' has a flat prior, and the data do not determine it"
+        refusals = {
+            c.name: Refusal(c.name, "improper posterior", words.format(c.name), c.place)
+            for c in gone
+        }
+        candidates = tuple(c for c in self.candidates if c not in gone)
+        return replace(self, candidates=candidates, refusals={**self.refusals, **refusals})
 
     def without(self, obstacle: CannotExtract) -> Admissible:
         """The same, with the latents refused that an obstacle to extraction stands against."""
@@ -144,44 +152,21 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
     for child in program.children(name):
         yield from _child_objections(facts, name, child)
     if site.mask is not None:
-        yield from _masked_objections(facts, latent, program.tape.constants[site.mask])
+        yield from _flat_objections(facts, latent, site)
 
 
-def _masked_objections(facts: Facts, latent: Sample, mask: Any) -> Iterator[Refusal]:
-    """Elements that a mask takes out have no density: only those that nothing reads integrate away.
-
-    (Theirs is then a factor of one: see ``Recovery``.)
-    """
-    for child in facts.normalised.program.children(latent.name):
-        site = facts.normalised.gaussian.get(child.name)
-        if site is None:
-            continue
-        values = (site.loc, site.value) if isinstance(child, Observe) else (site.loc,)
-        read = [_elements_read(facts, number, latent.name) for number in values]
-        if not np.ravel(mask)[np.concatenate(read)].all():
-            words = (
-                f"'{latent.name}' has masked elements, which have no density, and "
-                f"{located(child)} reads them"
-            )
-            remedy = f"mask those rows of '{child.name}' instead, or drop the elements"
-            yield Refusal(latent.name, "masked latent", words, latent.place, remedy)
-
-
-def _elements_read(facts: Facts, number: int, name: str) -> np.ndarray:
-    """The elements of a latent that a value, affine in it, reads."""
-    tape, found = facts.normalised.program.tape, [np.zeros(0, np.int64)]
-    others = sorted(tape.dependencies([number]) - {name})
-
-    def read(*arrays: Any) -> None:
-        values = dict(zip(others, arrays, strict=True))
-        affine = as_affine(Interpreter(tape, frozenset({name}), values).read(number))
-        for term in affine.terms:
-            if term.site == name:
-                whole = term.arrays(affine.size)
-                found.append(whole.column[whole.known != 0])
-
-    jax.eval_shape(read, *(tape.avals[tape.inputs[n]] for n in others))
-    return np.unique(np.concatenate(found))
+def _flat_objections(facts: Facts, latent: Sample, site: GaussianSite) -> Iterator[Refusal]:
+    """Flat priors of elements of a larger whole, which the elimination does not know."""
+    name, flat = latent.name, flat_elements(facts.normalised, latent)
+    if flat is None:
+        return
+    if site.singular:
+        reason = f"'{name}' is masked, and its covariance is singular"
+        yield Refusal(name, "masked latent", reason, latent.place)
+    own_past = name in facts.normalised.program.tape.dependencies([site.loc])
+    if own_past and not flat.all():
+        reason = f"'{name}' is masked in part, and it reads its own past"
+        yield Refusal(name, "masked latent", reason, latent.place)
 
 
 def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
@@ -193,6 +178,8 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
         return
     assert isinstance(child, Sample)
     site = facts.normalised.gaussian.get(child.name)
+    if has_no_density(facts.normalised, child.name):
+        return
     read_by = f"'{name}' is read by {located(child)}"
     if site is None:
         words = f"{read_by}, {facts.normalised.otherwise[child.name]}, so it must be sampled"

@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
+from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.interpret import Interpreter, run
 from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, log_factors, multiply
 from autmarg.analysis.rules.base import CannotExtract
@@ -108,7 +109,8 @@ class _Writer:
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
         """The form of all members and children, and what is traced of a point: the arrays of ω,
         the constant, priors and factors."""
-        read = {n.name: self._affine(n.name, self.sites[n.name].loc) for n in self.nodes}
+        self.flat_priors = {n.name: flat_elements(self.facts.normalised, n) for n in self.nodes}
+        read = {n.name: self._prior_mean(n) for n in self.nodes}
         residuals = [self._residual(c) for c in children]
         priors = self._members()
         read |= {s.name: s.mean for s in self.states.found.values()}
@@ -148,20 +150,22 @@ class _Writer:
     def _in_time(self, means: Mapping[str, Affine]) -> frozenset[str]:
         """Members that belong to recurrences: their columns are values, not deviations."""
         sampled = {n.name: self.members[n.name] for n in self.nodes}
-        sizes = {name: m.size for name, m in sampled.items() if m.basis is None}
+        proper = {name: m for name, m in sampled.items() if m.basis is None and m.flat is None}
+        sizes = {name: m.size for name, m in proper.items()}
         states = self.states.found
         return recurrent(means) | states.keys() | taken_along(sizes, states.values())
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
-        site = self.sites[node.name]
+        site, flat = self.sites[node.name], self.flat_priors[node.name]
         if site.basis is not None:
             return self._in_basis(node, site, offset)
         if site.scale is not None:
             prior = _scales(self._array(site.scale))
-            return Member(node.name, node.size, 1, offset), prior
+            return Member(node.name, node.size, 1, offset, flat=flat), _unscaled(prior, flat)
         prior = _value(self._array(site.scale_tril))
         d = prior.shape[-1]
-        return Member(node.name, node.size // d, d, offset), prior
+        member = Member(node.name, node.size // d, d, offset, flat=flat)
+        return member, _unscaled(prior, flat)
 
     def _in_basis(self, node: Sample, site: GaussianSite, offset: int) -> tuple[Member, Any]:
         """A member with a known basis: multiplied out where it is square, else columns of its own.
@@ -174,7 +178,8 @@ class _Writer:
         groups = node.size // d
         if not site.singular:
             prior = jnp.asarray(basis) * _value(scale)[:, None, :]
-            return Member(node.name, groups, d, offset), prior
+            flat = self.flat_priors[node.name]
+            return Member(node.name, groups, d, offset, flat=flat), _unscaled(prior, flat)
         prior = _scales(scale)
         if prior.shape[0] not in (1, groups * k):
             prior = jnp.tile(prior, groups)
@@ -216,6 +221,15 @@ class _Writer:
     def _array(self, number: int | None) -> Any:
         assert number is not None
         return self.plain.read(number)
+
+    def _prior_mean(self, node: Sample) -> Affine:
+        """A member's mean, zero where its prior is flat."""
+        number, flat = self.sites[node.name].loc, self.flat_priors[node.name]
+        aval = self.tape.avals[number]
+        if flat is not None and flat.all():
+            return Affine(aval.shape, aval.dtype, ())
+        mean = self._affine(node.name, number)
+        return mean if flat is None else mean.take(np.arange(node.size), aval.shape, ~flat)
 
     def _affine(self, name: str, number: int) -> Affine:
         """A mean or an observed value of site ``name``, over members and over kept latents that
@@ -268,6 +282,8 @@ class _Writer:
     def _residual(self, node: Sample) -> Affine:
         """value - mean of a child, of the rows that a mask leaves in."""
         site = self.sites[node.name]
+        if has_no_density(self.facts.normalised, node.name):
+            return Affine((0,), self.tape.avals[site.loc].dtype, ())
         mean = self._affine(node.name, site.loc)
         if self.names & self.tape.dependencies([site.value]):
             value: Any = self._affine(node.name, site.value)
@@ -435,6 +451,18 @@ def _scales(value: Any) -> Any:
     if isinstance(value, Opaque) and value.entries == 1:
         return jnp.reshape(value.base, (1,))
     return jnp.reshape(_value(value), -1)
+
+
+def _unscaled(prior: Any, flat: np.ndarray | None) -> Any:
+    """Prior scales [n|1] or factors [G|1, d, d], one where the prior is flat."""
+    if flat is None:
+        return prior
+    one = jnp.ones((), prior.dtype) if prior.ndim == 1 else jnp.eye(prior.shape[-1])
+    if flat.all():
+        return jnp.broadcast_to(one, (1, *prior.shape[1:])).astype(prior.dtype)
+    if prior.ndim == 1:
+        return jnp.where(flat, one, prior)
+    return jnp.where(flat.reshape(-1, prior.shape[-1])[:, :1, None], one, prior)
 
 
 def _picked(value: Any, keep: np.ndarray | None) -> Any:

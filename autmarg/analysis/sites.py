@@ -37,6 +37,7 @@ class GaussianSite:
         mask: boolean, of the elements' shape, or None.
         bijection: names of the transforms of a bijection, which are not read as linear; or "".
         singular: whether k < d.
+        proper: whether a draw of it can be had (not of an improper prior).
         power: the known positive s of ``handlers.scale``, or None where there is none: one number,
             or one for each element (each group of d), 1 where a mask is. Scales and factors are
             divided by √s already: s log N(x; m, v) = log N(x; m, v/s) + c(s, v).
@@ -52,6 +53,7 @@ class GaussianSite:
     mask: int | None
     bijection: str
     singular: bool
+    proper: bool = True
     power: np.ndarray | None = None
 
     @property
@@ -97,6 +99,7 @@ def normalise(program: Program) -> Normalised:
             node.name,
             bijection=reader.bijection,
             singular=reader.singular,
+            proper=reader.proper,
             power=reader.power,
             **{k: parts.get(k) for k in ("scale", "scale_tril", "basis", "log_jacobian", "mask")},
             **{k: parts[k] for k in ("loc", "value")},
@@ -154,10 +157,12 @@ class _Reader:
         self.names: list[str] = []
         self.bijection = ""
         self.singular = False
+        self.proper = True
 
     def __call__(self, *arrays: Any) -> list[Any]:
         *leaves, value = arrays
         g = as_gaussian(self.node.distribution.unflatten(leaves))
+        self.proper = g.proper
         dtype = jnp.result_type(float)
         value = jnp.broadcast_to(jnp.asarray(value, dtype), self.node.shape)
         mask, own, factor = g.mask, {}, self.factor

@@ -17,7 +17,7 @@ from autmarg.backend.distributions import (
     SequentialDistribution,
 )
 from autmarg.backend.given import as_written
-from autmarg.errors import InternalError
+from autmarg.errors import ImproperPriorError, InternalError
 from autmarg.ir.nodes import (
     Ancestral,
     Deterministic,
@@ -210,5 +210,21 @@ class Emission:
                 drawn[member.name] = self.prior(own, given)[member.name]
             elif reads <= set(given):
                 fn = member.distribution.build(self.program.tape, given)
-                drawn[member.name] = fn.sample(own, member.sample_shape)
+                drawn[member.name] = _sample(member, fn, own)
         return drawn
+
+
+def _sample(member: Sample, fn: Any, key: Any) -> Any:
+    """A draw from the prior of a member.
+
+    Raises:
+        ImproperPriorError: it has none.
+    """
+    try:
+        return fn.sample(key, member.sample_shape)
+    except NotImplementedError as error:
+        raise ImproperPriorError(
+            f"the prior of '{member.name}' ({member.place}) is improper and has no draws, so sites "
+            "that read it cannot be drawn from theirs: expected values of the sampled sites, as "
+            "from MCMC"
+        ) from error

@@ -89,14 +89,19 @@ class Recovery:
         """log-density of those elements that a mask takes out of the source's density.
 
         Nothing reads them; they are drawn from their own distribution, which the source does not
-        count.
+        count. (Those that something reads have a flat prior, with which they are drawn.)
         """
         total: Any = 0.0
+        flat = {name: f for node in self.nodes for name, f in node.density.flat.items()}
         for member in self.members.values():
             fn = member.distribution.build(self.program.tape, values)
             if (whole := _unmasked(fn)) is not fn:
                 value = values[member.name]
-                total += whole.log_prob(value).sum() - fn.log_prob(value).sum()
+                terms = whole.log_prob(value) - fn.log_prob(value)
+                if member.name in flat:  # whole draws are flat
+                    own = flat[member.name].reshape(*terms.shape, -1)[..., 0]
+                    terms = jnp.where(own, 0.0, terms)
+                total += terms.sum()
         return total
 
     def moments(

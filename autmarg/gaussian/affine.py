@@ -36,6 +36,9 @@ class Member:
 
     A singular Gaussian has ``groups`` groups of d elements, x = m + ``basis`` δ with the k columns
     of each group next to each other and ``basis`` [d, k] orthonormal.
+
+    ``flat`` [blocks · size] says which columns have a flat prior instead, z over all real numbers
+    with L = 1 and m = 0; None where none has.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Member:
     offset: int
     basis: np.ndarray | None = None
     random: bool = True
+    flat: np.ndarray | None = None
 
     @property
     def columns(self) -> np.ndarray:
@@ -203,6 +207,14 @@ class AffineForm:
     def random(self) -> np.ndarray:
         """[columns] whether a column has noise of its own."""
         flags = [np.full(m.blocks * m.size, m.random) for m in self.members]
+        return np.concatenate([np.zeros(0, bool), *flags])
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """[columns] whether a column has a flat prior."""
+        none = (np.zeros(m.blocks * m.size, bool) for m in self.members)
+        pairs = zip(self.members, none, strict=True)
+        flags = [zero if m.flat is None else m.flat for m, zero in pairs]
         return np.concatenate([np.zeros(0, bool), *flags])
 
     def with_elements(self) -> AffineForm:

@@ -210,9 +210,17 @@ class Assembly:
         self.planes = _planes(layout, known)
         self.pattern = self._pattern()
         self._diagonal = self.pattern.lookup(self.pattern.columns, self.pattern.columns)
-        own = form.explicit[self.pattern.first] & (self.pattern.first == self.pattern.second)
+        proper = form.explicit & ~form.flat
+        own = proper[self.pattern.first] & (self.pattern.first == self.pattern.second)
         ends = np.cumsum([plane.size for plane in self.planes], dtype=int)
         self._identity = np.split(own.astype(np.float64), ends)[:-1]
+
+    @property
+    def rows(self) -> int:
+        """Rows of data less columns of flat priors: the dimensions of which p(y | θ) is a density,
+
+        ∫ exp(-½ zᵀGz) dz = (2π)^½ |G|^-½ for each of these, and no (2π)^-½ of a prior."""
+        return self.stats.n - int(self.form.flat.sum())
 
     def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit, block and component of each column."""
@@ -273,7 +281,7 @@ class Assembly:
 
         ``linear`` [columns] is -Aᵀ W c of the rows whose noise is independent.
         """
-        omega, stats = point.omega, self.stats
+        omega = point.omega
         parts = [sums(omega) for sums in self._others]
         others = sum(parts[1:], parts[0]) if parts else None
         if self.correlated:
@@ -293,9 +301,9 @@ class Assembly:
             for unit, prior in zip(self.units, priors, strict=True)
         ]
         precision = self._log_weights(omega)
-        constant = -0.5 * (stats.n * np.log(2 * np.pi) - precision)
+        constant = -0.5 * (self.rows * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
-        floor = pivot_floor(gather_pieces((none, *values), self._diagonal))
+        floor = pivot_floor(gather_pieces((none, *values), self._diagonal), self.form.flat)
         return QuadraticForm(values, jnp.concatenate([none, *h]), zero, floor, dynamics), constant
 
     def _log_weights(self, omega: Any) -> Any:

@@ -17,6 +17,9 @@ larger than itself and may come out negative. It is then known only to lie betwe
 
 and the floor is taken, which moves log p by no more than its own rounding there and keeps values
 and gradients finite. A pivot above its floor is not touched.
+
+A column with a flat prior has no 1 on its diagonal: its pivots are what the data say. Its floor is
+not positive, and a pivot that is not above its size is not resolved: the factor is NaN.
 """
 
 from __future__ import annotations
@@ -48,12 +51,13 @@ def factorise(matrix: Any, floor: Any) -> tuple[Any, Any]:
 
     def attempt(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         _, _, k = state
-        added = jnp.where(k >= 1, k, 0) * floor
+        added = jnp.where(k >= 1, k, 0) * jnp.maximum(floor, 0)
         return *_split(matrix + jnp.diag(added)), jnp.where(k == 0, 1 / _GROWTH, k) * _GROWTH
 
     start = jnp.zeros((), matrix.dtype)
     lower, inverse, _ = jax.lax.while_loop(failed, attempt, (matrix, matrix, start))
-    return lower, inverse
+    unresolved = (floor <= 0) & (jnp.diagonal(lower) ** 2 <= -floor)
+    return jnp.where(unresolved.any(), jnp.nan, lower), inverse
 
 
 def cholesky(matrix: Any, floor: Any) -> Any:

@@ -45,8 +45,14 @@ class GaussianMarginal:
 
     @property
     def rows(self) -> int:
-        """Number of observed (and kept children's) elements."""
-        return self.schedule.assembly.stats.n
+        """Number of observed (and kept children's) elements, less those of flat priors."""
+        return self.schedule.assembly.rows
+
+    @property
+    def flat(self) -> dict[str, np.ndarray]:
+        """Of members with a flat prior, which elements have it."""
+        members = self.schedule.form.members
+        return {m.name: m.flat for m in members if m.flat is not None}
 
     @property
     def inputs(self) -> frozenset[str]:

@@ -6,7 +6,8 @@ With δ = L z, z ~ N(0, I) a priori, and rows r = c - A δ of precision W,
     G = I + Lᵀ Aᵀ W A L,    h = Lᵀ Aᵀ W c,
 
 which stays finite as a prior scale tends to zero (Bates et al. 2015, Fitting Linear Mixed-Effects
-Models Using lme4, J. Stat. Softw. 67(1), section 3). G is kept as its non-zero entries, blocks of
+Models Using lme4, J. Stat. Softw. 67(1), section 3). Where a prior is flat there is no 1 on the
+diagonal and no z² in zᵀz. G is kept as its non-zero entries, blocks of
 pairs of members side by side, component-major.
 """
 
@@ -93,10 +94,11 @@ class Pattern:
         return cached
 
 
-def pivot_floor(diagonal: Any) -> Any:
-    """max(1, ε G_ii), a constant for derivatives."""
+def pivot_floor(diagonal: Any, flat: Any) -> Any:
+    """max(1, ε G_ii), a constant for derivatives; where a prior is ``flat`` -8 ε G_ii, the size of
+    which no pivot is resolved below, and not positive since none has a least value."""
     rounding = jnp.finfo(diagonal.dtype).eps * jax.lax.stop_gradient(diagonal)
-    return jnp.maximum(1.0, rounding)
+    return jnp.where(flat, -8.0 * rounding, jnp.maximum(1.0, rounding))
 
 
 def scale(member: Member, prior: Any, z: Any) -> Any:

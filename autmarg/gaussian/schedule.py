@@ -83,17 +83,25 @@ class Schedule:
         mean = self._refined(point, factors, jnp.zeros_like(quadratic.h), self._squares_by_row)
         z = self._scaled(point, values)
         change = self._centred(point, z) - self._centred(point, mean)
-        squares = self._by_row(point, change) + jnp.vdot(z - mean, z - mean)
+        squares = self._by_row(point, change) + self._prior_squares(z - mean)
         return self._density(point, factors, squares)
 
     def _squares(self, point: Point, z: Any) -> Any:
         """rᵀW r + zᵀz."""
         v = self._centred(point, z)
-        return self.residual(point.omega, v) + self.assembly.squares(point, v) + jnp.vdot(z, z)
+        return (
+            self.residual(point.omega, v) + self.assembly.squares(point, v) + self._prior_squares(z)
+        )
 
     def _squares_by_row(self, point: Point, z: Any) -> Any:
         """The same in a pass over all rows, each of which rounds by itself."""
-        return self._by_row(point, self._centred(point, z)) + jnp.vdot(z, z)
+        return self._by_row(point, self._centred(point, z)) + self._prior_squares(z)
+
+    def _prior_squares(self, z: Any) -> Any:
+        """zᵀz without the columns whose prior is flat."""
+        if self.form.flat.any():
+            z = jnp.where(self.form.flat, 0.0, z)
+        return jnp.vdot(z, z)
 
     def _by_row(self, point: Point, v: Any) -> Any:
         """rᵀW r of the rows at v."""

@@ -12,6 +12,11 @@ class Density(Protocol):
     Members' arrays have their sites' elements, in any shape.
     """
 
+    @property
+    def flat(self) -> Mapping[str, Any]:
+        """Of members with a flat prior, which elements [size] have it."""
+        ...
+
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(y | θ), a scalar."""
         ...

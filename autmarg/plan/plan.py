@@ -14,6 +14,7 @@ from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal, RequestError
+from autmarg.gaussian.flat import undetermined
 from autmarg.gaussian.variance import variance_ratios
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.program import Program
@@ -179,6 +180,9 @@ def make_plan(facts: Facts, request: Request) -> Plan:
             parts = [part_of(facts, part) for part in connected(program, selection.members)]
         except CannotExtract as obstacle:
             judged = judged.without(obstacle)
+            continue
+        if free := frozenset().union(*(undetermined(part.system.form) for part in parts)):
+            judged = judged.without_flat(free)
             continue
         found = _chosen(program, parts) if request.marginalize == "auto" and not sampled else {}
         if not found:

@@ -73,6 +73,11 @@ class ConjugateMarginal:
         return own.union(*(b.block.density.inputs for b in self.blocks)) - {self.member}
 
     @property
+    def flat(self) -> dict[str, Any]:
+        """Of members with a flat prior, which elements have it."""
+        return {name: f for b in self.blocks for name, f in b.block.density.flat.items()}
+
+    @property
     def _numbers(self) -> list[int]:
         return [*self.parameters, *(v for child in self.children for v in child.numbers)]
 

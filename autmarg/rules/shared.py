@@ -128,9 +128,13 @@ def shared(
         raise NoMatch(f"{located(child)} is not observed", place=child.place)
     scale, power = _scale(rule)
     unread: list[NoMatch] = []
-    nodes = (*block.members, *block.observed)
+    flat = {n for n, whole in block.density.flat.items() if whole.all()}
+    nodes = tuple(n for n in (*block.members, *block.observed) if n.name not in flat)
     for node in nodes:
         site = sites[node.name]
+        if node.name in block.density.flat:
+            words = f"a mask takes out a part of the density of {located(node)}"
+            raise NoMatch(words, place=node.place, near=True)
         if site.power is not None:
             words = f"{located(node)} is under handlers.scale"
             raise NoMatch(words, place=node.place, near=True)

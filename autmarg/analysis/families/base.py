@@ -28,6 +28,7 @@ class Gaussian:
         event_dim: axes that ``scale_tril`` or ``basis`` spans; 0 with ``scale`` alone.
         bijection: transforms from the Gaussian to the value, innermost first.
         mask: boolean array that broadcasts against the value, or None.
+        proper: false for a flat prior that cannot be drawn from; its ``mask`` is False.
         past: value → what its own earlier elements add to the mean of each element, or None; the
             value is then a chain, x = bijection(loc + past(x) + S ε), in the order of its elements.
     """
@@ -39,6 +40,7 @@ class Gaussian:
     event_dim: int = 0
     bijection: tuple[Any, ...] = ()
     mask: Any = None
+    proper: bool = True
     past: Callable[[Any], Any] | None = None
 
 

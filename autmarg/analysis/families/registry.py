@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 
 from autmarg.analysis.families.base import Family, Gaussian, NotGaussian, Unread
 from autmarg.analysis.families.car import car
+from autmarg.analysis.families.improper import improper_uniform
 from autmarg.analysis.families.low_rank import low_rank
 from autmarg.analysis.families.matrix_normal import matrix_normal
 from autmarg.analysis.families.multivariate_normal import multivariate_normal
@@ -27,6 +28,7 @@ FAMILIES: dict[type, Family] = {
     dist.MatrixNormal: matrix_normal,
     dist.CAR: car,
     dist.GaussianRandomWalk: gaussian_random_walk,
+    dist.ImproperUniform: improper_uniform,
 }
 TRANSFORMED = (
     dist.TransformedDistribution,

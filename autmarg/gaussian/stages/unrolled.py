@@ -92,7 +92,7 @@ class Unrolled(Stage):
         remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
         columns = self.local[self.kept]
         h = h.at[columns].set(jnp.dot(change.T, own, **_EXACT))
-        floor = floor.at[columns].set(pivot_floor(jnp.diagonal(matrix)))
+        floor = floor.at[columns].set(pivot_floor(jnp.diagonal(matrix), floor[columns] <= 0))
         return None, QuadraticForm((remaining,), h, log_det, floor, dynamics)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
