@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.infer import NUTS
@@ -15,12 +16,15 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.analysis.families import FAMILIES
 from autmarg.backend.emit import Emission
-from autmarg.backend.given import gives, message
+from autmarg.backend.given import check_shape, gives, message
 from autmarg.backend.kernel import MarginalNUTS
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
+from autmarg.backend.runs import Arguments, Runs, arguments_of
+from autmarg.backend.support import check_support
 from autmarg.errors import RequestError
 from autmarg.gaussian.stages import REGISTERED
+from autmarg.ir.bounds import check_indices
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
@@ -31,6 +35,7 @@ from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.rules.registry import rules
 from autmarg.trace.capture import trace_program
+from autmarg.trace.columns import as_arrays, data_key, with_arrays
 from autmarg.trace.record import is_tracing, name_of
 
 Model = Callable[..., Any]
@@ -71,13 +76,31 @@ class MarginalizedModel:
     """
 
     def __init__(self, source: Model, passes: Passes) -> None:
-        self.source = source
+        self.source = Source(source)
         self.passes = passes
-        self._compiled: dict[tuple[Any, ...], Compiled] = {}
+        self._forget()
         functools.update_wrapper(self, source, updated=())
         self.__name__ = name_of(source)
         if callable(source):
             self.__signature__ = inspect.signature(source)
+
+    def _forget(self) -> None:
+        self._compiled: dict[tuple[Any, ...], Compiled] = {}
+        self._integrated: set[str] = set()  # in any call so far
+        self._checked: dict[str, None] = {}
+        self._runs = Runs()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was compiled is left out, and compiled again when a copy is used."""
+        own = ("_compiled", "_integrated", "_checked", "_runs")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    def __repr__(self) -> str:
+        return f"autmarg.transform({self.__name__})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Run as a NumPyro model: kept sites are sampled, observed ones have their marginal.
@@ -94,10 +117,12 @@ class MarginalizedModel:
                 f"the model calls '{self.__name__}', which is transformed already, while it is "
                 "transformed itself: expected a source model inside; call its .source there"
             )
+        args, kwargs = as_arrays(args, kwargs)
         program, traced = trace_program(self.source, args, kwargs)
         if not program.observed:
             return self._without_data(program, args, kwargs)
         compiled = self._compile(program)
+        self._runs.add(program, traced, data_key(self.source, args, kwargs))
         if program.obstacles:
             return self.source(*args, **kwargs)
         check_handlers(compiled.program)
@@ -117,6 +142,9 @@ class MarginalizedModel:
         program, traced = trace_program(self.source, args, kwargs)
         return self._compile(program), traced
 
+    def _program(self, arguments: Arguments) -> Program:
+        return trace_program(self.source, *arguments)[0]
+
     def recover(
         self,
         rng_key: Any,
@@ -126,6 +154,7 @@ class MarginalizedModel:
         batch_size: int | None = None,
         progress: bool | None = None,
         group_by_chain: bool = False,
+        other_data: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Exact joint draws of everything that was integrated out, given posterior draws.
@@ -135,23 +164,30 @@ class MarginalizedModel:
             mcmc_or_samples: an ``MCMC`` that has run, or a dict of arrays of the kept sites with
                 any leading dimensions (draws, or chains and draws), which are kept. A non-centred
                 site may be there under its own name or as its standard noise.
-            args, kwargs: what the model was run with.
+            args, kwargs: what the model was run with, data included.
             moments: return {site: {"mean": …, "var": …}} of the conditional distribution at each
                 draw instead of a draw; averaging them is the Rao-Blackwell estimate.
             batch_size: draws worked on at once (bounds memory).
             progress: show a progress bar; by default only when it takes long.
             group_by_chain: with an ``MCMC``: leading dimensions (chain, draw) rather than (draw,).
+            other_data: recover for other data (or covariates) than those of the run. An ``MCMC``
+                knows the arguments of its run; a dict of draws does not, and is held against the
+                runs of this transformed model in this process, if there were any.
 
         Returns:
             The samples given, the integrated sites, and all deterministic sites recomputed: the
             sites of the source, without standard noise.
 
         Raises:
-            RequestError: a kept site is missing, or has the wrong shape.
+            RequestError: a kept site is missing, or has the wrong shape; there are no data, or
+                others than those of the run.
         """
-        compiled, traced = self.compiled(*args, **kwargs)
+        given = as_arrays(args, kwargs)
+        program, traced = trace_program(self.source, *given)
         draws = None
         if hasattr(mcmc_or_samples, "get_samples"):
+            if getattr(mcmc_or_samples, "_states", True) is None:
+                raise RequestError("recover was given an MCMC that has not run: call run first")
             samples = mcmc_or_samples.get_samples(group_by_chain=group_by_chain)
             chains = mcmc_or_samples.num_chains
             each = mcmc_or_samples.num_samples // mcmc_or_samples.thinning
@@ -163,6 +199,14 @@ class MarginalizedModel:
                 "recover takes an MCMC object or a dict of draws by site name, found "
                 f"{type(mcmc_or_samples).__name__}"
             )
+        if not program.observed:
+            return self._nothing_to_recover(program, samples, moments)
+        if not other_data:
+            ran = arguments_of(mcmc_or_samples)
+            ran = None if ran is None else as_arrays(*ran)
+            key = data_key(self.source, *given)
+            self._runs.check(program, traced, given, key, ran, self._program)
+        compiled = self._compile(program)
         recovery = compiled.recovery
         if compiled.program.obstacles or not (recovery.nodes or recovery.noncentred):
             return {} if moments else dict(samples)
@@ -175,6 +219,21 @@ class MarginalizedModel:
             batch_size=batch_size,
             progress=progress,
         )
+
+    def _nothing_to_recover(
+        self, program: Program, samples: Mapping[str, Any], moments: bool
+    ) -> dict[str, Any]:
+        """Without data nothing is integrated out, so that draws have all latents already."""
+        missing = [n.name for n in program.latents if n.name not in samples]
+        if missing or moments:
+            lacking = f", and the draws lack {missing}" if missing else ""
+            raise RequestError(
+                f"recover was called without data: '{self.__name__}' has no observed site with "
+                f"these arguments{lacking}, which would come from their prior. Pass all that the "
+                "run was given, data included; for predictions, pass what it returns to "
+                "Predictive(marg, draws) without data"
+            )
+        return dict(samples)
 
     def nuts(self, **options: Any) -> NUTS:
         """NUTS on this model, the mass matrix dense over its scales and correlations.
@@ -193,12 +252,17 @@ class MarginalizedModel:
         # Traced constants make no difference to the structure: it is hashed without their values.
         # What is registered decides on a plan, too.
         key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *rules())
-        if key not in self._compiled:
-            compiled = compile_program(program.owning(), self.passes)
+        if (known := self._compiled.get(key)) is not None:
+            return known
+        compiled = compile_program(program.owning(), self.passes)
+        check_indices(compiled.plan.program)
+        check_support(compiled.plan.program)
+        self._integrated |= set(compiled.plan.integrated)
+        if program.comparable:
             while len(self._compiled) >= _CACHED:
                 self._compiled.pop(next(iter(self._compiled)))
             self._compiled[key] = compiled
-        return self._compiled[key]
+        return compiled
 
     def _prior(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -216,6 +280,7 @@ class MarginalizedModel:
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""
+        self._check_once(program)
         given = _Given()
         with given:
             result = self.source(*args, **kwargs)
@@ -224,7 +289,10 @@ class MarginalizedModel:
             for name in given.drawn
             if any(gives(h, message(decentered(name), dist.Normal(0, 1))) for h in _PYRO_STACK)
         }
-        names = given.names & {n.name for n in program.latents} | set(noise.values())
+        shapes = {n.name: n.shape for n in program.latents}
+        for name, shape in given.shapes.items():
+            check_shape(self.__name__, name, shape, shapes.get(name, shape))
+        names = given.names & shapes.keys() | set(noise.values())
         missing = self._would_integrate(program) & given.drawn | set(noise) if names else set()
         if missing:
             raise RequestError(
@@ -234,12 +302,21 @@ class MarginalizedModel:
             )
         return result
 
+    def _check_once(self, program: Program) -> None:
+        """Raise where latents are read at indices out of range."""
+        key = program.fingerprint
+        if key in self._checked:
+            return
+        check_indices(program)
+        while len(self._checked) >= _CACHED:
+            self._checked.pop(next(iter(self._checked)))
+        self._checked[key] = None
+
     def _would_integrate(self, program: Program) -> set[str]:
         """Sites integrated out in earlier calls, or by a plan with childless sites as data."""
         names = {n.name for n in program.latents}
-        planned = [set(c.plan.integrated) for c in self._compiled.values()]
-        if planned:
-            return set().union(*planned) & names
+        if self._integrated:
+            return self._integrated & names
         leaves = {n for n in names if not program.children(n)}
         found: set[str] = set()
         for detect in self.passes:
@@ -256,8 +333,12 @@ class _Given(Messenger):
 
     def __init__(self) -> None:
         super().__init__(None)
-        self.names: set[str] = set()
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the values that were given
         self.drawn: set[str] = set()
+
+    @property
+    def names(self) -> set[str]:
+        return set(self.shapes)
 
     def __enter__(self) -> None:
         _PYRO_STACK.insert(0, self)
@@ -267,8 +348,28 @@ class _Given(Messenger):
             _PYRO_STACK.remove(self)
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and not msg["is_observed"]:
-            (self.drawn if msg["value"] is None else self.names).add(msg["name"])
+        if msg["type"] != "sample" or msg["is_observed"]:
+            return
+        if msg["value"] is None:
+            self.drawn.add(msg["name"])
+        else:
+            self.shapes[msg["name"]] = np.shape(msg["value"])
+
+
+class Source:
+    """The user's model, which also takes columns of tables for arrays."""
+
+    def __init__(self, fn: Model) -> None:
+        self.fn = fn
+        functools.update_wrapper(self, fn, updated=())
+        self.__name__ = name_of(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = as_arrays(args, kwargs)
+        return with_arrays(self.fn)(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<source {self.__name__}>"
 
 
 def transform(
@@ -319,6 +420,8 @@ def transform(
         raise RequestError(
             f"transform takes a NumPyro model callable, found {type(model).__name__}"
         )
+    while isinstance(model, Source):
+        model = model.fn
     load_plugins()
     request = Request.of(marginalize, keep, reparameterize, chains)
     if passes is None:

@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
+from autmarg.analysis.finite import check_mean, check_scale, check_value
 from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.interpret import Interpreter, run
 from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, log_factors, multiply
@@ -290,7 +291,7 @@ class _Writer:
         else:
             value = self._array(site.value)
         keep = self._unmasked(node, site)
-        self._check_finite(node, value, keep)
+        check_value(node, value, keep)
         terms = (*as_affine(value).terms, *mean.times(np.full((), -1.0)).terms)
         residual = Affine(mean.shape, mean.dtype, terms)
         return residual if keep is None else residual.take(keep, (len(keep),))
@@ -299,10 +300,15 @@ class _Writer:
         """The rows of a child, given value - mean, with its noise."""
         site = self.sites[node.name]
         keep = self._unmasked(node, site)
+        check_mean(node, residual, self.facts.normalised.program.names)
         if site.log_jacobian is not None:
             self.constant -= _value(self._array(site.log_jacobian))
         if site.scale_tril is not None:
             tril = self._array(site.scale_tril)
+            if isinstance(tril, np.ndarray):
+                rows = slice(None) if keep is None or len(tril) == 1 else keep // tril.shape[-1]
+                diagonal = np.diagonal(tril, axis1=-2, axis2=-1)[rows]
+                check_scale(node, diagonal, self.facts.normalised.program.names)
             return self._correlated_rows(node.name, residual, tril, keep, site.power)
         noise, power = self._array(site.scale), site.power
         if site.basis is not None:
@@ -310,7 +316,10 @@ class _Writer:
             return self._basis_rows(node.name, residual, basis, noise, keep, power)
         if power is not None and len(power) > 1 and keep is not None:
             power = power[keep]
-        return self._noisy_rows(node.name, residual, _picked(noise, keep), power)
+        noise = _picked(noise, keep)
+        if isinstance(noise, np.ndarray):
+            check_scale(node, noise, self.facts.normalised.program.names)
+        return self._noisy_rows(node.name, residual, noise, power)
 
     def _noisy_rows(
         self, name: str, residual: Affine, noise: Any, power: np.ndarray | None
@@ -401,22 +410,6 @@ class _Writer:
                 "expected a known array; close over it instead of passing it through jit"
             )
         return np.flatnonzero(mask)
-
-    def _check_finite(self, node: Sample, value: Any, keep: np.ndarray | None) -> None:
-        if isinstance(value, Opaque):
-            return
-        if isinstance(value, Affine):  # of latents: NaN in what is known of it
-            nan = np.zeros(value.size, bool)
-            for term in value.terms:
-                nan |= np.isnan(term.known).any(axis=1)
-        else:
-            nan = np.isnan(value.reshape(-1))
-        nan = nan if keep is None else nan[keep]
-        if bad := int(nan.sum()):
-            raise ModelError(
-                f"observed site '{node.name}' ({node.place}): found {bad} NaN among {nan.size} "
-                "values, expected numbers inside the support; drop those rows or mask them"
-            )
 
     def _slot(self, base: Any) -> int:
         """Where an opaque array starts in ω."""

@@ -62,10 +62,18 @@ class MarginalDistribution(_Whole):
     def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         """The marginal log-density, a scalar.
 
+        Where a value is traced, NaN unless it equals the data when it is known.
+
         Raises:
             RequestError: the value is not the data that were compiled in.
         """
-        if value is not self.observed and not self._same(value):
+        if value is self.observed:
+            return self._log_density()
+        traced = isinstance(value, Tracer) or isinstance(self.observed, Tracer)
+        if traced and jnp.shape(value) == jnp.shape(self.observed):
+            same = (value == self.observed) | ((value != value) & (self.observed != self.observed))
+            return jnp.where(jnp.all(same), self._log_density(), jnp.nan)
+        if not self._same(value):
             raise RequestError(
                 f"the data of '{self.name}' were replaced after autmarg.transform: expected the "
                 "values the model was called with; apply condition, do or substitute to the model "

@@ -16,7 +16,8 @@ from autmarg.backend.distributions import (
     MarginalDistribution,
     SequentialDistribution,
 )
-from autmarg.backend.given import as_written
+from autmarg.backend.given import as_written, check_shape
+from autmarg.backend.support import is_traced, outside, restricted
 from autmarg.errors import ImproperPriorError, InternalError
 from autmarg.ir.nodes import (
     Ancestral,
@@ -128,7 +129,15 @@ class Emission:
                 return
             # An ancestral distribution has the sample shape in its batch shape already.
             shape = () if isinstance(fn, AncestralDistribution) else node.sample_shape
-            self.values[node.name] = numpyro.sample(node.name, fn, sample_shape=shape, infer=infer)
+            value = numpyro.sample(node.name, fn, sample_shape=shape, infer=infer)
+            self.values[node.name] = self._shaped(node, value)
+
+    def _shaped(self, node: Sample, value: Any) -> Any:
+        """A value of the site's shape: expressions on the tape take no other."""
+        if jnp.shape(value) == node.shape:
+            return value
+        check_shape(self.program.name, node.name, jnp.shape(value), node.shape)
+        return jnp.broadcast_to(value, node.shape)
 
     def _noncentred(self, node: NonCentred) -> None:
         """Standard noise, and the user's site as a function of it; or as the user wrote it."""
@@ -143,14 +152,19 @@ class Emission:
 
     def _marginal(self, node: Marginal) -> None:
         """Each observed site under its own name; the first carries the joint density."""
-        density = node.density
+        traced = {n: x for n, x in self.values.items() if n.startswith("@")}
+        found = [self._outside(site) for site in node.observed if is_traced(self.program, site)]
+
+        def whole() -> Any:
+            return restricted(node.density.log_density(self.values), found, traced)
+
         if not node.observed:
-            numpyro.factor(node.name, density.log_density(self.values))
+            numpyro.factor(node.name, whole())
         for k, site in enumerate(node.observed):
             value = self._observed(site)
 
             def log_density(first: bool = k == 0) -> Any:
-                return density.log_density(self.values) if first else 0.0
+                return whole() if first else 0.0
 
             fn = MarginalDistribution(site.name, value, log_density)
             numpyro.sample(site.name, fn, obs=value, infer=dict(site.infer))
@@ -160,6 +174,10 @@ class Emission:
         reads = self.program.tape.dependencies([site.value]) & set(self.members)
         unknown = {n: jnp.full(self._shapes[n], jnp.nan, self.members[n].dtype) for n in reads}
         return self.program.tape.evaluate([site.value], {**self.values, **unknown})[0]
+
+    def _outside(self, site: Observe) -> Any:
+        """Which elements of an observed value have no density."""
+        return outside(self._base(site, site.parents), self._value(site.value))
 
     def _ancestral(self, node: Ancestral) -> AncestralDistribution:
         tape = self.program.tape

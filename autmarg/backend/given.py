@@ -9,6 +9,7 @@ import jax
 from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK
 
+from autmarg.errors import RequestError
 from autmarg.ir.nodes import decentered
 
 Message = dict[str, Any]
@@ -73,3 +74,18 @@ def as_written(name: str, fn: Any, shape: tuple[int, ...], standard: Any) -> boo
         isinstance(handler, handlers.scale) or (gives(handler, x) and not gives(handler, z))
         for handler, (x, z) in met(own, noise)
     )
+
+
+def check_shape(model: str, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise unless a value that a handler gives has the site's shape, or is repeated to it.
+
+    Raises:
+        RequestError: it has another, and an index into it would read another element.
+    """
+    wide = [1] * (len(shape) - len(given)) + list(given)
+    if len(wide) != len(shape) or any(n not in (1, m) for n, m in zip(wide, shape, strict=True)):
+        raise RequestError(
+            f"a value of shape {given} was given for '{name}', which has the shape {shape} in "
+            f"'{model}' with these arguments: expected draws of that shape. For new groups draw "
+            "their effects from the prior first, and append them"
+        )

@@ -312,8 +312,11 @@ def content(value: Any) -> str:
         return "key"
     array = np.asarray(value)
     if array.dtype.kind not in "iufb":
-        return "other" + hashlib.blake2b(repr(array).encode(), digest_size=8).hexdigest()
+        contents = np.ascontiguousarray(array).tobytes()
+        return "other" + hashlib.blake2b(contents, digest_size=8).hexdigest()
     numbers = np.ascontiguousarray(array.reshape(-1), np.float64)
+    if array.dtype.kind in "iu" and not (numbers.astype(array.dtype) == array.reshape(-1)).all():
+        numbers = array  # beyond 53 bits
     return hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import networkx as nx
-import numpy as np
-from jax.extend.core import ClosedJaxpr
-from scipy.sparse import issparse
 
 from autmarg.errors import Refusal
-from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample
-from autmarg.ir.shards import is_spread, shards
+from autmarg.ir.fingerprint import Fingerprint
+from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample, Static, Structure
 from autmarg.ir.tape import Tape
-
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of functions inside a jaxpr's parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,36 +115,44 @@ class Program:
         obstacles = tuple(o for o in self.obstacles if o.site not in names)
         return replace(self, nodes=nodes, obstacles=obstacles)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """A hash of everything that shapes a plan: structure, shapes, constants' contents."""
-        digest = hashlib.blake2b(digest_size=16)
+        """A hash of everything that shapes a plan: structure, shapes, constants' contents.
 
-        def feed(*parts: object) -> None:
-            digest.update("\x1f".join(map(str, parts)).encode())
+        Programs of one hash are equal; see :mod:`autmarg.ir.fingerprint`.
+        """
+        return self._hashed[0]
 
+    @property
+    def comparable(self) -> bool:
+        """Whether an equal program, traced again, has the same fingerprint."""
+        return self._hashed[1]
+
+    @cached_property
+    def _hashed(self) -> tuple[str, bool]:
+        found, tape = Fingerprint(), self.tape
         for node in self.nodes:
-            feed(type(node).__name__, node.name, sorted(node.parents), node.plates)
+            found.feed(type(node).__name__, node.name, sorted(node.parents))
+            found.feed([(p.name, p.size, p.dim) for p in node.plates])
             if isinstance(node, Sample):
                 spec = node.distribution
-                feed(spec.kind, spec.leaves, spec.batch_shape, spec.event_shape, node.shape)
-                feed(node.sample_shape, node.scale, node.scanned, _structure(spec.treedef))
+                found.feed(spec.kind, spec.batch_shape, spec.event_shape, node.shape)
+                found.feed(node.sample_shape, node.scale, node.scanned, dict(node.infer))
+                _feed_structure(found, spec)
             if isinstance(node, Param):
                 initial = node.initial if isinstance(node.initial, int) else "a function of a key"
-                feed(initial, node.options.leaves, _structure(node.options.treedef))
-            feed(getattr(node, "value", ""))
-        for plate in self.plates:
-            feed(plate)
-        for eqn in self.tape.equations:
-            feed(eqn.primitive.name, eqn.inputs, eqn.outputs)
-            for key, value in sorted(eqn.params.items()):
-                feed(key)
-                _feed_param(digest, value)
-        for number, constant in sorted(self.tape.constants.items()):
-            feed(number)
-            _feed_array(digest, constant)
-        feed(sorted(self.tape.inputs.items()), [o.reason for o in self.obstacles])
-        return digest.hexdigest()
+                found.feed(initial)
+                _feed_structure(found, node.options)
+            found.feed(getattr(node, "value", None))
+        live = tape.slice(v for node in self.nodes for v in node.numbers)
+        for equation in live:
+            found.equation(equation.primitive, equation.params)
+            found.feed(equation.inputs, equation.outputs)
+        used = {v for e in live for v in e.inputs} | {v for n in self.nodes for v in n.numbers}
+        for number in sorted(used & set(tape.constants)):
+            found.feed(number, tape.constants[number])
+        found.feed(sorted(tape.inputs.items()), [o.reason for o in self.obstacles])
+        return found.hexdigest(), found.comparable
 
     def __str__(self) -> str:
         from autmarg.ir.printer import print_program
@@ -162,44 +160,6 @@ class Program:
         return print_program(self)
 
 
-def _structure(treedef: Any) -> str:
-    """A treedef's text, arrays in full, with the contents of sparse matrices in it."""
-    with np.printoptions(threshold=sys.maxsize):
-        text = str(treedef)
-    matrices = (m.tocoo() for m in _sparse(treedef))
-    parts = [repr((m.row.tolist(), m.col.tolist(), m.data.tolist())) for m in matrices]
-    return "\n".join([text, *parts])
-
-
-def _sparse(treedef: Any) -> Iterator[Any]:
-    """Sparse matrices among the static data of a treedef's nodes."""
-    _, static = treedef.node_data() or (None, ())
-    yield from (m for m in (static if isinstance(static, tuple) else ()) if issparse(m))
-    for child in treedef.children():
-        yield from _sparse(child)
-
-
-def _feed_array(digest: Any, value: Any) -> None:
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        with jax.ensure_compile_time_eval():
-            value = jax.random.key_data(value)
-    digest.update(f"{value.dtype}{value.shape}".encode())
-    if is_spread(value):
-        digest.update(str(value.sharding).encode())
-    for _, part in shards(value) if is_spread(value) else ((None, value),):
-        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
-
-
-def _feed_param(digest: Any, value: Any) -> None:
-    """A primitive's parameter: nested jaxprs with their constants, arrays by content."""
-    if isinstance(value, ClosedJaxpr):
-        digest.update(_ADDRESS.sub("", str(value.jaxpr)).encode())
-        for constant in value.consts:
-            _feed_array(digest, constant)
-    elif isinstance(value, np.ndarray | jax.Array):
-        _feed_array(digest, value)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            _feed_param(digest, item)
-    else:
-        digest.update(_ADDRESS.sub("", str(value)).encode())
+def _feed_structure(found: Fingerprint, structure: Structure) -> None:
+    found.feed(structure.treedef)
+    found.feed([x.value if isinstance(x, Static) else ("tape", x) for x in structure.leaves])

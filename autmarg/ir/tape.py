@@ -156,6 +156,11 @@ class Tape:
         constants = {v: _as_known(c) for v, c in self.constants.items() if v in used}
         return replace(self, equations=tuple(rest), constants={**constants, **computed})
 
+    def known(self, outputs: Iterable[int]) -> dict[int, np.ndarray]:
+        """Values, by number, of ``outputs`` that depend on no input, in one compiled call."""
+        outputs = list(outputs)
+        return self._compute(self.slice(outputs), outputs)
+
     def _compute(self, equations: list[Equation], outputs: list[int]) -> dict[int, np.ndarray]:
         if not outputs:
             return {}

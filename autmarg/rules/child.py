@@ -169,4 +169,4 @@ def _is(kind: str, value: np.ndarray) -> bool:
         COUNT: lambda v: (v >= 0) & (v == np.floor(v)),
         BINARY: lambda v: (v == 0) | (v == 1),
     }.get(kind, np.isfinite)
-    return bool(np.all(holds(value)))
+    return bool(np.all(holds(value) & np.isfinite(value)))

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.rules.structural import MOVING, check_bounds
+from autmarg.analysis.rules.structural import MOVING
 from autmarg.analysis.wording import spelled
 from autmarg.errors import Place
+from autmarg.ir.bounds import check_bounds
 from autmarg.ir.tape import Equation, Tape, body_tape
 
 

@@ -9,6 +9,7 @@ Nothing is drawn and nothing of the data is computed; data the model closes over
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ from autmarg.ir.program import Program
 from autmarg.ir.shards import rows_of
 from autmarg.ir.tape import Builder
 from autmarg.ir.verifier import check
+from autmarg.trace.columns import as_arrays, with_arrays
+from autmarg.trace.explain import explained
 from autmarg.trace.record import (
     KEY,
     Message,
@@ -69,6 +72,16 @@ def trace_program(
     Raises:
         ModelError: two sites of one name, or structure that depends on latent values.
     """
+    args, kwargs = as_arrays(args, kwargs)
+    model = with_arrays(model)
+    with explained(model, args, kwargs):
+        return _traced(model, args, kwargs)
+
+
+def _traced(
+    model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Program, dict[str, Any]]:
+    """The program and its traced constants, of arguments that are arrays."""
     shapes = shapes_of(model, args, kwargs)
     messages: list[Message] = []
 
@@ -215,9 +228,13 @@ class _NodeReader:
         if not is_input(msg):
             self._obstacle(name, f"the param '{name}' is a pytree rather than an array", place)
             return None
+        reads = self.tape.dependencies([*out["leaves"], *([out["value"]] if msg["args"] else [])])
+        if above := sorted(n for n in reads if not n.startswith("@")):
+            why = f"the initial value or constraint of the param '{name}' depends on '{above[0]}'"
+            self._obstacle(name, why, place)
         return Param(
             name,
-            frozenset(),
+            reads,
             place,
             self._plates(msg),
             shape=self.tape.avals[self.tape.inputs[name]].shape,
@@ -235,15 +252,17 @@ class _NodeReader:
         spec = DistributionSpec(
             *_structure(fn, out["leaves"]), _kind(fn), tuple(fn.batch_shape), tuple(fn.event_shape)
         )
+        observed = bool(msg["is_observed"])
         common: dict[str, Any] = {
             "distribution": spec,
-            "sample_shape": tuple(msg["kwargs"].get("sample_shape", ())),
+            # NumPyro draws with it, and evaluates a given value without it.
+            "sample_shape": () if observed else tuple(msg["kwargs"].get("sample_shape", ())),
             "infer": {k: v for k, v in (msg.get("infer") or {}).items() if k not in _OF_SCANS},
             "scanned": "_control_flow_done" in msg,
             "scale": out.get("scale"),
         }
         reads = [*spec.values, *([out["scale"]] if "scale" in out else [])]
-        if msg["is_observed"]:
+        if observed:
             reads = [*reads, out["value"]]
             aval = self.tape.avals[out["value"]]
             return Observe(
@@ -255,6 +274,14 @@ class _NodeReader:
                 dtype=aval.dtype,
                 value=out["value"],
                 **common,
+            )
+        if common["scanned"] and (shape := common["sample_shape"]):
+            # NumPyro's values have time, then the sample shape; its density reads them as (time,).
+            where = f" ({place})" if place else ""
+            raise ModelError(
+                f"site '{name}'{where} has sample_shape={shape} inside a scan, and NumPyro cannot "
+                f"evaluate its density there. Write the distribution with .expand({list(shape)}) "
+                "instead of the sample shape."
             )
         if fn.has_enumerate_support:
             # Under enumeration a site has shapes that the tape was not traced with.
@@ -304,14 +331,22 @@ def _joint_shape(
 ) -> tuple[int, ...]:
     """Shape over which an observed value and its distribution broadcast."""
     expected = (*common["sample_shape"], *spec.batch_shape, *spec.event_shape)
+    where = f" ({place})" if place else ""
     try:
-        return np.broadcast_shapes(value, expected)
+        joint = np.broadcast_shapes(value, expected)
     except ValueError as error:
-        where = f" ({place})" if place else ""
         raise ModelError(
             f"observed site '{name}'{where}: found data of shape {value}, expected a shape that "
             f"broadcasts with its distribution's, {expected}. Check the lengths of the arrays."
         ) from error
+    if math.prod(joint) > max(math.prod(value), math.prod(expected)):
+        raise ModelError(
+            f"observed site '{name}'{where}: found data of shape {value} for a distribution of "
+            f"shape {expected}. NumPyro would repeat both to {joint} and count each value many "
+            "times: expected data of the distribution's shape (a column of a matrix is y[:, 0]); "
+            "if every pair is meant, repeat one of the two with jnp.broadcast_to"
+        )
+    return joint
 
 
 def _kind(fn: Any) -> str:

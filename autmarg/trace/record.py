@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
+import copy
 import os
 import sys
 import sysconfig
-import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from numpyro import handlers
+from numpyro.distributions import Distribution
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.errors import ModelError, Place
 from autmarg.ir.tape import is_library
+from autmarg.trace.columns import named_values
 
 Model = Callable[..., Any]
 Message = tuple[dict[str, Any], Place | None]
 KEY = "@key"  # the input from which keys that the model draws for itself are derived
-_INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
+INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
 _UNKNOWN = (
     jax.errors.ConcretizationTypeError,
     jax.errors.NonConcreteBooleanIndexError,
@@ -68,7 +68,24 @@ class _Recorder(Messenger):
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         place = self._places.get(msg.get("name", "")) or _users_place()
-        self.messages.append((dict(msg), place))
+        kept = dict(msg)
+        if msg["type"] == "sample":
+            kept["fn"] = _validating(msg["fn"])
+        self.messages.append((kept, place))
+
+
+def _validating(fn: Any) -> Any:
+    """A distribution that says itself whether it validates.
+
+    As a pytree a NumPyro distribution forgets what it has from its class (the default), and with it
+    that the density is zero outside of the support.
+    """
+    if not isinstance(fn, Distribution):
+        return fn
+    copied = copy.copy(fn)
+    inner = {name: _validating(value) for name, value in vars(fn).items()}
+    vars(copied).update(inner, _validate_args=fn._validate_args)
+    return copied
 
 
 def _stand_in(msg: dict[str, Any]) -> None:
@@ -197,7 +214,7 @@ def place_of_error(error: BaseException) -> Place | None:
     place, traceback = None, error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if not is_library(code.co_filename) and not code.co_filename.startswith(_INSTALLED):
+        if not is_library(code.co_filename) and not code.co_filename.startswith(INSTALLED):
             place = Place(code.co_filename, traceback.tb_lineno, code.co_name)
         traceback = traceback.tb_next
     return place
@@ -217,25 +234,8 @@ def is_array(leaf: Any) -> bool:
 
 def named_arrays(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Known arrays by what the user's function calls them: arguments, and what it closes over."""
-    while not inspect.isfunction(model):
-        if isinstance(model, functools.partial):
-            args, kwargs = (*model.args, *args), {**model.keywords, **kwargs}
-            model = model.func
-        elif hasattr(model, "fn"):  # a handler around a model
-            model = model.fn
-        else:
-            return {}
-    code = model.__code__
-    outside = {n: model.__globals__[n] for n in code.co_names if n in model.__globals__}
-    cells = zip(code.co_freevars, model.__closure__ or (), strict=True)
-    closed = {n: cell.cell_contents for n, cell in cells if cell != types.CellType()}
-    arguments = dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
     found: dict[str, Any] = {}
-    for scope in (arguments, kwargs, closed, outside):
-        for name, value in scope.items():
-            fields = value._asdict() if hasattr(value, "_asdict") else value
-            entries = fields if isinstance(fields, Mapping) else {name: value}
-            for key, entry in entries.items():
-                if isinstance(entry, jax.Array | np.ndarray) and not isinstance(entry, Tracer):
-                    found.setdefault(str(key), entry)
+    for name, value in named_values(model, args, kwargs):
+        if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
+            found.setdefault(name, value)
     return found

@@ -323,7 +323,6 @@ REFUSED = [
     (gamma(rate=lambda x: 1 + x), "its argument 'rate' reads 'x' through '+'"),
     (gamma(rate=lambda x: jnp.maximum(x, 1.0)), "argument 'rate' reads 'x' through 'maximum'"),
     (gamma(rate=lambda x: x * np.arange(N)), "e is not positive everywhere"),
-    (gamma(y=COUNTS - 20.0), "its value is not a count everywhere"),
     (gamma(prior=dist.Pareto(1.0, 2.0)), "no rule integrates it out of 'y', a Poisson"),
 ]
 
@@ -339,6 +338,11 @@ def test_what_no_rule_fits_stays_and_the_plan_says_why(model, reason):
     assert refusal.place is not None
     if model is nobody:
         assert "no conjugacy was found" in str(plan)
+
+
+def test_data_outside_the_support_are_an_error():
+    with pytest.raises(autmarg.ModelError, match=r"'y' \(.*\): 8 of 8 values are outside the supp"):
+        autmarg.transform(gamma(y=COUNTS - 20.0)).plan()
 
 
 def test_the_rule_that_almost_applied_is_named():

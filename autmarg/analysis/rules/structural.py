@@ -21,7 +21,7 @@ from autmarg.analysis.domain import Affine, Known, Opaque, as_affine, count, sta
 from autmarg.analysis.rules.arithmetic import add, spread
 from autmarg.analysis.rules.base import Linear, Operand, Rule, every, first
 from autmarg.analysis.rules.matrix import times_matrix
-from autmarg.errors import ModelError
+from autmarg.ir.bounds import check_bounds
 from autmarg.ir.tape import Equation
 
 _NO_ROW = -1  # what a gather in fill mode puts where it reads outside
@@ -51,26 +51,6 @@ def _overwritten(equation: Equation, operands: Sequence[Operand]) -> tuple[int, 
 def _cases(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     """select_n(which, *cases)."""
     return _data(*range(1, len(operands)))(equation, operands)
-
-
-def check_bounds(equation: Equation, index: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Raise where a known gather reads past the end of its operand; JAX would clamp silently."""
-    if equation.params["mode"] == GatherScatterMode.CLIP:
-        return  # asked for by name
-    numbers = equation.params["dimension_numbers"]
-    sizes = equation.params["slice_sizes"]
-    for k, axis in enumerate(numbers.start_index_map):
-        starts = index[..., k]
-        last = shape[axis] - sizes[axis]
-        if starts.size and (starts.min() < 0 or starts.max() > last):
-            where = f" at {equation.place}" if equation.place else ""
-            bad = starts.max() if starts.max() > last else starts.min()
-            raise ModelError(
-                f"an index array reads outside the array it indexes{where}: found index {bad} "
-                f"on an axis of length {shape[axis]}, expected -{shape[axis]} to "
-                f"{shape[axis] - 1}. JAX clamps such indices silently; check the codes of the "
-                "grouping factor and the group count."
-            )
 
 
 def _extract(equation: Equation, values: list[Any], data: tuple[int, ...]) -> Any:

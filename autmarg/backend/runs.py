@@ -1,0 +1,126 @@
+"""Which data a transformed model has been run with, so that recovery for other data is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from autmarg.errors import RequestError
+from autmarg.ir.program import Program
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+_PLAIN = (bool, int, float, complex, str, bytes)
+_REMEMBERED = 4096  # hashes of data sets
+_REMEDY = "if these data are meant, say so: recover(…, other_data=True)"
+
+
+class Runs:
+    """Fingerprints of the programs whose density a model has evaluated in this process."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, None] = {}
+        self._unknown = False  # whether data were traced, or cannot be compared
+
+    def add(self, program: Program, traced: Mapping[str, Any], key: str) -> None:
+        """Remember a run; ``key`` is a hash of its data that does not depend on their type."""
+        if traced or not program.comparable:
+            self._unknown = True
+            return
+        while len(self._seen) >= _REMEMBERED:
+            self._seen.pop(next(iter(self._seen)))
+        self._seen |= dict.fromkeys((program.fingerprint, key))
+
+    def check(
+        self,
+        program: Program,
+        traced: Mapping[str, Any],
+        given: Arguments,
+        key: str,
+        ran: Arguments | None,
+        trace: Callable[[Arguments], Program],
+    ) -> None:
+        """Raise where draws would be recovered for data that they are not draws for.
+
+        Args:
+            program, traced, key: of the arguments ``given`` to recovery.
+            ran: those of the run; None for a dict of draws, which says nothing of its data and is
+                held against all runs of this process, if there was one.
+            trace: arguments → their program.
+
+        Raises:
+            RequestError: they are draws for other data.
+        """
+        if ran is not None and not _same(ran, given):
+            if traced or not _concrete(ran) or trace(ran).fingerprint != program.fingerprint:
+                raise RequestError(
+                    f"recover was given other data or arguments than the run of '{program.name}' "
+                    f"({_difference(ran, given)}): expected what mcmc.run was given. For "
+                    "predictions, recover with the run's arguments and pass the draws to "
+                    f"Predictive(marg, draws) without data; {_REMEDY}"
+                )
+            return
+        if traced or self._unknown or not program.comparable or not self._seen:
+            return
+        if program.fingerprint not in self._seen and key not in self._seen:
+            raise RequestError(
+                f"recover was given data with which '{program.name}' has not been run in this "
+                "session: expected the arguments, and the arrays that the model closes over, as "
+                "they were when the draws were made (an array may have been changed in place); "
+                f"{_REMEDY}, for draws that were made elsewhere, too"
+            )
+
+
+def arguments_of(source: Any) -> Arguments | None:
+    """What an ``MCMC`` object was last run with; None where that is not known."""
+    args, kwargs = getattr(source, "_args", None), getattr(source, "_kwargs", None)
+    return None if args is None else (tuple(args), dict(kwargs or {}))
+
+
+def _concrete(arguments: Any) -> bool:
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two sets of arguments are equal, leaf by leaf."""
+    (one, structure), (two, other) = jax.tree.flatten(first), jax.tree.flatten(second)
+    return structure == other and all(map(_equal, one, two))
+
+
+def _equal(one: Any, two: Any) -> bool:
+    if isinstance(one, Tracer) or isinstance(two, Tracer):
+        return one is two
+    if isinstance(one, jax.Array | np.ndarray) or isinstance(two, jax.Array | np.ndarray):
+        same = np.shape(one) == np.shape(two)
+        return same and _alike(np.asarray(one), np.asarray(two))
+    return one is two or (isinstance(one, _PLAIN) and type(one) is type(two) and one == two)
+
+
+def _alike(one: np.ndarray, two: np.ndarray) -> bool:
+    floats = one.dtype.kind in "fc" and two.dtype.kind in "fc"
+    return np.array_equal(one, two, equal_nan=floats)
+
+
+def _difference(ran: Any, given: Any) -> str:
+    """The first argument in which two calls differ, in words."""
+    for k, (one, two) in enumerate(zip(ran[0], given[0], strict=False)):
+        if not _same(one, two):
+            return f"argument {k + 1} differs: the run had {_shown(one)}, recover {_shown(two)}"
+    if len(ran[0]) != len(given[0]):
+        return f"the run had {len(ran[0])} positional arguments, recover {len(given[0])}"
+    names = sorted({*ran[1], *given[1]})
+    differ = [n for n in names if not _same(ran[1].get(n), given[1].get(n))]
+    return f"the arguments {differ} differ"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, jax.Array | np.ndarray):
+        return f"an array of shape {value.shape} that begins {np.ravel(value)[:3].tolist()}"
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
+
+
+__all__ = ["Arguments", "Runs", "arguments_of"]

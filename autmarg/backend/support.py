@@ -1,0 +1,114 @@
+"""Observed values outside the support of their distribution, where the source's density is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
+
+from autmarg.errors import ModelError
+from autmarg.ir.nodes import Observe, base_of
+from autmarg.ir.program import Program
+
+
+def outside(fn: Any, value: Any) -> Any:
+    """Which elements of a batch are outside the support, but for those that a mask takes out."""
+    if isinstance(fn, MaskedDistribution):
+        return outside(fn.base_dist, value) & jnp.asarray(fn._mask, bool)
+    if isinstance(fn, ExpandedDistribution):
+        return outside(fn.base_dist, value)
+    if isinstance(fn, Independent):
+        inner = outside(fn.base_dist, value)
+        return inner.any(tuple(range(-fn.reinterpreted_batch_ndims, 0)))
+    return ~jnp.asarray(fn.support(value), bool)
+
+
+def is_traced(program: Program, site: Observe) -> bool:
+    """Whether an outer jit or vmap decides a site's value, or what its support is."""
+    numbers = [site.value, *site.distribution.values]
+    return any(name.startswith("@") for name in program.tape.dependencies(numbers))
+
+
+def restricted(density: Any, found: Iterable[Any], traced: Mapping[str, Any]) -> Any:
+    """A log-density, -inf where a traced value is outside its support (``found``).
+
+    Where a traced covariate is infinite the density is a difference of infinities: -inf, too.
+    """
+    infinite = [jnp.isinf(x).any() for x in traced.values() if _is_real(x)]
+    if infinite:
+        some = jnp.stack(infinite).any()
+        density = jnp.where(some & jnp.isnan(density), -jnp.inf, density)
+    for elements in found:
+        density = jnp.where(elements.any(), -jnp.inf, density)
+    return density
+
+
+def check_support(program: Program) -> None:
+    """Raise where known data are outside their support whatever the latents are.
+
+    Args:
+        program: on its folded tape.
+
+    Raises:
+        ModelError: they are; NumPyro's density is zero everywhere.
+    """
+    for site in program.observed:
+        if site.value in program.tape.constants:
+            _check(program, site)
+
+
+def _check(program: Program, site: Observe) -> None:
+    tape, spec = program.tape, site.distribution
+    value = tape.constants[site.value]
+    unknown = [v for v in spec.values if v not in tape.constants]
+    if any(tape.dependencies([v]) == frozenset() for v in unknown):
+        return  # the tape is not folded
+
+    def look(*leaves: Any) -> Any:
+        known = {**tape.constants, **dict(zip(unknown, leaves, strict=True))}
+        fn = spec.unflatten([known[v] for v in spec.values])
+        validated = getattr(base_of(fn), "_validate_args", False)
+        return outside(fn, jnp.asarray(value)) if validated else jnp.zeros(1, bool)
+
+    shapes = [tape.avals[v] for v in unknown]
+    with jax.ensure_compile_time_eval():
+        found = np.asarray(look(*(jnp.ones(a.shape, a.dtype) for a in shapes)))
+    if not found.any() or _reads(look, shapes):
+        return
+    fn = base_of(spec.unflatten([tape.avals[v] for v in spec.values]))
+    raise ModelError(
+        f"observed site '{site.name}' ({site.place}): {int(found.sum())} of {found.size} values "
+        f"are outside the support of {type(fn).__name__}{_examples(value, found)}, so that the "
+        "density is zero whatever the latents are. Expected data in the support: check the data, "
+        "the family, and its bounds"
+    )
+
+
+def _reads(function: Any, shapes: list[Any]) -> bool:
+    """Whether the output of a function depends on one of its arguments."""
+    jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
+    reached = set(jaxpr.invars)
+    for eqn in jaxpr.eqns:
+        if any(not hasattr(v, "val") and v in reached for v in eqn.invars):
+            reached |= set(eqn.outvars)
+    return any(not hasattr(v, "val") and v in reached for v in jaxpr.outvars)
+
+
+def _examples(value: Any, found: np.ndarray) -> str:
+    """The first offending values, where they are one number each."""
+    array = np.asarray(value)
+    if array.shape != found.shape:
+        return ""
+    some = array[found].reshape(-1)[:3].tolist()
+    return f" ({', '.join(map(str, some))})"
+
+
+def _is_real(value: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
+
+
+__all__ = ["check_support", "is_traced", "outside", "restricted"]
