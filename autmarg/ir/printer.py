@@ -52,7 +52,8 @@ def print_program(program: Any) -> str:
 
 def describe(program: Any) -> Text:
     """The program as values of text."""
-    return Printer(program).text
+    known = vars(program).get("text")  # of a program that was pickled
+    return Printer(program).text if known is None else known
 
 
 class Printer:

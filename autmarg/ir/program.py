@@ -12,11 +12,12 @@ import networkx as nx
 from autmarg.errors import Refusal
 from autmarg.ir.fingerprint import Fingerprint
 from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample, Static, Structure
+from autmarg.ir.pickled import AsValue
 from autmarg.ir.tape import Tape
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class Program(AsValue):
     """A frozen graph of sites.
 
     Attributes:
@@ -153,6 +154,12 @@ class Program:
             found.feed(number, tape.constants[number])
         found.feed(sorted(tape.inputs.items()), [o.reason for o in self.obstacles])
         return found.hexdigest(), found.comparable
+
+    def shown(self) -> dict[str, Any]:
+        """The text, which reads known arrays and their expressions."""
+        from autmarg.ir.printer import describe
+
+        return {"text": describe(self)}
 
     def __str__(self) -> str:
         from autmarg.ir.printer import print_program

@@ -17,6 +17,7 @@ from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.flat import undetermined
 from autmarg.gaussian.variance import variance_ratios
 from autmarg.ir.nodes import NonCentred
+from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, centrings
 from autmarg.plan.choose import Choice, choose
@@ -28,7 +29,7 @@ from autmarg.rules.match import Conjugacy, conjugacies
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(AsValue):
     """What was decided for a program.
 
     Attributes:
