@@ -16,7 +16,7 @@ from autmarg.backend.distributions import (
     MarginalDistribution,
     SequentialDistribution,
 )
-from autmarg.backend.given import as_written, check_shape
+from autmarg.backend.given import as_written, check_shape, gives, message, met
 from autmarg.backend.support import is_traced, outside, restricted
 from autmarg.errors import ImproperPriorError, InternalError
 from autmarg.ir.nodes import (
@@ -130,11 +130,17 @@ class Emission:
             # An ancestral distribution has the sample shape in its batch shape already.
             shape = () if isinstance(fn, AncestralDistribution) else node.sample_shape
             value = numpyro.sample(node.name, fn, sample_shape=shape, infer=infer)
-            self.values[node.name] = self._shaped(node, value)
+            self.values[node.name] = self._shaped(node, fn, value)
 
-    def _shaped(self, node: Sample, value: Any) -> Any:
-        """A value of the site's shape: expressions on the tape take no other."""
+    def _shaped(self, node: Sample, fn: Any, value: Any) -> Any:
+        """A value of the site's shape, if a handler gave it: the tape takes no other.
+
+        A plate or a mask outside, by which a site is drawn in another shape, is refused later.
+        """
         if jnp.shape(value) == node.shape:
+            return value
+        own = message(node.name, fn, node.sample_shape)
+        if not any(gives(handler, seen) for handler, (seen,) in met(own)):
             return value
         check_shape(self.program.name, node.name, jnp.shape(value), node.shape)
         return jnp.broadcast_to(value, node.shape)
@@ -177,7 +183,9 @@ class Emission:
 
     def _outside(self, site: Observe) -> Any:
         """Which elements of an observed value have no density."""
-        return outside(self._base(site, site.parents), self._value(site.value))
+        zeros = {name: jnp.zeros(self._shapes[name]) for name in site.parents & set(self.members)}
+        (value,) = self.program.tape.evaluate([site.value], {**zeros, **self.values})
+        return outside(self._base(site, site.parents), value)
 
     def _ancestral(self, node: Ancestral) -> AncestralDistribution:
         tape = self.program.tape

@@ -1,8 +1,8 @@
 """Programs and plans as bytes: what they say survives, what only this process can run does not.
 
-Trees of pytrees and primitives are written by what they are made of, arrays and dataclasses as ever.
-A function that cannot be imported, and a jaxpr, become a :class:`Lost`; a density that needs one
-says so. Plans that are read back print, explain and draw themselves as before.
+Trees of pytrees and primitives are written by what they are made of, arrays and dataclasses as
+ever. A function that cannot be imported, and a jaxpr, become a :class:`Lost`; a density that needs
+one says so. Plans that are read back print and explain themselves as before.
 """
 
 from __future__ import annotations
