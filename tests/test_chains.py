@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +17,28 @@ from scipy.stats import multivariate_normal
 
 import autmarg
 from tests.chains import CHAINS, T, X, Y, local_linear_trend, scale, stochastic_volatility
+from tests.lanes import lanes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.mark.parametrize("name", CHAINS)
+# One of each structure; tests/test_dense.py has others.
+QUICK = {
+    "autoregressive",
+    "vector_autoregressive",
+    "stochastic_volatility",
+    "observed_autoregression",
+    "random_walks_in_a_plate",
+    "state_space",
+    "level_and_season",
+    "cumulative_sum",
+    "kept_noise",
+    "noncentred_autoregression",
+    "ragged",
+}
+
+
+@pytest.mark.parametrize("name", lanes(CHAINS, QUICK))
 def test_exact(name):
     case = CHAINS[name]
     marg = autmarg.transform(case.model)
@@ -29,7 +48,7 @@ def test_exact(name):
     autmarg.verify(marg, case.data, points=3, quiet=True)
 
 
-@pytest.mark.parametrize("name", ["panel", "noncentred_autoregression"])
+@pytest.mark.parametrize("name", lanes(["panel", "noncentred_autoregression"], quick={"panel"}))
 def test_exact_in_blocks_of_steps(name):
     case = CHAINS[name]
     marg = autmarg.transform(case.model, chains="parallel")
@@ -108,8 +127,13 @@ def trend_density(t1, t2, s):
     return multivariate_normal(np.zeros(T), covariance).logpdf(np.asarray(Y))
 
 
-@pytest.mark.parametrize("chains", ["sequential", "parallel"])
-@pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    ("double", "chains"),
+    lanes(
+        itertools.product([True, False], ["sequential", "parallel"]),
+        quick={(True, "parallel"), (False, "sequential")},
+    ),
+)
 def test_exact_as_a_scale_goes_to_zero(double, chains):
     with jax.enable_x64(double):
         marg = autmarg.transform(local_linear_trend, chains=chains)
