@@ -13,6 +13,7 @@ from typing import Any
 
 from autmarg.analysis.rules import call_for, rule_for
 from autmarg.analysis.rules.base import Operand
+from autmarg.analysis.rules.finite import settled
 from autmarg.ir.tape import Equation, Tape, body_tape
 
 
@@ -102,10 +103,20 @@ def _outputs(tape: Tape, equation: Equation, operands: list[Degree]) -> list[Deg
         return [_KNOWN] * len(equation.outputs)
     if not any(o.latent for o in operands):
         return [_NONE] * len(equation.outputs)
+    if _is_settled(equation, operands):
+        nonlinear = {name: e for o in operands for name, e in o.nonlinear.items()}
+        clashes = {pair: e for o in operands for pair, e in o.clashes.items()}
+        return [Degree(frozenset(), nonlinear, clashes, not nonlinear)] * len(equation.outputs)
     call = call_for(equation.primitive.name)
     if call is not None:
         return [d.at(equation) for d in call.degrees(equation, operands, _run)]
     return [_step(tape, equation, operands)] * len(equation.outputs)
+
+
+def _is_settled(equation: Equation, operands: list[Degree]) -> bool:
+    """Whether what is asked of a value, affine in latents, has one answer for all finite ones."""
+    affine = all(o.affine for o in operands if not o.known)
+    return affine and settled(equation, [o.value for o in operands if o.known])
 
 
 def _run(closed: Any, operands: list[Degree]) -> list[Degree]:
@@ -121,7 +132,7 @@ def _step(tape: Tape, equation: Equation, operands: list[Degree]) -> Degree:
     rule = rule_for(equation.primitive.name)
     avals = [tape.avals[v] for v in equation.inputs]
     described = [
-        Operand(a.shape, a.dtype, o.known, not o.known and not o.latent)
+        Operand(a.shape, a.dtype, o.known, not o.known and not o.latent, o.value)
         for a, o in zip(avals, operands, strict=True)
     ]
     linear = rule.linear(equation, described) if rule else ()

@@ -15,6 +15,7 @@ import numpy as np
 from autmarg.analysis.domain import Affine, Opaque, count, identity
 from autmarg.analysis.rules import call_for, rule_for
 from autmarg.analysis.rules.base import CannotExtract, Operand
+from autmarg.analysis.rules.finite import answer, settled
 from autmarg.errors import InternalError
 from autmarg.ir.tape import Equation, Tape, body_tape
 
@@ -117,6 +118,8 @@ def apply(equation: Equation, operands: list[Any]) -> list[Any]:
 
 def _affine(equation: Equation, operands: list[Any]) -> list[Any]:
     name = equation.primitive.name
+    if settled(equation, [o for o in operands if isinstance(o, np.ndarray)]):
+        return answer(equation, operands)
     if (call := call_for(name)) is not None:
         return call.values(equation, operands, run)
     rule = rule_for(name)

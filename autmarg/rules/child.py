@@ -91,7 +91,7 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     positive, unit = prior.support in (POSITIVE, UNIT), prior.support == UNIT
     interpreter = Interpreter(tape, latent.name, values, positive, unit)
     width = latent.shape[-1] if prior.vector else 0
-    rows, others = None, {}
+    rows, others, orders = None, {}, None
     names = [name for name, _ in child.parameters]
     for name, number, pattern in zip(names, match.arguments, patterns(match.rule), strict=True):
         try:
@@ -103,7 +103,7 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
             words = through if obstacle.equation else words
             raise NoMatch(words, obstacle.equation, near=obstacle.near) from obstacle
         if isinstance(value, Monomial):
-            read = _element_of(value, width)
+            read, orders = _element_of(value, width)
             if rows is not None and (rows != read).any():
                 raise NoMatch(
                     f"its arguments read different elements of '{latent.name}'", near=True
@@ -112,6 +112,8 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     assert rows is not None
     y = interpreter.read(match.site.value)
     y = (np if isinstance(y, np.ndarray) else jnp).broadcast_to(y, match.site.shape)
+    if orders is not None:
+        y = _in_order(y, orders, child.labels)
     order = _order(rows, match.keep)
     y = _picked(y, order, match.keep.ndim)
     others = {s: _picked(v, order, match.keep.ndim) for s, v in others.items()}
@@ -119,15 +121,28 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     return Data(y, others, rows.reshape(-1)[order])
 
 
-def _element_of(value: Monomial, width: int) -> np.ndarray:
-    """Which row of x each row reads: with vectors (of ``width``), whole ones in their order."""
+def _element_of(value: Monomial, width: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Which row of x each row reads, and with vectors (of ``width``), whole ones, their order:
+    which coordinate stands at each place; None where that is their own."""
     if not width:
-        return value.index
+        return value.index, None
     rows, coordinates = np.divmod(value.index, width)
-    whole = coordinates.shape[-1] == width and (coordinates == np.arange(width)).all()
+    whole = coordinates.shape[-1] == width and (np.sort(coordinates) == np.arange(width)).all()
     if not whole or (rows != rows[..., :1]).any():
-        raise NoMatch("it does not read one whole vector in its own order", near=True)
-    return rows[..., 0]
+        raise NoMatch("it does not read one whole vector")
+    own = (coordinates == np.arange(width)).all()
+    return rows[..., 0], None if own else coordinates
+
+
+def _in_order(y: Any, orders: np.ndarray, labels: bool) -> Any:
+    """Values as those of a child that reads the vector in its own order."""
+    module: Any = np if isinstance(y, np.ndarray) else jnp
+    if labels:
+        outside = (y < 0) | (y >= orders.shape[-1])  # no label: what follows says so
+        place = module.where(outside, 0, y).astype(int)
+        found = module.take_along_axis(module.asarray(orders), place[..., None], -1)[..., 0]
+        return module.where(outside, y, found)
+    return module.take_along_axis(y, module.asarray(np.argsort(orders)), -1)
 
 
 def _order(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -237,8 +237,6 @@ def _objection(program: Program, name: str, child: Node, taken: Mapping[str, str
         return f"{read_by}, {taken[child.name]}"
     if child.scale is not None:
         return f"{read_by}, which is under handlers.scale"
-    if child.scanned:
-        return f"{read_by}, which is observed in a scan"
     latents = {n.name for n in program.latents}
     if program.tape.dependencies([child.value]) & latents:
         return f"{read_by}, whose observed value depends on a latent"

@@ -171,7 +171,10 @@ class Interpreter:
 
 def _options(equation: Equation) -> dict[str, Any]:
     """The parameters of a primitive that matter here."""
-    names = {"integer_pow": "y", "convert_element_type": "new_dtype"}
+    names = {
+        "integer_pow": "y", "convert_element_type": "new_dtype", "reduce_sum": "axes",
+        "dot_general": "dimension_numbers",
+    }  # fmt: skip
     name = names.get(equation.primitive.name)
     return {name: equation.params[name]} if name else {}
 
@@ -369,6 +372,44 @@ def _selected(which: Any, *cases: Any) -> Monomial | None:
     return replace(heads[0], coefficient=choose([jnp.asarray(p) for p in parts]), index=index)
 
 
+def _used(m: Monomial) -> np.ndarray:
+    """Which entries are not known to be zero, as 1 and 0."""
+    known = isinstance(m.coefficient, np.ndarray)
+    return np.broadcast_to((m.coefficient != 0) if known else True, m.shape).astype(np.int64)
+
+
+def _summed(m: Monomial, axes: tuple[int, ...]) -> Monomial | None:
+    """A sum of which no more than one summand is not known to be zero."""
+    used = _used(m)
+    if m.log or (used.sum(axes) > 1).any():
+        return None
+    index = (used * m.index).sum(axes)
+    return replace(m, coefficient=m.whole().sum(axes), index=index)
+
+
+def _product(a: Any, b: Any, dimension_numbers: Any) -> Monomial | None:
+    """A product with a known matrix that picks one element of x for each of its own (one-hot)."""
+    m, matrix = (a, b) if isinstance(a, Monomial) else (b, a)
+    if isinstance(matrix, Monomial) or m.log or not isinstance(matrix, np.ndarray):
+        return None
+
+    def product(matrix: Any, own: Any) -> Any:
+        pair = (own, matrix) if m is a else (matrix, own)
+        return jax.lax.dot_general(*pair, dimension_numbers, precision="highest")
+
+    some, used = (matrix != 0).astype(np.int64), _used(m)
+    with jax.ensure_compile_time_eval():
+        if (np.asarray(product(some, used)) > 1).any():
+            return None
+        index = np.asarray(product(some, used * m.index))
+        if isinstance(m.coefficient, np.ndarray):
+            whole = m.whole()
+            coefficient = np.asarray(product(matrix.astype(whole.dtype), whole))
+            return replace(m, coefficient=coefficient, index=index)
+    whole = m.whole()
+    return replace(m, coefficient=product(jnp.asarray(matrix, whole.dtype), whole), index=index)
+
+
 def _cholesky(m: Monomial) -> Monomial | None:
     """Of a matrix of one element of x: its square root is a factor."""
     if m.log or not m.index.size or (m.index != m.index.flat[0]).any():
@@ -397,4 +438,6 @@ _FUNCTIONS: dict[str, Callable[..., Monomial | None]] = {
     "log1p": _log1p,
     "logistic": _logistic,
     "convert_element_type": _converted,
+    "reduce_sum": _summed,
+    "dot_general": _product,
 }

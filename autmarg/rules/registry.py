@@ -13,10 +13,15 @@ from autmarg.rules.pattern import patterns
 from autmarg.rules.proof import Proof, prove
 
 _FOLDER = Path(__file__).parent / "shipped"
+# Reasons why not are those of the last rule of a child, hence complements first.
 SHIPPED = (
+    "beta_bernoulli_complement",
     "beta_bernoulli",
+    "beta_binomial_complement",
     "beta_binomial",
+    "beta_geometric_complement",
     "beta_geometric",
+    "beta_negative_binomial_complement",
     "beta_negative_binomial",
     "dirichlet_categorical",
     "dirichlet_multinomial",

@@ -301,7 +301,7 @@ def masked_prior():
 
 def part_of_a_vector():
     p = numpyro.sample("x", dist.Dirichlet(jnp.ones(4)))
-    numpyro.sample("y", dist.Categorical(p[::-1]).expand([N]), obs=models.LABELS)
+    numpyro.sample("y", dist.Categorical(p[np.array([0, 1, 1, 2])]).expand([N]), obs=models.LABELS)
 
 
 def nobody():
@@ -317,7 +317,7 @@ REFUSED = [
     (both_arguments, "scales the noise of 'y'"),
     (masked_by_a_latent, "the mask over 'y' is traced or depends on a latent"),
     (masked_prior, "is under a mask"),
-    (part_of_a_vector, "does not read one whole vector in its own order"),
+    (part_of_a_vector, "does not read one whole vector"),
     (nobody, "no site with a density reads it"),
     (gamma(rate=lambda x: x**2), "its argument 'rate' is x**2, but the rule needs e*x"),
     (gamma(rate=lambda x: 1 + x), "its argument 'rate' reads 'x' through '+'"),

@@ -40,7 +40,7 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
     kind, shape = _kind(d.base_dist), d.base_dist.shape()
     for linear, run in itertools.groupby(_parts(d.transforms), _is_linear):
         parts = list(run)
-        if linear and not inner.bijection and inner.past is None:
+        if linear and not inner.bijection and inner.past is None and inner.scale_tril is None:
             inner = _linear(transforms.ComposeTransform(parts), inner, shape, kind)
             continue
         for part in parts:
@@ -77,6 +77,8 @@ def _step(part: Any, inner: Gaussian, kind: str) -> Gaussian:
         return _affine(part, inner, kind)
     if not inner.bijection and isinstance(part, transforms.LowerCholeskyAffine):
         return _triangular(part, inner, kind)
+    if not inner.bijection and isinstance(part, transforms.PermuteTransform):
+        return _permuted(part, inner, kind)
     if not inner.bijection and isinstance(part, transforms.RecursiveLinearTransform):
         return recursive(part, inner, kind)
     return replace(inner, bijection=(*inner.bijection, part))
@@ -118,6 +120,21 @@ def _triangular(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     column = jnp.broadcast_to(column, (*jnp.shape(column)[:-2], matrix.shape[-1], 1))
     loc = part.loc + (matrix @ column)[..., 0]
     return replace(inner, loc=loc, scale=None, scale_tril=factor, event_dim=1)
+
+
+def _permuted(part: Any, inner: Gaussian, kind: str) -> Gaussian:
+    """A vector with a triangular factor, its elements in another order.
+
+    With P S = (Q R)ᵀ the factor of the covariance P S Sᵀ Pᵀ is Rᵀ, its diagonal made positive.
+    """
+    if inner.scale_tril is None or inner.event_dim != 1 or inner.past is not None:
+        raise Unread(f"PermuteTransform of {kind}")
+    rows = jnp.tril(inner.scale_tril)[..., part.permutation, :]
+    upper = jnp.linalg.qr(jnp.swapaxes(rows, -1, -2), mode="r")
+    sign = jnp.sign(jnp.diagonal(upper, axis1=-2, axis2=-1))
+    factor = jnp.swapaxes(sign[..., :, None] * upper, -1, -2)
+    loc = jnp.broadcast_to(inner.loc, (*jnp.shape(inner.loc)[:-1], factor.shape[-1]))
+    return replace(inner, loc=loc[..., part.permutation], scale_tril=factor)
 
 
 def _linear(

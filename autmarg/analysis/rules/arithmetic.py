@@ -87,6 +87,16 @@ def _first_power(equation: Equation, operands: Sequence[Operand]) -> tuple[int, 
     return (0,) if equation.params["y"] == 1 else ()
 
 
+def _power_of_one(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
+    """pow(x, exponent) with exponents that are known to be one."""
+    exponent = operands[1].value
+    return (0,) if exponent is not None and (np.asarray(exponent) == 1).all() else ()
+
+
+def _spread_base(equation: Equation, values: list[Any]) -> Affine:
+    return spread(values[0], np.broadcast_shapes(values[0].shape, values[1].shape))
+
+
 def _widening(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     """A conversion that does not round; complex to real takes the real part."""
     old, new = (np.dtype(d) for d in (operands[0].dtype, equation.params["new_dtype"]))
@@ -161,6 +171,7 @@ ARITHMETIC = (
     Rule(("mul",), every, _mul, bilinear=(0, 1)),
     Rule(("div",), first, _div),
     Rule(("integer_pow",), _first_power, _same),
+    Rule(("pow",), _power_of_one, _spread_base),
     Rule(("convert_element_type",), _widening, _convert),
     Rule(("copy_p", "optimization_barrier"), first, _same),
     Rule(("real",), first, _real),

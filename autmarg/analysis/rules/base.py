@@ -36,18 +36,21 @@ class CannotExtract(Exception):
 class Operand(NamedTuple):
     """What the degree pass knows of an operand.
 
-    ``known``: it is a concrete array. ``traced``: it depends on no latent, and yet is not known.
+    ``known``: it is a concrete array, ``value`` where that has been computed. ``traced``: it
+    depends on no latent, and yet is not known.
     """
 
     shape: tuple[int, ...]
     dtype: Any
     known: bool
     traced: bool = False
+    value: Any = None
 
     @classmethod
     def of(cls, value: Any) -> Operand:
         """Of a value of the interpreter."""
-        return cls(value.shape, value.dtype, isinstance(value, np.ndarray))
+        known = isinstance(value, np.ndarray)
+        return cls(value.shape, value.dtype, known, value=value if known else None)
 
 
 Linear = Callable[[Equation, Sequence[Operand]], tuple[int, ...]]
