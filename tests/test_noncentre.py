@@ -330,7 +330,7 @@ def test_a_child_of_an_integrated_site_stays_as_written():
     from tests.programs import CASES
 
     model = CASES["kept_child"].model
-    plan = autmarg.transform(model).plan(Y)
+    plan = autmarg.transform(model, marginalize="all").plan(Y)
     assert "keep=['mu'] allows the non-centred form" in plan.centrings["level"].why
     kept = autmarg.transform(model, keep=["mu"])
     assert kept.plan(Y).noncentred == ("level",)

@@ -388,7 +388,7 @@ def dynamic_regression_cumsum():
 
 
 def check(model, integrated):
-    marg = autmarg.transform(model)
+    marg = autmarg.transform(model, marginalize="all")
     assert set(marg.plan().integrated) == integrated
     autmarg.verify(marg, points=2, quiet=True)
 

@@ -33,6 +33,7 @@ NEEDED = {
     "not conjugate": "",
     "outside the IR": "",
     "cost": "",
+    "form": "",
     "kept on request": "take it out of keep",
     "not requested": "add it to marginalize",
     "no pass": "put the pass 'marginalise' (or 'conjugate') into the list of passes",

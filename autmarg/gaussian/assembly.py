@@ -222,6 +222,11 @@ class Assembly:
         ∫ exp(-½ zᵀGz) dz = (2π)^½ |G|^-½ for each of these, and no (2π)^-½ of a prior."""
         return self.stats.n - int(self.form.flat.sum())
 
+    @property
+    def products(self) -> int:
+        """How many products a step adds up, since their opaque factors are not only few weights."""
+        return sum(each.stat.size for each in self._others)
+
     def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit, block and component of each column."""
         offsets = np.array([u.offset for u in self.units])

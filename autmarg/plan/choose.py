@@ -5,24 +5,33 @@ crossed, eliminating one joins the levels of the other into a dense matrix. The 
 
     (overhead + seconds of a gradient) · leapfrog steps for each effective draw
 
-over the sets of factors that are sampled instead, non-centred. Seconds come from the sizes of the
-stages (:mod:`autmarg.plan.cost`), found on the pattern of G alone, before anything is compiled; the
-number of steps comes from that of the effects and from how well the data know them.
+over the sets of members that are sampled instead. With none of them everything is integrated out,
+with all of them the part is as in the source. Seconds come from the sizes of the stages and from
+the operations of the source's densities (:mod:`autmarg.plan.cost`), before anything is compiled;
+the number of steps comes from that of the effects and from how well the data know them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
-from autmarg.gaussian.affine import Member
+from autmarg.analysis.rules.base import CannotExtract
+from autmarg.errors import Refusal
+from autmarg.gaussian.affine import AffineForm, Member
+from autmarg.gaussian.correlated import Correlated
 from autmarg.gaussian.quadratic import Pattern
-from autmarg.plan.cost import overhead, seconds
-from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate
+from autmarg.gaussian.variance import variance_ratios
+from autmarg.plan.cost import evaluation_seconds, overhead, seconds, source_seconds
+from autmarg.plan.groups import Part
+from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
+from autmarg.plan.timing import in_blocks
+from autmarg.plan.work import Work, jaxpr_work
 
 # Leapfrog steps for each effective draw, relative to everything integrated out, where the D effects
 # of one factor are sampled non-centred: _ONE · D^¼, the power with which the number of steps grows
@@ -32,15 +41,80 @@ from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate
 # From NUTS runs (docs/benchmarks.md): 1.9 to 3.1 (D = 32, F < 6), 3.0 (D = 80, F = 17), 2.6
 # (D = 160, F = 71), 6.6 (D = 668, F = 32), 164 (D = 40, F = 2,350); for a further factor 1.2 to 5.
 _ONE, _FURTHER, _WELL = 1.1, 2.0, 100.0
+# Up to SMALL_ROOT effects take no more than the few scales that are left without them (0.9 to 1.1
+# times with 6 to 9). Where each effect has a scale of its own that is sampled, a horseshoe's, they
+# take _LOCAL times as many (35 for 30 effects).
+_LOCAL = 20.0
+_MOST = 1000.0  # times as many: a trajectory of NUTS has no more than 1,023 steps
 _FACTORS = 4  # up to which all sets of factors are tried
+# The prediction of steps is good to a factor of two. So the source is taken where its draw is
+# predicted to cost less than _SHARE of any other and the difference is worth _SAVED seconds (half a
+# second for a thousand draws; compiling takes longer), or where a gradient of the others is _DEARER
+# times as dear as the source's and does not pay for it.
+_SHARE, _SAVED, _DEARER = 0.6, 5e-4, 20.0
+BASE = 7.0  # leapfrog steps for each effective draw with everything integrated out
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What is sampled instead of a member.
+
+    Attributes:
+        name: of the member.
+        count: how many effects there are.
+        harder: how many times as many leapfrog steps they take, non-centred, than their number
+            says.
+        as_written: whether they take fewer as they are written.
+    """
+
+    name: str
+    count: int
+    harder: float = 1.0
+    as_written: bool = False
+
+
+def steps(sampled: Sequence[Effects], best: bool = False) -> float:
+    """Leapfrog steps for each effective draw, relative to everything integrated out.
+
+    ``best`` says that each is in the better of its two forms.
+    """
+    count = sum(each.count for each in sampled)
+    factors = sum(each.count > SMALL_ROOT for each in sampled)
+    harder = math.prod(each.harder for each in sampled if not (best and each.as_written))
+    many = _ONE * count**0.25 if count > SMALL_ROOT else 1.0
+    return min(many * _FURTHER ** max(factors - 1, 0) * harder, _MOST)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a program is predicted to take.
+
+    Attributes:
+        gradient: seconds of a value and gradient of its log-density.
+        dimensions: that HMC samples.
+        steps: leapfrog steps for each effective draw.
+    """
+
+    gradient: float
+    dimensions: int
+    steps: float
+
+    @property
+    def draw(self) -> float:
+        """Seconds for each effective draw."""
+        return (overhead(self.dimensions) + self.gradient) * self.steps
+
+    def __str__(self) -> str:
+        return f"{_time(self.gradient)} per gradient, {_time(self.draw)} per effective draw"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Factors that are better sampled, and predicted seconds of a gradient with and without them.
+    """Members that are better sampled, and what is predicted with and without them.
 
     ``everything`` is None where integrating everything out would take too much memory, for the
     reason ``why``. ``steps`` is how many times as many leapfrog steps an effective draw then takes.
+    Of the sampled, those ``as_written`` are better not non-centred.
     """
 
     sampled: tuple[str, ...]
@@ -48,95 +122,263 @@ class Choice:
     everything: float | None
     why: str
     steps: float
+    as_written: tuple[str, ...] = ()
+
+    def refusal(self, name: str) -> Refusal:
+        """Why a member is not integrated out."""
+        remedy = "marginalize='all' integrates it out all the same"
+        return Refusal(name, "cost", f"'{name}' is {self}", remedy=remedy)
 
     def __str__(self) -> str:
         words = f"sampled since a gradient is then predicted to take {_time(self.chosen)}, "
         if self.everything is None:
             return words + self.why
-        steps = f"for {self.steps:.1f} times as many steps"
-        return f"{words}instead of {_time(self.everything)}, {steps}"
+        more = f"for {self.steps:.1f} times as many steps"
+        return f"{words}instead of {_time(self.everything)}, {more}"
 
 
-def choose(
-    pattern: Pattern,
-    members: Sequence[Member],
-    free: Sequence[str],
-    ratios: Callable[[], Mapping[str, float]],
-) -> Choice | None:
-    """The best set to sample among the ``free`` members, None where everything should go.
+class Costs:
+    """What a part of a program is predicted to cost with some of its members sampled.
 
-    ``ratios`` gives the members' variance ratios F that are known; it is asked where it matters.
+    Args:
+        part: the members and what reads them.
+        chains: as in :class:`autmarg.plan.select.Request`.
+        source: what a gradient of the part as it is written takes, ``rest`` what else there is.
+        others: effects that are sampled anyway.
+        local: members each of whose effects has a sampled scale of its own.
+        again: members to integrate out → their parts, extracted anew.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        chains: str,
+        source: Work,
+        rest: Work,
+        others: Sequence[Effects],
+        local: Collection[str],
+        again: Callable[[Collection[str]], Sequence[Part]],
+    ) -> None:
+        self.part, self.chains, self.source = part, chains, source
+        self.rest, self.others, self.local, self.again = rest, others, local, again
+        self.names = tuple(m.name for m in part.members)
+        self.in_time = bool(part.system.form.recurrences or part.system.form.correlated)
+
+    @cached_property
+    def effects(self) -> Mapping[str, Effects]:
+        """Of every member, were it sampled."""
+        form, stats = self.part.system.form, self.part.assembly.stats
+        large = any(_count(m) > SMALL_ROOT for m in form.members)
+        known = variance_ratios(form, stats) if large and not form.recurrences else {}
+        fixed = {m.name for m in self.part.members if not m.parents}
+        found = {}
+        for member in form.members:
+            if member.name not in self.names:  # a state without noise
+                continue
+            ratio = known.get(member.name, 0.0) if _count(member) > SMALL_ROOT else 0.0
+            free = member.name not in fixed and ratio > _WELL
+            harder = _harder(form, member, ratio) * (_LOCAL if member.name in self.local else 1.0)
+            found[member.name] = Effects(member.name, _count(member), harder, free)
+        return found
+
+    @cached_property
+    def pieces(self) -> list[tuple[str, ...]]:
+        """Each large member with those that its prior reads, the smaller first."""
+        parents = {m.name: m.parents & set(self.names) for m in self.part.members}
+        pieces = []
+        for name in sorted(self.names, key=lambda n: self.effects[n].count):
+            if self.effects[name].count <= SMALL_ROOT:
+                continue
+            above, waiting = {name}, [name]
+            while waiting:
+                new = parents[waiting.pop()] - above
+                above |= new
+                waiting += new
+            pieces.append(tuple(n for n in self.names if n in above))
+        return pieces
+
+    def is_source(self, sampled: Collection[str]) -> bool:
+        """Whether the part is as it is written when these are sampled."""
+        return len(sampled) == len(self.names)
+
+    def prediction(self, names: Collection[str]) -> Prediction:
+        """With some members sampled; steps are relative to none of them being so.
+
+        Raises:
+            TooLarge: a stage would be beyond the budget.
+        """
+        effects = [self.effects[name] for name in names]
+        more = steps([*self.others, *effects], self.is_source(names)) / steps(self.others)
+        dimensions = sum(each.count for each in effects)
+        return Prediction(self.seconds(names, self.rest), dimensions, more)
+
+    def seconds(self, names: Collection[str], rest: Work) -> float:
+        """Of a gradient of the part, some members sampled, and of the ``rest`` of the program.
+
+        Raises:
+            TooLarge: a stage would be beyond the budget.
+        """
+        if self.is_source(names):
+            return source_seconds(self.source + rest)
+        if not names or not self.in_time:
+            return part_seconds(self.part, self.chains, rest, names)
+        total = 0.0
+        for part in self.again([name for name in self.names if name not in names]):
+            total, rest = total + part_seconds(part, self.chains, rest), Work()
+        return total
+
+
+def part_seconds(part: Part, chains: str, rest: Work, sampled: Collection[str] = ()) -> float:
+    """Predicted seconds of a gradient of a part and the rest, some of its members sampled.
+
+    Raises:
+        TooLarge: a stage would be beyond the budget.
+    """
+    form, assembly = part.system.form, part.assembly
+    if form.recurrences:
+        planned = stages_of(in_blocks(form, chains), assembly)
+    else:
+        left = [m for m in form.members if m.name not in sampled]
+        planned = eliminate(_part_of(assembly.pattern, left), left)
+    opaque = jaxpr_work(part.system.closed)
+    white = sum((_whitening(each) for each in assembly.correlated), Work())
+    each_step = evaluation_seconds(opaque + white + rest, assembly.products)
+    return seconds(planned, len(assembly.pattern.first)) + each_step
+
+
+def _whitening(rows: Correlated) -> Work:
+    """What it takes to solve a site's noise factor against its rows, and to square them."""
+    blocks, d, columns = rows.shape
+    products = blocks * d * columns * (d + columns)
+    return Work(products=products, elements=3 * len(rows.known))
+
+
+def choose(costs: Costs) -> Choice | None:
+    """The best set of members to sample, None where everything should go.
 
     Raises:
         TooLarge: no set is within the budget.
     """
-    large = [m for m in members if m.name in free and _effects(m) > SMALL_ROOT]
-    if not large:
-        return None
-    refused: TooLarge | None = None
-    times: dict[tuple[str, ...], float] = {}
-    try:
-        times[()] = _predicted(pattern, list(members))
-        if overhead(0) + times[()] <= (overhead(0) + seconds([], 0)) * _ONE:
-            return None  # nothing can be better
-    except TooLarge as found:
-        refused = found
-    known = ratios()
-
-    def steps(sampled: Sequence[Member]) -> float:
-        return _steps(sampled, [known.get(m.name, 0.0) for m in sampled])
-
-    scores = {names: overhead(0) + time for names, time in times.items()}
-    for sampled in _subsets(sorted(large, key=_effects)):
-        rest = [m for m in members if m not in sampled]
-        names = tuple(m.name for m in sampled)
-        try:
-            times[names] = _predicted(pattern, rest)
-        except TooLarge as found:
-            refused = refused or found
-            continue
-        dimensions = sum(map(_effects, sampled))
-        scores[names] = (overhead(dimensions) + times[names]) * steps(sampled)
-    if not scores:
-        assert refused is not None
-        raise refused
-    best = min(scores, key=lambda names: scores[names])
+    found = _Found(costs)
+    found.consider(())
+    found.consider(costs.names)
+    for sampled in _candidates(found):
+        found.consider(sampled)
+    best = found.best()
     if best == ():
         return None
-    more = steps([m for m in large if m.name in best])
-    return Choice(best, times[best], times.get(()), str(refused or ""), more)
+    everything = found.predictions.get(())
+    taken = found.predictions[best]
+    written = [n for n in best if costs.is_source(best) and costs.effects[n].as_written]
+    return Choice(
+        best,
+        taken.gradient,
+        everything and everything.gradient,
+        str(found.refused or ""),
+        taken.steps,
+        tuple(written),
+    )
 
 
-def _steps(sampled: Sequence[Member], ratios: Sequence[float]) -> float:
-    """Leapfrog steps for each effective draw, relative to everything integrated out."""
-    effects = sum(map(_effects, sampled))
-    known = math.prod(max(1.0, ratio / _WELL) for ratio in ratios)
-    return _ONE * effects**0.25 * _FURTHER ** (len(sampled) - 1) * known
+class _Found:
+    """Predictions for sets of members to sample."""
+
+    def __init__(self, costs: Costs) -> None:
+        self.costs = costs
+        self.predictions: dict[tuple[str, ...], Prediction] = {}
+        self.refused: TooLarge | CannotExtract | None = None
+
+    def consider(self, sampled: tuple[str, ...]) -> None:
+        try:
+            self.predictions[sampled] = self.costs.prediction(sampled)
+        except (TooLarge, CannotExtract) as found:
+            self.refused = self.refused or found
+
+    def least(self) -> tuple[str, ...] | None:
+        """The best set but for the source's."""
+        names = [n for n in self.predictions if n != self.costs.names]
+        return min(names, key=lambda n: self.predictions[n].draw, default=None)
+
+    def best(self) -> tuple[str, ...]:
+        """The best set of all."""
+        least, source = self.least(), self.predictions[self.costs.names]
+        if least is None:
+            return self.costs.names
+        other = self.predictions[least]
+        dear = other.gradient > _DEARER * source.gradient and source.draw < other.draw
+        saves = source.draw < _SHARE * other.draw and BASE * (other.draw - source.draw) > _SAVED
+        return self.costs.names if dear or saves else least
 
 
-def _effects(member: Member) -> int:
+def _candidates(found: _Found) -> Iterator[tuple[str, ...]]:
+    """Further sets to consider, each after those before it have been.
+
+    Where chains are filtered every set is a form of its own, so they are grown one member at a time
+    and only while a gradient is much dearer than the source's.
+    """
+    costs, pieces = found.costs, found.costs.pieces
+    whole, source = found.predictions.get(()), found.predictions[costs.names]
+    least = seconds([], 0) + evaluation_seconds(costs.rest, 0)
+    if whole is not None and overhead(0) + whole.gradient <= _ONE * (overhead(0) + least):
+        return  # nothing can be better
+    most = len(pieces) if len(pieces) <= _FACTORS else 1
+    if not costs.in_time:
+        for count in range(1, most + 1):
+            yield from (_union(costs, some) for some in combinations(pieces, count))
+        return
+    chosen: tuple[str, ...] = ()
+    for _ in range(most):
+        now = found.predictions.get(chosen)
+        if now is not None and now.gradient <= _DEARER * source.gradient:
+            return
+        wider = [
+            w for p in pieces if (w := _union(costs, [chosen, p])) not in (chosen, costs.names)
+        ]
+        yield from wider
+        chosen = min(
+            (w for w in wider if w in found.predictions),
+            key=lambda w: found.predictions[w].draw,
+            default=costs.names,
+        )
+
+
+def _union(costs: Costs, sets: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """The members of several sets, in order."""
+    together = {name for names in sets for name in names}
+    return tuple(name for name in costs.names if name in together)
+
+
+def _harder(form: AffineForm, member: Member, ratio: float) -> float:
+    """How many times as many leapfrog steps a sampled member takes than its size says.
+
+    ``ratio`` is its F. The increments of a walk of T steps, and the values, have posteriors whose
+    condition goes with T at worst (for increments σ and noise s it is 1 + (2Tσ/πs)², for values
+    1 + (2s/σ)²), and the number of steps goes with its root. So it is with the d elements of a
+    Gaussian process.
+    """
+    known = max(1.0, ratio / _WELL)
+    length = member.size if member.size > SMALL_ROOT else 1
+    for each in form.recurrences:
+        if np.isin(member.columns, each.columns).any():
+            length = max(length, each.steps)
+    return known * math.sqrt(length)
+
+
+def _count(member: Member) -> int:
     return member.blocks * member.size
 
 
-def _subsets(large: list[Member]) -> Iterator[tuple[Member, ...]]:
-    """Each, and (of few) all sets of factors, the smaller first."""
-    most = len(large) if len(large) <= _FACTORS else 1
-    for count in range(1, most + 1):
-        yield from combinations(large, count)
-
-
-def _predicted(pattern: Pattern, members: list[Member]) -> float:
-    """Seconds of a gradient when ``members`` are eliminated."""
+def _part_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
+    """The pattern of G when only ``members`` are eliminated."""
     columns = np.concatenate([np.zeros(0, np.int64), *(m.columns.reshape(-1) for m in members)])
     inside = np.zeros(int(pattern.columns.max(initial=0)) + 1, bool)
     inside[columns] = True
     kept = inside[pattern.first] & inside[pattern.second]
-    part = Pattern(np.sort(columns), pattern.first[kept], pattern.second[kept])
-    return seconds(eliminate(part, members), len(pattern.first))
+    return Pattern(np.sort(columns), pattern.first[kept], pattern.second[kept])
 
 
 def _time(value: float) -> str:
     return f"{value * 1e6:,.0f} µs" if value < 1e-3 else f"{value * 1e3:,.3g} ms"
 
 
-__all__ = ["Choice", "choose"]
+__all__ = ["BASE", "Choice", "Costs", "Effects", "Prediction", "choose", "part_seconds", "steps"]

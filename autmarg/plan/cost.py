@@ -8,13 +8,14 @@ steps of a chain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy
 
 from autmarg.gaussian.stages import BatchedBlocks, Chain, Unrolled
 from autmarg.plan.machine import slowness
+from autmarg.plan.work import Work
 
 M, D, d, E, P, T = sympy.symbols("M D d E P T", positive=True, integer=True)
 
@@ -42,7 +43,8 @@ class Cost:
 # all (least squares over the plans of the benchmark); of a leapfrog step besides the gradient, and
 # of it for each dimension. Other machines have them in proportion to their speeds.
 _PRODUCT, _ROOT, _ELEMENT, _MEETING, _SUM, _LEAST = 0.082, 0.1, 12.0, 9.6, 1.2, 11_000.0
-_STEP, _DIMENSION = 9_000.0, 20.0
+_STEP, _DIMENSION, _OPERATION, _KEY = 9_000.0, 20.0, 20.0, 10.0
+_USUAL = 200  # operations with which the opaque numbers of the benchmark's plans are evaluated
 
 
 def seconds(stages: Sequence[Any], sums: int) -> float:
@@ -65,6 +67,23 @@ def seconds(stages: Sequence[Any], sums: int) -> float:
 def root_seconds(size: int) -> float:
     """Predicted seconds of a dense root of ``size`` columns in a gradient."""
     return _here(*_root(size))
+
+
+def source_seconds(work: Work) -> float:
+    """Predicted seconds of a gradient of a program, or of a part of it, as it is written."""
+    products = _PRODUCT * work.products + _ROOT * work.cubes
+    return _here(products, work.elements, _OPERATION * work.operations)
+
+
+def evaluation_seconds(work: Work, products: int) -> float:
+    """Predicted seconds of what a marginal evaluates besides its stages.
+
+    ``work`` is that of its opaque numbers, of whose operations a usual number is counted with the
+    stages; ``products`` are added up at each step, for G and for the sum of squares.
+    """
+    more = max(0.0, work.operations - _USUAL)
+    whole = replace(work, elements=work.elements + _KEY * products, operations=more)
+    return source_seconds(whole)
 
 
 def overhead(dimensions: int) -> float:

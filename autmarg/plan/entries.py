@@ -107,7 +107,9 @@ def _short(refusal: Refusal, node: Sample) -> str:
     """A reason in two or three words."""
     if refusal.rule in ("non-Gaussian prior", "not conjugate"):
         return f"{spoken(node.distribution.kind)} prior"
-    return {"cost": "cheaper sampled"}.get(refusal.rule, refusal.rule)
+    return {"cost": "cheaper sampled", "form": "mean of a non-centred site"}.get(
+        refusal.rule, refusal.rule
+    )
 
 
 def _member_entry(program: Program, node: Sample, size: int, group: Group) -> Entry:

@@ -47,15 +47,24 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     Raises:
         TooLarge: a stage would be beyond the budget.
     """
-    pattern, stages = assembly.pattern, []
+    return Schedule(form, assembly, residual(form, assembly.stats), stages_of(form, assembly))
+
+
+def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...]:
+    """The stages that eliminate an affine form, in order.
+
+    Raises:
+        TooLarge: a stage would be beyond the budget.
+    """
+    pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         waiting = [r.columns[r.columns >= 0] for r in form.recurrences[number + 1 :]]
         states = np.concatenate([np.zeros(0, np.int64), *waiting])
         stage, pattern = _in_time(pattern, each, number, states)
-        stages.append(stage)
+        planned.append(stage)
     left = set(pattern.columns.tolist())
     more = eliminate(pattern, [m for m in form.members if m.offset in left])
-    return Schedule(form, assembly, residual(form, assembly.stats), (*stages, *more))
+    return (*planned, *more)
 
 
 def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:

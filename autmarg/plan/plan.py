@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -15,15 +15,14 @@ from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.flat import undetermined
-from autmarg.gaussian.variance import variance_ratios
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
-from autmarg.plan.centring import Centring, centrings
-from autmarg.plan.choose import Choice, choose
+from autmarg.plan.centring import Centring, Forms
+from autmarg.plan.choose import Choice, Prediction
 from autmarg.plan.entries import Entry, entries
-from autmarg.plan.groups import Group, Part, connected, part_of
-from autmarg.plan.order import TooLarge
+from autmarg.plan.groups import Group, connected, part_of
+from autmarg.plan.predict import Outlook
 from autmarg.plan.select import Request, select
 from autmarg.rules.match import Conjugacy, conjugacies
 
@@ -38,6 +37,7 @@ class Plan(AsValue):
         conjugacies: what is integrated out after them, by a rule each.
         refusals: one for each latent that stays, with the reason in words and its place.
         centrings: kept latents that could be met through standard noise → whether they are.
+        predicted: what the planned program and the source are predicted to take.
         rewritten: the program after all passes, or None before.
         history: every rewrite, in order (:class:`autmarg.passes.pipeline.Step`).
     """
@@ -47,6 +47,7 @@ class Plan(AsValue):
     conjugacies: tuple[Conjugacy, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     centrings: Mapping[str, Centring] = field(default_factory=dict)
+    predicted: tuple[Prediction, Prediction] | None = None
     rewritten: Program | None = None
     history: tuple[Any, ...] = ()
 
@@ -174,9 +175,15 @@ def make_plan(facts: Facts, request: Request) -> Plan:
     program = facts.normalised.program
     judged = admissible(facts)
     linear = _linear(request, judged)
-    sampled: dict[str, Choice] = {}
+    auto, forms = request.marginalize == "auto", Forms(program, request)
+    sampled: dict[str, Refusal] = {}
+    outlook: Outlook | None = None
+    dear: dict[str, Choice] = {}
     while True:
-        selection = select(program, judged, linear, {n: str(c) for n, c in sampled.items()})
+        selection = select(program, judged, linear, sampled)
+        if auto and (blocked := forms.blocking(selection.members)):
+            sampled |= blocked
+            continue
         try:
             parts = [part_of(facts, part) for part in connected(program, selection.members)]
         except CannotExtract as obstacle:
@@ -185,10 +192,13 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         if free := frozenset().union(*(undetermined(part.system.form) for part in parts)):
             judged = judged.without_flat(free)
             continue
-        found = _chosen(program, parts) if request.marginalize == "auto" and not sampled else {}
-        if not found:
+        if outlook is not None:
             break
-        sampled = found
+        outlook = Outlook.of(facts, request, parts)
+        dear = outlook.chosen() if auto else {}
+        if not dear:
+            break
+        sampled |= {name: choice.refusal(name) for name, choice in dear.items()}
     groups = tuple(part.scheduled(request.chains) for part in parts)
     gone = {m.name for m in selection.members}
     names = {n.name for n in program.latents} - gone - {*request.keep, *sampled}
@@ -201,8 +211,10 @@ def make_plan(facts: Facts, request: Request) -> Plan:
         complete(refused[n.name], program) for n in program.latents if n.name not in gone
     )
     _check_request(request, refusals)
-    choices = centrings(program, gone, request, sampled)
-    return Plan(program, groups, conjugate, refusals, choices)
+    noncentred = {name: name not in choice.as_written for name, choice in dear.items()}
+    choices = forms.centrings(gone, noncentred)
+    predicted = outlook.predictions(dear, conjugate)
+    return Plan(program, groups, conjugate, refusals, choices, predicted)
 
 
 def _linear(request: Request, judged: Admissible) -> Request:
@@ -217,25 +229,6 @@ def _check_request(request: Request, refusals: tuple[Refusal, ...]) -> None:
     asked = request.marginalize if isinstance(request.marginalize, tuple) else ()
     if failed := tuple(r for r in refusals if r.site in asked):
         raise RequestError(f"cannot integrate out {list(asked)}, as marginalize asks:", failed)
-
-
-def _chosen(program: Program, parts: list[Part]) -> dict[str, Choice]:
-    """Members that are better sampled, with the choice that says so."""
-    found: dict[str, Choice] = {}
-    for part in parts:
-        form, assembly = part.system.form, part.assembly
-        if form.recurrences or form.correlated:
-            continue
-        names = {m.name for m in part.members}
-        free = [m.name for m in part.members if not m.parents & names]
-        try:
-            ratios = partial(variance_ratios, form, assembly.stats)
-            choice = choose(assembly.pattern, form.members, free, ratios)
-        except TooLarge:
-            continue
-        if choice is not None:
-            found |= dict.fromkeys(choice.sampled, choice)
-    return found
 
 
 __all__ = ["Plan", "make_plan"]

@@ -88,7 +88,7 @@ class Selection:
 
 
 def select(
-    program: Program, judged: Admissible, request: Request, sampled: Mapping[str, str]
+    program: Program, judged: Admissible, request: Request, sampled: Mapping[str, Refusal]
 ) -> Selection:
     """The members to integrate out, without the ``sampled`` ones (name → why).
 
@@ -99,9 +99,7 @@ def select(
     refusals = dict(judged.refusals)
     for name in request.keep:
         refusals[name] = Refusal(name, "kept on request", f"'{name}' is sampled, as keep asks")
-    for name, why in sampled.items():
-        remedy = "marginalize='all' integrates it out all the same"
-        refusals[name] = Refusal(name, "cost", why, remedy=remedy)
+    refusals |= sampled
     left = {*request.keep, *sampled}
     names = [c.name for c in judged.candidates if c.name not in left]
     if isinstance(request.marginalize, tuple):

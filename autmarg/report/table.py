@@ -19,7 +19,7 @@ def plan_table(plan: Any) -> str:
         (e.site, f"{e.size:,}" if e.size else "", e.action, e.why, e.structure, e.cost)
         for e in plan.entries
     ]
-    lines = [f"plan of '{plan.program.name}': {summary(plan)}", ""]
+    lines = [f"plan of '{plan.program.name}': {summary(plan)}", *predictions(plan), ""]
     lines += table(header, rows)
     if reasons := collapsed(plan.refusals):
         lines += ["", "sampled because"]
@@ -39,6 +39,14 @@ def summary(plan: Any) -> str:
     if not gone:
         return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
     return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"
+
+
+def predictions(plan: Any) -> list[str]:
+    """A line each for what the planned program and the source are predicted to take."""
+    if plan.predicted is None:
+        return []
+    planned, source = plan.predicted
+    return [f"predicted as planned: {planned}", f"predicted as the source: {source}"]
 
 
 def _why(plan: Any) -> str:

@@ -1,0 +1,166 @@
+"""How much the data say about the elements of a kept latent: a score test on the known data.
+
+The model without differences between the elements is fitted to the data, x = f(loc + e) with e = 0
+and everything else free. With S_j = ∂ log p(y | e) / ∂e_j and I_j = -∂² log p(y | e) / ∂e_j² there,
+
+    F = mean_j S_j² / I_j,        E[F] ≈ 1 + τ² mean_j I_j,
+
+τ being the scale of the elements (Lin 1997, Biometrika 84(2)). τ² I is the number that decides
+between the two forms: where the data say more about an element than its prior does, the form as
+written has the better posterior, where they say less, the non-centred one (Papaspiliopoulos,
+Roberts & Sköld 2007).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import biject_to
+from scipy.optimize import minimize
+
+from autmarg.analysis.families.location_scale import as_location_scale
+from autmarg.ir.nodes import Deterministic, Observe, Sample
+from autmarg.ir.program import Program
+
+_FREE = 64  # elements up to which another latent is fitted; larger ones stay where they start
+_ITERATIONS = 100
+_RIDGE = 1e-3  # of what is fitted, in unconstrained space
+_ALIKE = 1e-6  # relative: how far a Hessian may be from diagonal
+_ERRORS = 4.0  # standard errors above one from which differences are beyond doubt
+
+
+@dataclass(frozen=True)
+class Information:
+    """The F of a latent with ``elements`` of them."""
+
+    ratio: float
+    elements: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether the data show that the elements differ: F is the mean of squares of normals, with
+        variance 2 / elements, if they do not."""
+        return self.ratio > 1 + _ERRORS * math.sqrt(2 / self.elements)
+
+
+def information(program: Program, node: Sample) -> Information | None:
+    """The F of a location-scale latent, None where it cannot be had from known data.
+
+    All that reads it must be observed, with known values, and each row read one element.
+    """
+    children = [c for c in program.children(node.name) if not isinstance(c, Deterministic)]
+    observed = [c for c in children if isinstance(c, Observe)]
+    if len(observed) < len(children) or not observed:
+        return None
+    fit = _Fit.of(program, node, observed)
+    if fit is None:
+        return None
+    with jax.ensure_compile_time_eval():  # also where a transformation is at work outside
+        return fit.information()
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """log p(y | z, e) for unconstrained values z of all other latents that matter."""
+
+    program: Program
+    node: Sample
+    observed: list[Observe]
+    others: tuple[Sample, ...]  # by name, as they are flattened
+
+    @classmethod
+    def of(cls, program: Program, node: Sample, observed: list[Observe]) -> _Fit | None:
+        """None where data or covariates are not known, or a latent that matters is discrete."""
+        tape = program.tape
+        below = {node.name, *(c.name for c in observed)}
+        names = set.union(below, *(nx.ancestors(program.graph, n) for n in below))
+        sites = {n.name: n for n in program.latents if n.name in names}
+        numbers = [v for n in (*sites.values(), *observed) for v in n.numbers]
+        known = all(n in sites for n in tape.dependencies(numbers))
+        float_ = all(np.issubdtype(n.dtype, np.floating) for n in sites.values())
+        if not (known and float_) or any(n.scanned for n in (*sites.values(), *observed)):
+            return None
+        if node.name in node.parents or any(n.scale is not None for n in observed):
+            return None
+        others = sorted((n for n in sites.values() if n is not node), key=lambda n: n.name)
+        return cls(program, node, observed, tuple(others))
+
+    def information(self) -> Information | None:
+        """F at the fit, None where the elements are not read apart or there is no fit."""
+        start, unravel = ravel_pytree({n.name: np.zeros(self._shape(n)) for n in self.others})
+        free = np.concatenate([np.zeros(0, bool), *(self._is_free(n) for n in self.others)])
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], self.node.shape)
+
+        def log_density(flat: Any, e: Any) -> Any:
+            return self._log_likelihood(unravel(flat), e) - 0.5 * _RIDGE * jnp.vdot(flat, flat)
+
+        @jax.jit
+        def slopes(flat: Any) -> tuple[Any, ...]:
+            zero = jnp.zeros(self.node.shape, start.dtype)
+            value, downhill = jax.value_and_grad(log_density)(flat, zero)
+            score, curve = jax.linearize(lambda e: jax.grad(log_density, 1)(flat, e), zero)
+            return value, downhill, score, -curve(zero + 1), -signs * curve(zero + signs)
+
+        def energy(flat: Any) -> tuple[float, Any]:
+            value, downhill, *_ = slopes(flat)
+            return -float(value), -np.where(free, downhill, 0.0)
+
+        options = {"maxiter": _ITERATIONS}
+        point = np.asarray(start, np.float64)
+        if free.any():
+            point = minimize(energy, point, jac=True, method="L-BFGS-B", options=options).x
+        *_, score, curved, apart = (np.asarray(a, np.float64) for a in slopes(point))
+        if not np.isfinite([score, curved, apart]).all():
+            return None
+        if np.abs(curved - apart).max() > _ALIKE * np.abs(curved).max():
+            return None  # a row reads several elements
+        read = curved > _ALIKE * curved.max()
+        if not read.any():
+            return None
+        return Information(float(np.mean(score[read] ** 2 / curved[read])), int(read.sum()))
+
+    def _log_likelihood(self, z: Mapping[str, Any], e: Any) -> Any:
+        """log p(y | z, e) of all that reads the latent."""
+        tape, values = self.program.tape, {}
+        for latent in self.program.latents:
+            if latent is self.node:
+                values[latent.name] = self._moved(latent.distribution.build(tape, values), e)
+            elif latent.name in z:
+                support = latent.distribution.build(tape, values).support
+                values[latent.name] = biject_to(support)(z[latent.name])
+        total = 0.0
+        for site in self.observed:
+            (value,) = tape.evaluate([site.value], values)
+            total = total + jnp.sum(site.distribution.build(tape, values).log_prob(value))
+        return total
+
+    def _moved(self, prior: Any, e: Any) -> Any:
+        """x = f(loc + e)."""
+        family = as_location_scale(prior)
+        x = jnp.broadcast_to(family.loc, self.node.shape) + e
+        for transform in family.bijection:
+            x = transform(x)
+        return x
+
+    def _shape(self, latent: Sample) -> tuple[int, ...]:
+        """Of a latent's unconstrained value."""
+        tape, found = self.program.tape, []
+
+        def read(*leaves: Any) -> None:
+            support = latent.distribution.unflatten(leaves).support
+            found.append(biject_to(support).inverse_shape(latent.shape))
+
+        jax.eval_shape(read, *(tape.avals[v] for v in latent.distribution.values))
+        return found[0]
+
+    def _is_free(self, latent: Sample) -> np.ndarray:
+        size = math.prod(self._shape(latent))
+        return np.full(size, size <= _FREE)

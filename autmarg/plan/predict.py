@@ -1,0 +1,118 @@
+"""Predictions for a whole program: as it is planned, and as it is written.
+
+A program is its parts (members with what reads them) and whatever else has a density. A gradient
+takes the sum of them, an effective draw as many leapfrog steps as all that is sampled asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from autmarg.analysis.admissible import Facts
+from autmarg.ir.nodes import Node
+from autmarg.ir.program import Program
+from autmarg.plan.choose import BASE, Choice, Costs, Effects, Prediction, choose, steps
+from autmarg.plan.cost import source_seconds
+from autmarg.plan.groups import Part, connected, part_of
+from autmarg.plan.order import SMALL_ROOT, TooLarge
+from autmarg.plan.select import Request
+from autmarg.plan.work import Work, source_work
+from autmarg.rules.match import Conjugacy
+
+_SCALES = 8  # sampled scales from which they are taken to be one for each effect
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """The parts of a program with what they cost, before anything is chosen.
+
+    Attributes:
+        program: all of it.
+        costs: one for each part.
+        others: effects that no part has.
+    """
+
+    program: Program
+    costs: tuple[Costs, ...]
+    others: tuple[Effects, ...]
+
+    @classmethod
+    def of(cls, facts: Facts, request: Request, parts: Sequence[Part]) -> Outlook:
+        """Of a program whose members make these parts."""
+        program = facts.normalised.program
+        inside = {m.name for part in parts for m in part.members}
+        kept = [n for n in program.latents if n.name not in inside and n.size > SMALL_ROOT]
+        others = tuple(Effects(n.name, n.size) for n in kept)
+        return cls(program, tuple(_costs(facts, request, p, others) for p in parts), others)
+
+    def chosen(self) -> dict[str, Choice]:
+        """Members that are better sampled, with the choice that says so."""
+        found: dict[str, Choice] = {}
+        for costs in self.costs:
+            try:
+                choice = choose(costs)
+            except TooLarge:
+                continue
+            if choice is not None:
+                found |= dict.fromkeys(choice.sampled, choice)
+        return found
+
+    def predictions(
+        self, sampled: Collection[str], conjugacies: Sequence[Conjugacy]
+    ) -> tuple[Prediction, Prediction]:
+        """Of the program with some members sampled, and of the source.
+
+        Raises:
+            TooLarge: a stage would be beyond the budget.
+        """
+        program, costs = self.program, self.costs
+        names = [[n for n in each.names if n in sampled] for each in costs]
+        pairs = list(zip(costs, names, strict=True))
+        folded = {c.member.name for c in conjugacies}
+        everything = [*self.others, *(e for each in costs for e in each.effects.values())]
+        gone = {n for each, some in pairs for n in each.names if n not in some} | folded
+        left = [e for e in everything if e.name not in gone]
+        inside = {n.name for each in costs for n in sites_of(each.part)}
+        known = {site.name for c in conjugacies for site in c.observed}
+        rest = source_work(program, {n.name for n in program.nodes} - inside - known)
+        gradient = 0.0 if costs else source_seconds(rest)
+        for each, some in pairs:
+            gradient, rest = gradient + each.seconds(some, rest), Work()
+        sizes = {n.name: n.dimensions(program.tape) for n in program.latents}
+        dimensions = sum(size for name, size in sizes.items() if name not in gone)
+        source = source_seconds(source_work(program))
+        return (
+            Prediction(gradient, dimensions, BASE * steps(left, not gone)),
+            Prediction(source, sum(sizes.values()), BASE * steps(everything, True)),
+        )
+
+
+def sites_of(part: Part) -> tuple[Node, ...]:
+    """All whose density a part has."""
+    return (*part.members, *part.children, *part.observed)
+
+
+def _costs(facts: Facts, request: Request, part: Part, others: Sequence[Effects]) -> Costs:
+    program = facts.normalised.program
+    own = {n.name for n in sites_of(part)}
+    rest = {n.name for n in program.nodes} - own
+
+    def again(names: Collection[str]) -> list[Part]:
+        left = tuple(m for m in part.members if m.name in names)
+        return [part_of(facts, each) for each in connected(program, left)]
+
+    source, besides = (source_work(program, names) for names in (own, rest))
+    return Costs(part, request.chains, source, besides, others, _local(facts, part), again)
+
+
+def _local(facts: Facts, part: Part) -> set[str]:
+    """Members whose prior's scale reads a latent of nearly as many elements."""
+    program, found = facts.normalised.program, set()
+    sizes = {n.name: n.size for n in program.latents if n.size >= _SCALES}
+    for member in part.members:
+        scale = facts.normalised.gaussian[member.name].scale
+        read = program.tape.dependencies([] if scale is None else [scale])
+        if any(sizes.get(name, 0) >= member.size / 2 for name in read):
+            found.add(member.name)
+    return found
