@@ -112,7 +112,7 @@ class Forms:
             return Centring(requested, f"{'non-centred' if requested else 'as written'} on request")
         children = self.program.children(node.name)
         rows = sum(_rows(self.program, child) for child in children) / node.size
-        words = f"{rows:,.3g} rows for each element"
+        words = f"{rows:,.3g} row{'s' if rows != 1 else ''} for each element"
         if rows < INFORMED and (known := self._information(node)) is not None:
             differ = "differ" if known.plain else "hardly differ"
             return _centring(

@@ -37,7 +37,8 @@ from autmarg.plan.work import Work, jaxpr_work
 # of one factor are sampled non-centred: _ONE · D^¼, the power with which the number of steps grows
 # (Beskos et al. 2013, Bernoulli 19(5A)); for every further factor _FURTHER times as many. Effects
 # that the data know well make the posterior of their standard noise narrow and bent along their
-# scale: F/_WELL times as many, F being the ratio of the variances between levels and within.
+# scale: F/_WELL times as many, F being the ratio of the variances between levels and within; as
+# they are written they have a ridge with what they add up to, and take its root as many.
 # From NUTS runs (docs/benchmarks.md): 1.9 to 3.1 (D = 32, F < 6), 3.0 (D = 80, F = 17), 2.6
 # (D = 160, F = 71), 6.6 (D = 668, F = 32), 164 (D = 40, F = 2,350); for a further factor 1.2 to 5.
 _ONE, _FURTHER, _WELL = 1.1, 2.0, 100.0
@@ -64,13 +65,18 @@ class Effects:
         count: how many effects there are.
         harder: how many times as many leapfrog steps they take, non-centred, than their number
             says.
-        as_written: whether they take fewer as they are written.
+        written: the same as they are written.
     """
 
     name: str
     count: int
     harder: float = 1.0
-    as_written: bool = False
+    written: float = 1.0
+
+    @property
+    def as_written(self) -> bool:
+        """Whether they take fewer as they are written."""
+        return self.written < self.harder
 
 
 def steps(sampled: Sequence[Effects], best: bool = False) -> float:
@@ -80,7 +86,7 @@ def steps(sampled: Sequence[Effects], best: bool = False) -> float:
     """
     count = sum(each.count for each in sampled)
     factors = sum(each.count > SMALL_ROOT for each in sampled)
-    harder = math.prod(each.harder for each in sampled if not (best and each.as_written))
+    harder = math.prod(min(e.harder, e.written) if best else e.harder for e in sampled)
     many = _ONE * count**0.25 if count > SMALL_ROOT else 1.0
     return min(many * _FURTHER ** max(factors - 1, 0) * harder, _MOST)
 
@@ -169,16 +175,18 @@ class Costs:
         """Of every member, were it sampled."""
         form, stats = self.part.system.form, self.part.assembly.stats
         large = any(_count(m) > SMALL_ROOT for m in form.members)
-        known = variance_ratios(form, stats) if large and not form.recurrences else {}
+        ratios = variance_ratios(form, stats) if large and not form.recurrences else {}
         fixed = {m.name for m in self.part.members if not m.parents}
         found = {}
         for member in form.members:
             if member.name not in self.names:  # a state without noise
                 continue
-            ratio = known.get(member.name, 0.0) if _count(member) > SMALL_ROOT else 0.0
-            free = member.name not in fixed and ratio > _WELL
-            harder = _harder(form, member, ratio) * (_LOCAL if member.name in self.local else 1.0)
-            found[member.name] = Effects(member.name, _count(member), harder, free)
+            ratio = ratios.get(member.name, 0.0) if _count(member) > SMALL_ROOT else 0.0
+            known = max(1.0, ratio / _WELL)
+            more = _longer(form, member) * (_LOCAL if member.name in self.local else 1.0)
+            written = known if member.name in fixed | set(self.local) else math.sqrt(known)
+            effects = Effects(member.name, _count(member), more * known, more * written)
+            found[member.name] = effects
         return found
 
     @cached_property
@@ -304,10 +312,14 @@ class _Found:
         least, source = self.least(), self.predictions[self.costs.names]
         if least is None:
             return self.costs.names
-        other = self.predictions[least]
-        dear = other.gradient > _DEARER * source.gradient and source.draw < other.draw
-        saves = source.draw < _SHARE * other.draw and BASE * (other.draw - source.draw) > _SAVED
-        return self.costs.names if dear or saves else least
+        return self.costs.names if takes_source(source, self.predictions[least]) else least
+
+
+def takes_source(source: Prediction, other: Prediction) -> bool:
+    """Whether the source is predicted to be so much cheaper than another that it is taken."""
+    cheaper = source.draw < _SHARE * other.draw and BASE * (other.draw - source.draw) > _SAVED
+    dear = other.gradient > _DEARER * source.gradient and source.draw < other.draw
+    return cheaper or dear
 
 
 def _candidates(found: _Found) -> Iterator[tuple[str, ...]]:
@@ -348,20 +360,18 @@ def _union(costs: Costs, sets: Iterable[Collection[str]]) -> tuple[str, ...]:
     return tuple(name for name in costs.names if name in together)
 
 
-def _harder(form: AffineForm, member: Member, ratio: float) -> float:
-    """How many times as many leapfrog steps a sampled member takes than its size says.
+def _longer(form: AffineForm, member: Member) -> float:
+    """How many times as many leapfrog steps a sampled member takes as its length asks for.
 
-    ``ratio`` is its F. The increments of a walk of T steps, and the values, have posteriors whose
-    condition goes with T at worst (for increments σ and noise s it is 1 + (2Tσ/πs)², for values
-    1 + (2s/σ)²), and the number of steps goes with its root. So it is with the d elements of a
-    Gaussian process.
+    The increments of a walk of T steps, and the values, have posteriors whose condition goes with T
+    at worst (for increments σ and noise s it is 1 + (2Tσ/πs)², for values 1 + (2s/σ)²), and the
+    number of steps goes with its root. So it is with the d elements of a Gaussian process.
     """
-    known = max(1.0, ratio / _WELL)
     length = member.size if member.size > SMALL_ROOT else 1
     for each in form.recurrences:
         if np.isin(member.columns, each.columns).any():
             length = max(length, each.steps)
-    return known * math.sqrt(length)
+    return math.sqrt(length)
 
 
 def _count(member: Member) -> int:
@@ -381,4 +391,7 @@ def _time(value: float) -> str:
     return f"{value * 1e6:,.0f} µs" if value < 1e-3 else f"{value * 1e3:,.3g} ms"
 
 
-__all__ = ["BASE", "Choice", "Costs", "Effects", "Prediction", "choose", "part_seconds", "steps"]
+__all__ = [
+    "BASE", "Choice", "Costs", "Effects", "Prediction", "choose", "part_seconds", "steps",
+    "takes_source",
+]  # fmt: skip

@@ -39,14 +39,14 @@ _ERRORS = 4.0  # standard errors above one from which differences are beyond dou
 
 @dataclass(frozen=True)
 class Information:
-    """The F of a latent with ``elements`` of them."""
+    """The F of a latent with so many elements."""
 
     ratio: float
     elements: int
 
     @property
     def plain(self) -> bool:
-        """Whether the data show that the elements differ: F is the mean of squares of normals, with
+        """Whether the data show that the elements differ: F is a mean of squares of normals, with
         variance 2 / elements, if they do not."""
         return self.ratio > 1 + _ERRORS * math.sqrt(2 / self.elements)
 
@@ -123,9 +123,12 @@ class _Fit:
         if np.abs(curved - apart).max() > _ALIKE * np.abs(curved).max():
             return None  # a row reads several elements
         read = curved > _ALIKE * curved.max()
-        if not read.any():
+        score, curved = score[read], curved[read]
+        if not len(curved):
             return None
-        return Information(float(np.mean(score[read] ** 2 / curved[read])), int(read.sum()))
+        # An observed information that is small by chance would make a large ratio.
+        expected = np.maximum(curved, np.median(curved) / 2)
+        return Information(float(np.mean(score**2 / expected)), len(curved))
 
     def _log_likelihood(self, z: Mapping[str, Any], e: Any) -> Any:
         """log p(y | z, e) of all that reads the latent."""
