@@ -168,6 +168,7 @@ class Costs:
         self.part, self.chains, self.source = part, chains, source
         self.rest, self.others, self.local, self.again = rest, others, local, again
         self.names = tuple(m.name for m in part.members)
+        self._known: dict[tuple[str, ...], list[tuple[float, Work, int]]] = {}
         self.in_time = bool(part.system.form.recurrences or part.system.form.correlated)
 
     @cached_property
@@ -228,16 +229,27 @@ class Costs:
         """
         if self.is_source(names):
             return source_seconds(self.source + rest)
-        if not names or not self.in_time:
-            return part_seconds(self.part, self.chains, rest, names)
         total = 0.0
-        for part in self.again([name for name in self.names if name not in names]):
-            total, rest = total + part_seconds(part, self.chains, rest), Work()
+        for stages, work, products in self._priced(tuple(names)):
+            total, rest = total + stages + evaluation_seconds(work + rest, products), Work()
         return total
 
+    def _priced(self, names: tuple[str, ...]) -> list[tuple[float, Work, int]]:
+        """Of each part that is then left: its stages, opaque numbers and products at a step."""
+        if names not in self._known:
+            if not names or not self.in_time:
+                found = [_price(self.part, self.chains, names)]
+            else:
+                left = [name for name in self.names if name not in names]
+                found = [_price(part, self.chains) for part in self.again(left)]
+            self._known[names] = found
+        return self._known[names]
 
-def part_seconds(part: Part, chains: str, rest: Work, sampled: Collection[str] = ()) -> float:
-    """Predicted seconds of a gradient of a part and the rest, some of its members sampled.
+
+def _price(part: Part, chains: str, sampled: Collection[str] = ()) -> tuple[float, Work, int]:
+    """Predicted seconds of a part's stages, the work of its opaque numbers, products at a step.
+
+    Some of its members may be sampled where nothing is in time.
 
     Raises:
         TooLarge: a stage would be beyond the budget.
@@ -248,10 +260,9 @@ def part_seconds(part: Part, chains: str, rest: Work, sampled: Collection[str] =
     else:
         left = [m for m in form.members if m.name not in sampled]
         planned = eliminate(_part_of(assembly.pattern, left), left)
-    opaque = jaxpr_work(part.system.closed)
     white = sum((_whitening(each) for each in assembly.correlated), Work())
-    each_step = evaluation_seconds(opaque + white + rest, assembly.products)
-    return seconds(planned, len(assembly.pattern.first)) + each_step
+    work = jaxpr_work(part.system.closed) + white
+    return seconds(planned, len(assembly.pattern.first)), work, assembly.products
 
 
 def _whitening(rows: Correlated) -> Work:
@@ -392,6 +403,5 @@ def _time(value: float) -> str:
 
 
 __all__ = [
-    "BASE", "Choice", "Costs", "Effects", "Prediction", "choose", "part_seconds", "steps",
-    "takes_source",
+    "BASE", "Choice", "Costs", "Effects", "Prediction", "choose", "steps", "takes_source",
 ]  # fmt: skip
