@@ -13,6 +13,7 @@ from numpyro.contrib.control_flow import scan
 import autmarg
 from autmarg.plan import choose
 from autmarg.plan.informed import information
+from autmarg.plan.prediction import Prediction
 from autmarg.plan.work import source_work
 
 _RNG = np.random.default_rng(20261128)
@@ -266,14 +267,14 @@ def test_the_work_of_the_source_counts_loops_rows_and_factorisations():
 
 def test_the_source_is_taken_only_where_it_saves_time():
     """A share of a draw's time, and more of it than compiling makes up for."""
-    best = choose.Prediction(1e-3, 10, 1.0)
+    best = Prediction(1e-3, 10, 1.0)
     cases = {
-        "cheaper": (choose.Prediction(1e-4, 10, 2.0), True),
-        "hardly cheaper": (choose.Prediction(1e-4, 10, 8.0), False),
-        "dearer": (choose.Prediction(1e-4, 10, 20.0), False),
-        "a little cheaper, the other beyond the guard": (choose.Prediction(1e-5, 10, 40.0), True),
+        "cheaper": (Prediction(1e-4, 10, 2.0), True),
+        "hardly cheaper": (Prediction(1e-4, 10, 8.0), False),
+        "dearer": (Prediction(1e-4, 10, 20.0), False),
+        "a little cheaper, the other beyond the guard": (Prediction(1e-5, 10, 40.0), True),
     }
     for name, (source, wanted) in cases.items():
         assert choose.takes_source(source, best) is wanted, name
-    small = choose.Prediction(1.2e-5, 10, 1.0)
-    assert not choose.takes_source(choose.Prediction(1e-6, 10, 1.0), small)
+    small = Prediction(1.2e-5, 10, 1.0)
+    assert not choose.takes_source(Prediction(1e-6, 10, 1.0), small)

@@ -30,88 +30,16 @@ from autmarg.gaussian.variance import variance_ratios
 from autmarg.plan.cost import evaluation_seconds, overhead, seconds, source_seconds
 from autmarg.plan.groups import Part
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
+from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
 from autmarg.plan.timing import in_blocks
 from autmarg.plan.work import Work, jaxpr_work
 
-# Leapfrog steps for each effective draw, relative to everything integrated out, where the D effects
-# of one factor are sampled non-centred: _ONE · D^¼, the power with which the number of steps grows
-# (Beskos et al. 2013, Bernoulli 19(5A)); for every further factor _FURTHER times as many. Effects
-# that the data know well make the posterior of their standard noise narrow and bent along their
-# scale: F/_WELL times as many, F being the ratio of the variances between levels and within; as
-# they are written they have a ridge with what they add up to, and take its root as many.
-# From NUTS runs (docs/benchmarks.md): 1.9 to 3.1 (D = 32, F < 6), 3.0 (D = 80, F = 17), 2.6
-# (D = 160, F = 71), 6.6 (D = 668, F = 32), 164 (D = 40, F = 2,350); for a further factor 1.2 to 5.
-_ONE, _FURTHER, _WELL = 1.1, 2.0, 100.0
-# Up to SMALL_ROOT effects take no more than the few scales that are left without them (0.9 to 1.1
-# times with 6 to 9). Where each effect has a scale of its own that is sampled, a horseshoe's, they
-# take _LOCAL times as many (35 for 30 effects).
-_LOCAL = 20.0
-_MOST = 1000.0  # times as many: a trajectory of NUTS has no more than 1,023 steps
 _FACTORS = 4  # up to which all sets of factors are tried
 # The prediction of steps is good to a factor of two. So the source is taken where its draw is
-# predicted to cost less than _SHARE of any other and the difference is worth _SAVED seconds (half a
-# second for a thousand draws; compiling takes longer), or where a gradient of the others is _DEARER
+# predicted to cost less than _SHARE of any other and the difference is worth _SAVED seconds (one
+# for a thousand draws; compiling takes longer), or where a gradient of the others is _DEARER
 # times as dear as the source's and does not pay for it.
-_SHARE, _SAVED, _DEARER = 0.6, 5e-4, 20.0
-BASE = 7.0  # leapfrog steps for each effective draw with everything integrated out
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What is sampled instead of a member.
-
-    Attributes:
-        name: of the member.
-        count: how many effects there are.
-        harder: how many times as many leapfrog steps they take, non-centred, than their number
-            says.
-        written: the same as they are written.
-    """
-
-    name: str
-    count: int
-    harder: float = 1.0
-    written: float = 1.0
-
-    @property
-    def as_written(self) -> bool:
-        """Whether they take fewer as they are written."""
-        return self.written < self.harder
-
-
-def steps(sampled: Sequence[Effects], best: bool = False) -> float:
-    """Leapfrog steps for each effective draw, relative to everything integrated out.
-
-    ``best`` says that each is in the better of its two forms.
-    """
-    count = sum(each.count for each in sampled)
-    factors = sum(each.count > SMALL_ROOT for each in sampled)
-    harder = math.prod(min(e.harder, e.written) if best else e.harder for e in sampled)
-    many = _ONE * count**0.25 if count > SMALL_ROOT else 1.0
-    return min(many * _FURTHER ** max(factors - 1, 0) * harder, _MOST)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a program is predicted to take.
-
-    Attributes:
-        gradient: seconds of a value and gradient of its log-density.
-        dimensions: that HMC samples.
-        steps: leapfrog steps for each effective draw.
-    """
-
-    gradient: float
-    dimensions: int
-    steps: float
-
-    @property
-    def draw(self) -> float:
-        """Seconds for each effective draw."""
-        return (overhead(self.dimensions) + self.gradient) * self.steps
-
-    def __str__(self) -> str:
-        return f"{_time(self.gradient)} per gradient, {_time(self.draw)} per effective draw"
+_SHARE, _SAVED, _DEARER = 0.6, 1e-3, 20.0
 
 
 @dataclass(frozen=True)
@@ -136,11 +64,11 @@ class Choice:
         return Refusal(name, "cost", f"'{name}' is {self}", remedy=remedy)
 
     def __str__(self) -> str:
-        words = f"sampled since a gradient is then predicted to take {_time(self.chosen)}, "
+        words = f"sampled since a gradient is then predicted to take {in_words(self.chosen)}, "
         if self.everything is None:
             return words + self.why
         more = f"for {self.steps:.1f} times as many steps"
-        return f"{words}instead of {_time(self.everything)}, {more}"
+        return f"{words}instead of {in_words(self.everything)}, {more}"
 
 
 class Costs:
@@ -183,8 +111,8 @@ class Costs:
             if member.name not in self.names:  # a state without noise
                 continue
             ratio = ratios.get(member.name, 0.0) if _count(member) > SMALL_ROOT else 0.0
-            known = max(1.0, ratio / _WELL)
-            more = _longer(form, member) * (_LOCAL if member.name in self.local else 1.0)
+            known = max(1.0, ratio / WELL)
+            more = _longer(form, member) * (LOCAL if member.name in self.local else 1.0)
             written = known if member.name in fixed | set(self.local) else math.sqrt(known)
             effects = Effects(member.name, _count(member), more * known, more * written)
             found[member.name] = effects
@@ -342,7 +270,7 @@ def _candidates(found: _Found) -> Iterator[tuple[str, ...]]:
     costs, pieces = found.costs, found.costs.pieces
     whole, source = found.predictions.get(()), found.predictions[costs.names]
     least = seconds([], 0) + evaluation_seconds(costs.rest, 0)
-    if whole is not None and overhead(0) + whole.gradient <= _ONE * (overhead(0) + least):
+    if whole is not None and overhead(0) + whole.gradient <= ONE * (overhead(0) + least):
         return  # nothing can be better
     most = len(pieces) if len(pieces) <= _FACTORS else 1
     if not costs.in_time:
@@ -380,8 +308,8 @@ def _longer(form: AffineForm, member: Member) -> float:
     """
     length = member.size if member.size > SMALL_ROOT else 1
     for each in form.recurrences:
-        if np.isin(member.columns, each.columns).any():
-            length = max(length, each.steps)
+        steps_of = np.isin(each.columns, member.columns).any(axis=(1, 2))
+        length = max(length, int(steps_of.sum()))
     return math.sqrt(length)
 
 
@@ -398,10 +326,6 @@ def _part_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
     return Pattern(np.sort(columns), pattern.first[kept], pattern.second[kept])
 
 
-def _time(value: float) -> str:
-    return f"{value * 1e6:,.0f} µs" if value < 1e-3 else f"{value * 1e3:,.3g} ms"
-
-
 __all__ = [
-    "BASE", "Choice", "Costs", "Effects", "Prediction", "choose", "steps", "takes_source",
+    "Choice", "Costs", "choose", "takes_source",
 ]  # fmt: skip

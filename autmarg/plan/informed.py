@@ -30,6 +30,7 @@ from autmarg.analysis.families.location_scale import as_location_scale
 from autmarg.ir.nodes import Deterministic, Observe, Sample
 from autmarg.ir.program import Program
 
+_ROWS = 200_000  # elements of the data up to which the test is made
 _FREE = 64  # elements up to which another latent is fitted; larger ones stay where they start
 _ITERATIONS = 100
 _RIDGE = 1e-3  # of what is fitted, in unconstrained space
@@ -58,7 +59,7 @@ def information(program: Program, node: Sample) -> Information | None:
     """
     children = [c for c in program.children(node.name) if not isinstance(c, Deterministic)]
     observed = [c for c in children if isinstance(c, Observe)]
-    if len(observed) < len(children) or not observed:
+    if len(observed) < len(children) or not 0 < sum(c.size for c in observed) <= _ROWS:
         return None
     fit = _Fit.of(program, node, observed)
     if fit is None:
@@ -91,7 +92,13 @@ class _Fit:
         if node.name in node.parents or any(n.scale is not None for n in observed):
             return None
         others = sorted((n for n in sites.values() if n is not node), key=lambda n: n.name)
-        return cls(program, node, observed, tuple(others))
+        fit = cls(program, node, observed, tuple(others))
+        try:
+            for latent in others:
+                fit._shape(latent)
+        except NotImplementedError:  # a support without a map from unconstrained values
+            return None
+        return fit
 
     def information(self) -> Information | None:
         """F at the fit, None where the elements are not read apart or there is no fit."""

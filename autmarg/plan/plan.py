@@ -19,10 +19,11 @@ from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring, Forms
-from autmarg.plan.choose import Choice, Prediction
+from autmarg.plan.choose import Choice
 from autmarg.plan.entries import Entry, entries
 from autmarg.plan.groups import Group, connected, part_of
-from autmarg.plan.predict import Outlook
+from autmarg.plan.outlook import Outlook
+from autmarg.plan.prediction import Prediction
 from autmarg.plan.select import Request, select
 from autmarg.rules.match import Conjugacy, conjugacies
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from autmarg.analysis.admissible import Facts
 from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program
-from autmarg.plan.choose import BASE, Choice, Costs, Effects, Prediction, choose, steps
+from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.cost import source_seconds
 from autmarg.plan.groups import Part, connected, part_of
 from autmarg.plan.order import SMALL_ROOT, TooLarge
+from autmarg.plan.prediction import BASE, Effects, Prediction, steps
 from autmarg.plan.select import Request
 from autmarg.plan.work import Work, source_work
 from autmarg.rules.match import Conjugacy
