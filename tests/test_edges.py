@@ -346,3 +346,7 @@ def test_output_that_nobody_reads_to_its_end(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdout", pipe)
         assert main(["rules", "check", str(rules)]) == 141
     assert capsys.readouterr().err == ""
+
+
+def test_asking_for_a_site_without_elements_asks_for_nothing():
+    assert autmarg.transform(no_columns, marginalize=["a", "b"]).plan().integrated == ("a",)
