@@ -12,6 +12,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 from numpyro.infer.util import log_density
 
 import autmarg
@@ -131,15 +132,56 @@ def test_a_column_keeps_its_own_methods_and_spread():
     assert np.std(as_array(pandas(X))) == pytest.approx(X.std())
 
 
-def test_a_table_is_passed_on():
-    table = pytest.importorskip("pandas").DataFrame(
-        {"g": G, "x": X, "y": Y, "label": list("abcdef")}
-    )
+def frames():
+    columns = {"g": G, "x": X, "y": Y, "label": list("abcdef")}
+    yield pytest.importorskip("pandas").DataFrame(columns)
+    yield pytest.importorskip("polars").DataFrame(columns)
+    yield pytest.importorskip("pyarrow").table(columns)
+
+
+@pytest.mark.parametrize("k", range(3), ids=["pandas", "polars", "pyarrow"])
+def test_columns_that_a_model_takes_out_of_a_table(k):
+    table = list(frames())[k]
 
     def of_table(table):
-        model(jnp.asarray(table["g"]), jnp.asarray(table["x"]), jnp.asarray(table["y"]))
+        assert len(table) == 6
+        model(table["g"], jnp.asarray(table["x"]), table["y"])
 
     assert density(autmarg.transform(of_table), table) == pytest.approx(expected(), rel=1e-12)
+    with pytest.raises(autmarg.ModelError, match=r"\['label'\]' is a column of categories"):
+        autmarg.transform(lambda table: model(table["label"], X, Y)).plan(table)
+
+
+def test_a_table_of_pandas_is_still_one():
+    pd = pytest.importorskip("pandas")
+    table = next(frames())
+
+    def of_table(table):
+        assert isinstance(table, pd.DataFrame)
+        means = table.groupby("g")["x"].mean()
+        codes = pd.factorize(table["label"])[0] % 3
+        assert table[["g", "x"]].to_numpy().shape == (6, 2) and len(means) == 3
+        assert table.query("x > 0").shape[0] == 3 and (codes == [0, 1, 2, 0, 1, 2]).all()
+        model(table.g, table.loc[:, "x"].values, table.y)
+
+    assert density(autmarg.transform(of_table), table) == pytest.approx(expected(), rel=1e-12)
+    assert type(table) is pd.DataFrame
+
+
+class Held:
+    def __init__(self, x):
+        self.x = x
+
+    def __call__(self, g, y):
+        model(g, self.x, y)
+
+    def method(self, g, y):
+        model(g, self.x, y)
+
+
+def test_columns_that_an_object_has():
+    for own in (Held(pandas(X)), Held(pandas(X)).method, handlers.block(Held(pandas(X)), hide=[])):
+        assert density(autmarg.transform(own), pandas(G), Y) == pytest.approx(expected())
 
 
 def test_missing_values_of_a_float_column_are_nan():
@@ -191,9 +233,19 @@ def test_a_model_may_code_a_category_itself():
     assert density(autmarg.transform(coded), categories(), X, Y) == pytest.approx(expected())
 
 
-def test_mismatched_lengths_name_the_arguments():
-    with pytest.raises(autmarg.ModelError, match=r"shapes g \(6,\), x \(5,\), y \(6,\)"):
-        autmarg.transform(model).plan(G, X[:5], Y)
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((G, X[:5], Y), r"shapes g \(6,\), x \(5,\), y \(6,\)"),
+        ((G, X, Y[:5]), r"data of shape \(5,\)(.|\n)*shapes g \(6,\), x \(6,\), y \(5,\)"),
+        ((G, None, Y), "'x' is None: pass a value"),
+        ((G, list(X), Y), r"'x' is a list: pass np.asarray\(x\)"),
+        ((G, X.astype(object), Y), "'x' is an array of objects"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(args, words):
+    with pytest.raises(autmarg.ModelError, match=words):
+        autmarg.transform(model).plan(*args)
 
 
 def test_what_the_users_code_raises_is_left_as_it_is():

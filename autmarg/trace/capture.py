@@ -43,6 +43,7 @@ from autmarg.trace.explain import explained
 from autmarg.trace.record import (
     KEY,
     Message,
+    Mismatch,
     Model,
     is_array,
     is_input,
@@ -335,7 +336,7 @@ def _joint_shape(
     try:
         joint = np.broadcast_shapes(value, expected)
     except ValueError as error:
-        raise ModelError(
+        raise Mismatch(
             f"observed site '{name}'{where}: found data of shape {value}, expected a shape that "
             f"broadcasts with its distribution's, {expected}. Check the lengths of the arrays."
         ) from error

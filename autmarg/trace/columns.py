@@ -4,11 +4,12 @@ No such library is imported: a column is whatever says by ``__array__`` how it b
 A numeric column becomes an array at the door. It still has the methods of the column that it was
 made from, so that a model may ask ``x.nunique()`` as well as compute ``jnp.exp(x)``. A column that
 is not numeric (strings, categories, dates) is passed on as it is, since a model may code it itself;
-where the model then fails, the error says how. Whole tables are passed on, too.
+where the model then fails, the error says how. Whole tables give out their columns in this way.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -21,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from autmarg.trace.tables import as_table, is_converted
+
 _NUMERIC = "iufbc"
-_TABLE = ("columns", "column_names", "data_vars")  # attributes of a table, not of a column
+_TABLE = ("columns", "column_names")  # attributes of a table, not of a column
 _SPREADS = ("pandas", "polars")  # whose std() divides by n - 1
 
 
@@ -58,7 +61,9 @@ class Column(np.ndarray):
 
 
 def as_array(value: Any) -> Any:
-    """A numeric column as an array, anything else as it is."""
+    """A numeric column as an array, a table with such columns, anything else as it is."""
+    if is_table(value):
+        return as_table(value, as_array)
     if not is_column(value) or _is_categorical(value):
         return value
     array = np.asarray(value)
@@ -93,7 +98,16 @@ def _inside(value: Any) -> Any:
 
 def is_column(value: Any) -> bool:
     """Whether a value is not an array, and says how it becomes one of one dimension."""
-    return _is_foreign(value) and not any(hasattr(value, name) for name in _TABLE)
+    return _is_foreign(value) and not _has_columns(value)
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a table, whose columns are not converted yet."""
+    return _is_foreign(value) and _has_columns(value) and not is_converted(value)
+
+
+def _has_columns(value: Any) -> bool:
+    return any(hasattr(value, name) for name in _TABLE)
 
 
 def _is_foreign(value: Any) -> bool:
@@ -113,8 +127,10 @@ def with_arrays(model: Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(model, functools.partial):
         args, kwargs = as_arrays(model.args, model.keywords)
         return functools.partial(with_arrays(model.func), *args, **kwargs)
+    if inspect.ismethod(model):
+        return types.MethodType(model.__func__, _with_attributes(model.__self__))
     if not inspect.isfunction(model):
-        return model
+        return _with_attributes(model)
     cells = [_cell(cell) for cell in model.__closure__ or ()]
     outside = {n: model.__globals__.get(n) for n in model.__code__.co_names}
     changed = {n: as_array(v) for n, v in outside.items() if is_column(v)}
@@ -125,11 +141,24 @@ def with_arrays(model: Callable[..., Any]) -> Callable[..., Any]:
     if same and plain and not changed:
         return model
     scope = {**model.__globals__, **changed}
-    copy = types.FunctionType(
+    made = types.FunctionType(
         model.__code__, scope, model.__name__, defaults or None, tuple(cells) or None
     )
-    copy.__kwdefaults__ = named or None
-    return functools.update_wrapper(copy, model, updated=("__dict__",))
+    made.__kwdefaults__ = named or None
+    return functools.update_wrapper(made, model, updated=("__dict__",))
+
+
+def _with_attributes(model: Any) -> Any:
+    """An object that is a model, or a handler around one, with arrays for its columns."""
+    own = getattr(model, "__dict__", {})
+    new = {name: _inside(value) for name, value in own.items()}
+    if callable(own.get("fn")):
+        new["fn"] = with_arrays(own["fn"])
+    if all(new[name] is own[name] for name in own):
+        return model
+    copied = copy.copy(model)
+    vars(copied).update(new)
+    return copied
 
 
 def _cell(cell: Any) -> Any:
@@ -152,9 +181,9 @@ def named_values(
         elif hasattr(model, "fn"):  # a handler around a model
             model = model.fn
         elif inspect.ismethod(model):
-            args, model = (model.__self__, *args), model.__func__
+            args, model = (_Attributes(vars(model.__self__)), *args), model.__func__
         elif inspect.isfunction(getattr(type(model), "__call__", None)):  # noqa: B004
-            args, model = (model, *args), type(model).__call__
+            args, model = (_Attributes(vars(model)), *args), type(model).__call__
         else:
             break
     scopes: list[Mapping[str, Any]] = [dict(kwargs)]
@@ -166,12 +195,17 @@ def named_values(
             dict(kwargs),
             {n: cell.cell_contents for n, cell in cells if cell != types.CellType()},
             {n: model.__globals__[n] for n in code.co_names if n in model.__globals__},
+            {f"argument {k + 1}": args[k] for k in range(code.co_argcount, len(args))},
         ]
     else:
         scopes.append({f"argument {k + 1}": value for k, value in enumerate(args)})
     for scope in scopes:
         for name, value in scope.items():
             yield from _entries(name, value)
+
+
+class _Attributes(dict[str, Any]):
+    """What an object that is a model, or has one, knows itself."""
 
 
 def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -186,7 +220,7 @@ def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for k, entry in enumerate(value):
             yield from _entries(f"{name}[{k}]", entry)
     elif _is_foreign(value) and hasattr(value, "columns"):
-        for key in value.columns:
+        for key in getattr(value, "column_names", value.columns):
             if isinstance(key, str):
                 yield from _entries(f"{name}[{key!r}]", value[key])
     else:

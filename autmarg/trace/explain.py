@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from autmarg.errors import ModelError
 from autmarg.ir.tape import is_library
 from autmarg.trace.columns import is_column, named_values
-from autmarg.trace.record import INSTALLED, name_of, place_of_error
+from autmarg.trace.record import INSTALLED, Mismatch, name_of, place_of_error
 
 _LISTED = 6
 _FAILURES = (TypeError, ValueError, IndexError, AttributeError)
@@ -33,12 +34,15 @@ def explained(
     check_width(model, args, kwargs)
     try:
         yield
+    except Mismatch as error:
+        hints = _lengths(model, args, kwargs)
+        raise ModelError("\n  ".join([str(error), *hints])) from error
     except jax.errors.JAXTypeError:
         raise
     except _FAILURES as error:
-        hints = [*_not_arrays(model, args, kwargs)]
-        if not (hints or _in_library(error)):
+        if _raised_by_user(error):
             raise
+        hints = [*_not_arrays(model, args, kwargs), *_plain(error, model, args, kwargs)]
         hints += _lengths(model, args, kwargs)
         place = place_of_error(error)
         where = f" at {place}" if place else ""
@@ -148,15 +152,30 @@ def _lengths(
         yield f"the arrays have the shapes {', '.join(some)}: check their lengths"
 
 
-def _in_library(error: BaseException) -> bool:
-    """Whether an exception was raised below the user's code."""
+def _plain(
+    error: Exception, model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[str]:
+    """Arguments that are None or a list, where the failure speaks of one."""
+    for kind in (type(None), list, tuple):
+        if f"'{kind.__name__}'" in str(error):
+            found = [n for n, v in named_values(model, args, kwargs) if type(v) is kind]
+            if found:
+                names = ", ".join(f"'{name}'" for name in found)
+                wanted = "a value" if kind is type(None) else f"np.asarray({found[0]})"
+                yield f"{names} is {'None' if kind is type(None) else 'a list'}: pass {wanted}"
+
+
+def _raised_by_user(error: BaseException) -> bool:
+    """Whether the user's own code raised an exception on purpose, with ``raise``."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     if traceback is None:
         return False
-    file = traceback.tb_frame.f_code.co_filename
-    return is_library(file) or file.startswith(INSTALLED)
+    code = traceback.tb_frame.f_code
+    if is_library(code.co_filename) or code.co_filename.startswith(INSTALLED):
+        return False
+    return dis.opname[code.co_code[traceback.tb_lasti]].startswith(("RAISE", "RERAISE"))
 
 
 __all__ = ["check_width", "explained"]

@@ -33,6 +33,10 @@ _UNKNOWN = (
 )
 
 
+class Mismatch(ModelError):
+    """Shapes of data and distribution do not go together; the arguments' are added to it."""
+
+
 _KINDS = 256  # of draws whose shapes are remembered
 _DRAWN: dict[Any, jax.ShapeDtypeStruct] = {}
 
