@@ -23,7 +23,10 @@ def outside(fn: Any, value: Any) -> Any:
         return outside(fn.base_dist, value)
     if isinstance(fn, Independent):
         inner = outside(fn.base_dist, value)
-        return inner.any(tuple(range(-fn.reinterpreted_batch_ndims, 0)))
+        events = min(fn.reinterpreted_batch_ndims, inner.ndim)
+        return inner.any(tuple(range(-events, 0)))
+    if not fn._validate_args:  # then NumPyro does not look
+        return jnp.zeros((), bool)
     return ~jnp.asarray(fn.support(value), bool)
 
 
@@ -71,8 +74,7 @@ def _check(program: Program, site: Observe) -> None:
     def look(*leaves: Any) -> Any:
         known = {**tape.constants, **dict(zip(unknown, leaves, strict=True))}
         fn = spec.unflatten([known[v] for v in spec.values])
-        validated = getattr(base_of(fn), "_validate_args", False)
-        return outside(fn, jnp.asarray(value)) if validated else jnp.zeros(1, bool)
+        return outside(fn, jnp.asarray(value))
 
     shapes = [tape.avals[v] for v in unknown]
     with jax.ensure_compile_time_eval():

@@ -84,6 +84,8 @@ def _validating(fn: Any) -> Any:
     As a pytree a NumPyro distribution forgets what it has from its class (the default), and with it
     that the density is zero outside of the support.
     """
+    if type(fn) in (list, tuple):
+        return type(fn)(map(_validating, fn))
     if not isinstance(fn, Distribution):
         return fn
     copied = copy.copy(fn)
