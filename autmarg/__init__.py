@@ -5,6 +5,7 @@ from autmarg.driver import MarginalizedModel, transform
 from autmarg.errors import (
     AutmargError,
     ExactnessError,
+    InconclusiveError,
     InternalError,
     ModelError,
     PassError,
@@ -26,6 +27,7 @@ __all__ = [
     "AutmargError",
     "ExactnessError",
     "Gaussian",
+    "InconclusiveError",
     "InternalError",
     "MarginalizedModel",
     "ModelError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
 from autmarg.backend.runs import Arguments, Runs, arguments_of
 from autmarg.backend.support import check_support
-from autmarg.errors import RequestError
+from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.stages import REGISTERED
 from autmarg.ir.bounds import check_indices
 from autmarg.ir.nodes import decentered
@@ -140,7 +140,25 @@ class MarginalizedModel:
     def compiled(self, *args: Any, **kwargs: Any) -> tuple[Compiled, dict[str, Any]]:
         """The compiled program for these arguments and the values of its traced constants."""
         program, traced = trace_program(self.source, args, kwargs)
-        return self._compile(program), traced
+        return self._compile(program if program.observed else _left(program)), traced
+
+    def reference(self, changing: Passes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Model:
+        """The model whose density this one should have, for some arguments.
+
+        That is the source; with passes that change the density on purpose, what they make of it.
+
+        Args:
+            changing: those passes, in order.
+            args, kwargs: what the model is called with.
+
+        Raises:
+            PassError: one of them fails.
+        """
+        if not len(changing):
+            return self.source
+        program, traced = trace_program(self.source, args, kwargs)
+        changed, prior = changing.run(program), self._prior(args, kwargs)
+        return lambda *args, **kwargs: Emission(changed, traced, prior).run()
 
     def _program(self, arguments: Arguments) -> Program:
         return trace_program(self.source, *arguments)[0]
@@ -323,6 +341,12 @@ class MarginalizedModel:
             if isinstance(detect, Detect):
                 found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.integrated)
         return found
+
+
+def _left(program: Program) -> Program:
+    """A program without data, with that as the reason for leaving it as it is."""
+    reason = "the model is left as the source: it has no observed site with these arguments"
+    return replace(program, obstacles=(*program.obstacles, Refusal("", "outside the IR", reason)))
 
 
 class _Given(Messenger):

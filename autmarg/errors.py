@@ -86,6 +86,14 @@ class ModelError(AutmargError):
     """The user's model or data is wrong: says what was expected, found, and where."""
 
 
+class InconclusiveError(ModelError):
+    """``verify`` could compare nothing; ``report`` says why at which sites."""
+
+    def __init__(self, message: str, report: object) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class RequestError(AutmargError):
     """The request cannot be met; ``refusals`` says which precondition fails where."""
 

@@ -111,7 +111,7 @@ def test_where_rounding_is_the_limit(monkeypatch):
     model, y = CASES["radon"].model, 1e6 * Y
     report = autmarg.verify(model, y, points=2, quiet=True)
     assert min(report.limits) > report.tolerance
-    assert "the model's own rounding is the limit" in str(report)
+    assert "log p is so large that rounding is the limit" in str(report)
     density = Schedule.log_density
     monkeypatch.setattr(Schedule, "log_density", lambda *a: density(*a) * (1 + 1e-11))
     with pytest.raises(autmarg.ExactnessError, match="NOT EXACT"):
@@ -131,12 +131,15 @@ def test_densities_without_a_derivative():
 
 
 def test_without_a_finite_log_density_nothing_is_verified():
-    """Points that the source itself rules out say nothing, and a report of none is no proof."""
+    """Points that the source itself rules out say nothing, and a report of none is inconclusive."""
 
     def model(y):
         numpyro.factor("never", -np.inf)
         CASES["radon"].model(y)
 
-    words = r"not finite at any of 4 points, because of 'never' \(test_exactness.py:\d+\)"
-    with pytest.raises(autmarg.ModelError, match=words):
+    words = r"inconclusive.*\n.*'never' \(test_exactness.py:\d+\) has log-density -inf"
+    with pytest.raises(autmarg.InconclusiveError, match=words) as caught:
         autmarg.verify(model, Y, points=2, quiet=True)
+    report = caught.value.report
+    assert report.verdict == "inconclusive" and not report.exact
+    assert isinstance(caught.value, autmarg.ModelError)

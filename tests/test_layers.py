@@ -22,6 +22,7 @@ ALLOWED = {
     "passes": {"rules", "plan", "analysis", "trace", "ir", "errors", "gaussian"},
     "backend": {"passes", "plan", "trace", "ir", "errors", "gaussian"},
     "report": {"plan", "ir", "errors"},
+    "oracle": {"backend", "passes", "plan", "analysis", "trace", "ir", "errors"},
 }
 # A value prints itself with the report of a later stage, imported when it is printed.
 PRINTING = {("plan", "report")}

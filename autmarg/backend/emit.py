@@ -124,7 +124,8 @@ class Emission:
             fn = node.distribution.build(self.program.tape, self.values)
         with self._inside(node):
             if isinstance(node, Observe):
-                value = self._value(node.value)
+                # NumPyro would compare a NumPy array with traced bounds of a support in NumPy.
+                value = jnp.asarray(self._value(node.value))
                 numpyro.sample(node.name, fn, obs=value, infer=infer)
                 return
             # An ancestral distribution has the sample shape in its batch shape already.

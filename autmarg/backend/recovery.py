@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -75,7 +75,7 @@ class Recovery:
             flat, log_density = node.density.draw(given, jax.random.fold_in(key, k), spread)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
-        return drawn, total - self._log_masked({**given, **drawn})
+        return drawn, total - self.log_masked(self.members.values(), {**given, **drawn})
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members."""
@@ -83,9 +83,9 @@ class Recovery:
             node.density.log_conditional(values, {m.name: members[m.name] for m in node.members})
             for node in self.nodes
         )
-        return total - self._log_masked({**values, **members})
+        return total - self.log_masked(self.members.values(), {**values, **members})
 
-    def _log_masked(self, values: Mapping[str, Any]) -> Any:
+    def log_masked(self, members: Iterable[Sample], values: Mapping[str, Any]) -> Any:
         """log-density of those elements that a mask takes out of the source's density.
 
         Nothing reads them; they are drawn from their own distribution, which the source does not
@@ -93,7 +93,7 @@ class Recovery:
         """
         total: Any = 0.0
         flat = {name: f for node in self.nodes for name, f in node.density.flat.items()}
-        for member in self.members.values():
+        for member in members:
             fn = member.distribution.build(self.program.tape, values)
             if (whole := _unmasked(fn)) is not fn:
                 value = values[member.name]

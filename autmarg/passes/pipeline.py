@@ -19,8 +19,10 @@ from autmarg.trace.record import place_of_error
 class Pass(Protocol):
     """A frozen dataclass whose fields are its options: one program in, a new one out.
 
-    A pass that makes several rewrites may have ``rewrites(program)`` as well, which yields the
-    program after each, so that each is checked and logged by itself; ``apply`` is then the last.
+    One that changes the model on purpose has ``changes_density = True``: ``verify`` then compares
+    with what it makes of the source. A pass that makes several rewrites may have
+    ``rewrites(program)`` as well, which yields the program after each, so that each is checked and
+    logged by itself; ``apply`` is then the last.
     """
 
     @property
@@ -92,6 +94,11 @@ class Passes:
                 raise RequestError(
                     f"{each!r} is no pass: expected an object with a name and apply(program)"
                 )
+
+    @property
+    def changing(self) -> Passes:
+        """Passes that declare ``changes_density = True``: they change the model on purpose."""
+        return Passes(tuple(p for p in self.passes if getattr(p, "changes_density", False)))
 
     def __iter__(self) -> Iterator[Pass]:
         return iter(self.passes)
