@@ -28,6 +28,7 @@ from tests.families import (
     exact,
     row_factor,
 )
+from tests.lanes import lanes
 from tests.programs import scale
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -232,7 +233,7 @@ def centred(y):
     numpyro.sample("y", dist.Normal((u + v)[WHERE], 0.7), obs=y)
 
 
-@pytest.mark.parametrize("amount", [0, 1, 0.3, None, "latent"])
+@pytest.mark.parametrize("amount", lanes([0, 1, 0.3, None, "latent"], quick=[0.3, "latent"]))
 def test_reparameterised_by_hand(amount):
     """LocScaleReparam with a known, learned or latent centring, and TransformReparam."""
 
