@@ -91,6 +91,14 @@ def test_other_questions_and_powers_are_no_first_ones():
         assert autmarg.transform(model(of)).plan().integrated == ()
 
 
+def test_events_without_exposure_are_impossible():
+    def model():
+        r = numpyro.sample("r", dist.Gamma(2.0, 1.5))
+        numpyro.sample("y", dist.Poisson(np.array([0.0, 1.0]) * r), obs=np.array([1, 2]))
+
+    assert "e is not positive everywhere" in str(autmarg.transform(model).plan().refusals[0])
+
+
 def beta() -> Any:
     return numpyro.sample("p", dist.Beta(2.0, 1.5).expand([3]))
 
@@ -142,7 +150,15 @@ def observed_in_a_scan():
     scan(step, 0.5, (COUNTS, np.linspace(0.5, 2.0, 6)))
 
 
+def no_exposure():
+    """Rows without exposure, and without events, say nothing."""
+    r = numpyro.sample("sr", dist.Gamma(2.0, 1.5).expand([3]))
+    exposure = np.where(COUNTS == 0, 0.0, 2.0)
+    numpyro.sample("y", dist.Poisson(exposure * r[GROUP]), obs=COUNTS)
+
+
 CONJUGATE = {
+    no_exposure: {"sr": RNG.uniform(0.3, 2.0, 3)},
     one_hot_products: {"p": RNG.uniform(0.1, 0.9, 3), "sr": RNG.uniform(0.3, 2.0, 3)},
     complements: {"p": RNG.uniform(0.1, 0.9, 3)},
     reordered_vectors: {"p": RNG.dirichlet(np.ones(3), 2)},

@@ -114,11 +114,23 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     y = (np if isinstance(y, np.ndarray) else jnp).broadcast_to(y, match.site.shape)
     if orders is not None:
         y = _in_order(y, orders, child.labels)
-    order = _order(rows, match.keep)
+    order = _order(rows, match.keep & ~_sure(match.rule, y, others))
     y = _picked(y, order, match.keep.ndim)
     others = {s: _picked(v, order, match.keep.ndim) for s, v in others.items()}
     _check(match.rule, y, others, width)
     return Data(y, others, rows.reshape(-1)[order])
+
+
+def _sure(rule: Rule, y: Any, others: Mapping[Expr, Any]) -> np.ndarray | bool:
+    """Rows whose density is one for every x: zeros observed under a known factor of zero, where the
+    child's family has that (no exposure, no events)."""
+    child, sure = rule.child, np.zeros((), bool)
+    for symbol, kind in rule.others:
+        density = child.family.log_density(child.variable, child.arguments)
+        known = kind == POSITIVE and all(isinstance(v, np.ndarray) for v in (y, others[symbol]))
+        if known and density.subs(child.variable, 0).subs(symbol, 0) == 0:
+            sure = sure | ((y == 0) & (others[symbol] == 0))
+    return sure
 
 
 def _element_of(value: Monomial, width: int) -> tuple[np.ndarray, np.ndarray | None]:
