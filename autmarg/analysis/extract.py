@@ -7,7 +7,7 @@ The result is static structure (:class:`~autmarg.gaussian.affine.AffineForm`) pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,13 +20,12 @@ from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
 from autmarg.analysis.finite import check_mean, check_scale, check_value
 from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.interpret import Interpreter, run
-from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, log_factors, multiply
+from autmarg.analysis.row_writer import RowWriter, picked
 from autmarg.analysis.rules.base import CannotExtract
-from autmarg.analysis.rules.contraction import linear_map
 from autmarg.analysis.sites import GaussianSite
 from autmarg.analysis.states import States, recurrent, taken_along
 from autmarg.errors import ModelError
-from autmarg.gaussian.affine import AffineForm, Member, Point, Rows, RowTerm
+from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
 from autmarg.gaussian.recurrence import find_recurrences
 from autmarg.ir.nodes import Observe, Sample
 
@@ -85,12 +84,13 @@ def extract(
     return LinearSystem(written[0], names, closed)
 
 
-class _Writer:
+class _Writer(RowWriter):
     """Builds the form and, while traced, its opaque numbers."""
 
     def __init__(
         self, facts: Facts, members: tuple[Sample, ...], values: Mapping[str, Any]
     ) -> None:
+        super().__init__()
         self.facts = facts
         self.sites = facts.normalised.gaussian
         self.tape = facts.normalised.program.tape
@@ -99,12 +99,6 @@ class _Writer:
         self.nodes = members
         self.names = frozenset(m.name for m in members)
         self.plain = Interpreter(self.tape, frozenset(), values)
-        self.constant: Any = jnp.zeros((), float)
-        self.bases: list[Any] = [jnp.ones(1, float)]
-        self.starts: dict[int, int] = {}
-        self.slots = 1
-        self.members: dict[str, Member] = {}
-        self.factors: list[Any] = []
         self.states = States(self.names, run)
 
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
@@ -122,7 +116,7 @@ class _Writer:
             means[name] = self._centred(mean, means)
         pairs = zip(children, residuals, strict=True)
         rows = [self._child(c, self._centred(residual, means)) for c, residual in pairs]
-        mean_rows = tuple(self._rows(name, mean) for name, mean in means.items())
+        mean_rows = tuple(self.rows(name, mean) for name, mean in means.items())
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
         chains = find_recurrences(members, mean_rows, rows, chained) if chained else ()
@@ -134,7 +128,7 @@ class _Writer:
 
     def _members(self) -> list[Any]:
         """Give every member its columns, derived states after sampled sites; their prior scales."""
-        priors, self.total = [], 0
+        priors = []
         for node in self.nodes:
             member, prior = self._member(node, self.total)
             self._temper_prior(node, member, prior)
@@ -200,24 +194,7 @@ class _Writer:
             width = member.basis.shape[1]
             power = np.repeat(power, width) if len(power) > 1 else power
         logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
-        self._temper(power, member.blocks, member.size, logs)
-
-    def _temper(
-        self, power: np.ndarray, n: int, size: int, logs: Any, which: np.ndarray | None = None
-    ) -> None:
-        """What s log N(r; 0, Σ) has beyond log N(r; 0, Σ/s), whose factor S has log|S| = ``logs``,
-
-            (s - 1) (-k/2 log 2π - log|S|) - k s/2 log s,
-
-        added up over ``n`` groups of k = ``size`` elements; ``which`` has the place in ``logs`` of
-        each group's, by default one after the other (or one of all)."""
-        power = np.broadcast_to(power, n)
-        known = (power - 1) * np.log(2 * np.pi) + power * np.log(power)
-        if which is None:
-            which = np.zeros(n, np.int64) if len(logs) == 1 else np.arange(n)
-        weights = np.bincount(which, power - 1, minlength=len(logs))
-        self.constant -= 0.5 * size * float(known.sum())
-        self.constant -= jnp.dot(jnp.asarray(weights, float), logs)
+        self.temper(power, member.blocks, member.size, logs)
 
     def _array(self, number: int | None) -> Any:
         assert number is not None
@@ -309,95 +286,17 @@ class _Writer:
                 rows = slice(None) if keep is None or len(tril) == 1 else keep // tril.shape[-1]
                 diagonal = np.diagonal(tril, axis1=-2, axis2=-1)[rows]
                 check_scale(node, diagonal, self.facts.normalised.program.names)
-            return self._correlated_rows(node.name, residual, tril, keep, site.power)
+            return self.correlated_rows(node.name, residual, tril, keep, site.power)
         noise, power = self._array(site.scale), site.power
         if site.basis is not None:
             basis = self._array(site.basis)
-            return self._basis_rows(node.name, residual, basis, noise, keep, power)
+            return self.basis_rows(node.name, residual, basis, noise, keep, power)
         if power is not None and len(power) > 1 and keep is not None:
             power = power[keep]
-        noise = _picked(noise, keep)
+        noise = picked(noise, keep)
         if isinstance(noise, np.ndarray):
             check_scale(node, noise, self.facts.normalised.program.names)
-        return self._noisy_rows(node.name, residual, noise, power)
-
-    def _noisy_rows(
-        self, name: str, residual: Affine, noise: Any, power: np.ndarray | None
-    ) -> Rows:
-        n = residual.size
-        if power is not None and isinstance(noise, Opaque):
-            used, which = np.unique(noise.rows(), return_inverse=True)
-            self._temper(power, n, 1, jnp.log(noise.flat[used]), which)
-        elif power is not None:
-            self._temper(power, n, 1, np.log(np.asarray(noise, np.float64).reshape(-1)))
-        if isinstance(noise, Opaque):
-            slot = self._slot(jnp.ravel(noise.base) ** -2.0) + noise.rows()
-            slot = slot[:1] if n and (slot == slot[0]).all() else slot
-        else:
-            scale = np.asarray(noise, np.float64).reshape(-1)
-            self.constant -= float(np.log(scale).sum())
-            residual = residual.times(1.0 / scale)
-            slot = np.zeros(1, np.int64)
-        return self._rows(name, residual, slot)
-
-    def _correlated_rows(
-        self,
-        name: str,
-        residual: Affine,
-        tril: Any,
-        keep: np.ndarray | None,
-        power: np.ndarray | None,
-    ) -> Rows:
-        """Rows with a triangular noise factor [G|1, d, d]."""
-        d = tril.shape[-1]
-        groups, keep = residual.size // d, None if keep is None else keep[::d] // d
-        if power is not None and len(power) > 1 and keep is not None:
-            power = power[keep]
-        if isinstance(tril, np.ndarray):
-            tril = tril if keep is None or len(tril) == 1 else tril[keep]
-            logs = np.log(np.abs(np.diagonal(tril, axis1=-2, axis2=-1))).sum(-1)
-            self.constant -= float(logs.sum()) * (groups // max(len(tril), 1))
-            if power is not None:
-                self._temper(power, groups, d, logs)
-            residual = multiply(np.linalg.inv(tril), residual)
-            return self._rows(name, residual, np.zeros(1, np.int64))
-        lower, which = factors(tril, keep)
-        self.constant -= log_diagonals(lower, which, groups)
-        if power is not None:
-            self._temper(power, groups, d, log_factors(lower), np.broadcast_to(which, groups))
-        if d <= SMALL:
-            shaped = replace(residual, shape=(groups, d))
-            white = linear_map(inverses(lower, which), shaped)
-            return self._rows(name, white, np.zeros(1, np.int64))
-        self.factors.append(lower if len(lower) == 1 else lower[which])
-        return replace(self._rows(name, residual), block=d)
-
-    def _basis_rows(
-        self,
-        name: str,
-        residual: Affine,
-        basis: np.ndarray,
-        scale: Any,
-        keep: np.ndarray | None,
-        power: np.ndarray | None,
-    ) -> Rows:
-        """Rows with noise basis · diag(scale): independent, seen in the basis [G|1, d, d]."""
-        d = basis.shape[-1]
-        groups = residual.size // d
-        if keep is not None and len(basis) > 1:
-            basis = basis[keep[::d] // d]
-        logs = np.linalg.slogdet(basis)[1]
-        self.constant -= float(logs.sum()) * (groups // max(len(basis), 1))
-        if power is not None:
-            power = power[keep[::d] // d] if len(power) > 1 and keep is not None else power
-            excess = np.broadcast_to(power - 1, groups) * logs  # the scales have the rest
-            self.constant -= float(excess.sum())
-            power = np.repeat(power, d) if len(power) > 1 else power
-        if scale.shape[0] == 1:
-            scale = _picked(scale, np.tile(np.arange(d), groups))
-        else:
-            scale = _picked(scale, keep)
-        return self._noisy_rows(name, multiply(np.linalg.inv(basis), residual), scale, power)
+        return self.noisy_rows(node.name, residual, noise, power)
 
     def _unmasked(self, node: Sample, site: GaussianSite) -> np.ndarray | None:
         """Rows that a known mask leaves in, or None for all."""
@@ -410,29 +309,6 @@ class _Writer:
                 "expected a known array; close over it instead of passing it through jit"
             )
         return np.flatnonzero(mask)
-
-    def _slot(self, base: Any) -> int:
-        """Where an opaque array starts in ω."""
-        if id(base) not in self.starts:
-            self.starts[id(base)] = self.slots
-            self.bases.append(base)  # kept alive, so that its id stays its own
-            self.slots += base.shape[0]
-        return self.starts[id(base)]
-
-    def _rows(self, name: str, form: Affine, precision: np.ndarray | None = None) -> Rows:
-        terms = []
-        # Rows with independent noise may be many, and are kept: narrow, as their statistics are.
-        narrow = np.int64 if precision is None else np.int32
-        for term in form.terms:
-            slot = np.zeros((1, 1), np.int64)
-            if term.lookup is not None:
-                slot = self._slot(term.lookup.base) + term.lookup.index
-            start = self.total if term.site is None else self.members[term.site].offset
-            column = start + term.column.astype(narrow)
-            terms.append(RowTerm(column, term.known, slot.astype(narrow)))
-        if precision is not None:
-            precision = precision.astype(narrow)
-        return Rows(name, form.size, tuple(terms), precision)
 
 
 def _value(value: Any) -> Any:
@@ -456,15 +332,6 @@ def _unscaled(prior: Any, flat: np.ndarray | None) -> Any:
     if prior.ndim == 1:
         return jnp.where(flat, one, prior)
     return jnp.where(flat.reshape(-1, prior.shape[-1])[:, :1, None], one, prior)
-
-
-def _picked(value: Any, keep: np.ndarray | None) -> Any:
-    """Elements ``keep`` of a Known or Opaque value, flattened; all of them for None."""
-    if keep is None:
-        return value
-    if isinstance(value, Opaque):
-        return Opaque(value.base, keep.shape, value.rows()[keep])
-    return value.reshape(-1)[keep]
 
 
 def _compose(outer: Term, inner: tuple[Term, ...]) -> list[Term]:
