@@ -230,7 +230,7 @@ def test_both_predictions_are_printed_a_line_each():
     planned, source = plan.predicted
     lines = str(plan).splitlines()
     assert lines[1] == f"predicted as planned: {planned}"
-    assert lines[2] == f"predicted as the source: {source}"
+    assert lines[2] == f"predicted for the source in its best form: {source}"
     assert " per gradient, " in lines[1] and lines[2].endswith(" per effective draw")
     assert planned.dimensions == 2 and source.dimensions == GROUPS + 3
     again = autmarg.transform(model).plan(FLAT.astype(float))

@@ -34,6 +34,7 @@ from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction,
 from autmarg.plan.timing import in_blocks
 from autmarg.plan.work import Work, jaxpr_work
 
+_COLUMNS = 20_000  # up to which F is found where it decides between no two factors
 _FACTORS = 4  # up to which all sets of factors are tried
 # The prediction of steps is good to a factor of two. So the source is taken where its draw is
 # predicted to cost less than _SHARE of any other and the difference is worth _SAVED seconds (one
@@ -103,8 +104,9 @@ class Costs:
     def effects(self) -> Mapping[str, Effects]:
         """Of every member, were it sampled."""
         form, stats = self.part.system.form, self.part.assembly.stats
-        large = any(_count(m) > SMALL_ROOT for m in form.members)
-        ratios = variance_ratios(form, stats) if large and not form.recurrences else {}
+        large = sum(_count(m) > SMALL_ROOT for m in form.members)
+        matters = large > 1 or (large and form.columns <= _COLUMNS)
+        ratios = variance_ratios(form, stats) if matters and not form.recurrences else {}
         fixed = {m.name for m in self.part.members if not m.parents}
         found = {}
         for member in form.members:

@@ -30,9 +30,9 @@ from autmarg.analysis.families.location_scale import as_location_scale
 from autmarg.ir.nodes import Deterministic, Observe, Sample
 from autmarg.ir.program import Program
 
-_ROWS = 200_000  # elements of the data up to which the test is made
+_ROWS = 100_000  # elements of the data up to which the test is made
 _FREE = 64  # elements up to which another latent is fitted; larger ones stay where they start
-_ITERATIONS = 100
+_ITERATIONS = 40
 _RIDGE = 1e-3  # of what is fitted, in unconstrained space
 _ALIKE = 1e-6  # relative: how far a Hessian may be from diagonal
 _ERRORS = 4.0  # standard errors above one from which differences are beyond doubt

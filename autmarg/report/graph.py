@@ -134,11 +134,18 @@ def to_json(plan: Any) -> str:
         "refusals": [asdict(r) for r in plan.refusals],
         "groups": [_group(group) for group in plan.groups],
         "cost": {"formula": str(plan.cost), "multiply_adds": int(plan.cost)},
+        "predicted": _predicted(plan),
         "history": [_step(step) for step in plan.history],
         "graph": {g.name: nx.node_link_data(g, edges="edges") for g in pictures},
         "text": {"before": str(plan.program), "after": str(program)},
     }
     return json.dumps(whole, indent=1)
+
+
+def _predicted(plan: Any) -> dict[str, dict[str, float]]:
+    """Seconds of a gradient and of an effective draw, as planned and for the source."""
+    pairs = zip(("planned", "source"), plan.predicted or (), strict=False)
+    return {name: {"gradient": each.gradient, "draw": each.draw} for name, each in pairs}
 
 
 def _step(step: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from autmarg.report.drawing import svg
 from autmarg.report.graph import COLOURS, after, before
 from autmarg.report.reasons import explain
-from autmarg.report.table import density_line, summary
+from autmarg.report.table import density_line, predictions, summary
 
 _STYLE = """
 .autmarg { font: 14px/1.4 sans-serif; color: #222; background: #fff; padding: 12px;
@@ -46,7 +46,9 @@ def page(plan: Any) -> str:
 
 def _parts(plan: Any) -> Iterator[str]:
     yield f"<style>{_STYLE}</style><div class='autmarg'>"
-    yield f"<h3>{escape(plan.program.name)}: {escape(summary(plan))}</h3><div class='pair'>"
+    yield f"<h3>{escape(plan.program.name)}: {escape(summary(plan))}</h3>"
+    yield from (f"<p>{escape(line)}</p>" for line in predictions(plan))
+    yield "<div class='pair'>"
     for title, graph in (("as written", before(plan)), ("as sampled", after(plan))):
         yield f"<div><h4>{title}</h4>{svg(graph)}</div>"
     yield "</div>"

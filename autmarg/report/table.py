@@ -46,7 +46,10 @@ def predictions(plan: Any) -> list[str]:
     if plan.predicted is None:
         return []
     planned, source = plan.predicted
-    return [f"predicted as planned: {planned}", f"predicted as the source: {source}"]
+    return [
+        f"predicted as planned: {planned}",
+        f"predicted for the source in its best form: {source}",
+    ]
 
 
 def _why(plan: Any) -> str:
@@ -109,6 +112,7 @@ def rich_table(plan: Any) -> Any:
         style = next((c for word, c in colours.items() if e.action.startswith(word)), "")
         cells = (Text(e.site, style="bold"), size, Text(e.action, style=style))
         grid.add_row(*cells, Text(e.why), e.structure, e.cost)
-    lines = [Text(f"{group.name}: {density_line(group)}") for group in plan.groups]
+    lines = [Text(line) for line in predictions(plan)]
+    lines += [Text(f"{group.name}: {density_line(group)}") for group in plan.groups]
     reasons = [Text(f"{reason}") for reason in collapsed(plan.refusals)]
     return Group(grid, *reasons, *lines)
