@@ -94,7 +94,7 @@ def strict_dtypes() -> Iterator[None]:
 
 @pytest.fixture
 def quick_compilation() -> Iterator[None]:
-    """For tests in which every program is compiled for one call only."""
+    """Little optimisation, also where ``AUTMARG_TEST_OPTIMISED`` leaves XLA as users have it."""
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     yield

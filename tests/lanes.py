@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 
+def _name(case: Any) -> str:
+    return getattr(case, "__name__", str(case))
+
+
 def lanes(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:
     """Every case as a test parameter; those that are not in ``quick`` are marked slow.
 
     Args:
-        cases: names, or tuples of several parameters.
+        cases: names, functions, or tuples of several parameters.
         quick: the cases of the default lane: one spelling of each structure.
 
     Raises:
@@ -25,7 +29,7 @@ def lanes(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:
         pytest.param(
             *(case if isinstance(case, tuple) else (case,)),
             marks=() if case in quick else pytest.mark.slow,
-            id="-".join(map(str, case)) if isinstance(case, tuple) else str(case),
+            id="-".join(map(_name, case)) if isinstance(case, tuple) else _name(case),
         )
         for case in cases
     ]

@@ -12,6 +12,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.contrib.hsgp.approximation import hsgp_matern
 
+from tests.lanes import lanes
 from tests.programs import scale
 from tests.test_strangers import check, normal, registers
 
@@ -196,6 +197,17 @@ def pagels_lambda():
     numpyro.sample("y", dist.Normal(a, 0.3), obs=Y)
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = {
+    "damped_trend_noncentred",
+    "changepoints_and_seasons",
+    "media_with_carry_over",
+    "hsgp_of_the_contrib_module",
+    "simultaneous_autoregression",
+    "intrinsic_field_by_a_factor",
+    "brownian_motion_on_a_tree",
+}
+
+
+@pytest.mark.parametrize("name", lanes(CASES, QUICK))
 def test_stranger(name):
     check(*CASES[name])

@@ -18,6 +18,7 @@ import autmarg
 from autmarg.rules import marginal_likelihood as formulas
 from autmarg.rules.registry import SHIPPED, shipped
 from tests.generator.identity import identity
+from tests.lanes import lanes
 from tests.rules import models
 from tests.rules.models import COUNTS, EXPOSURE, POSITIVES, REALS, G
 
@@ -35,7 +36,7 @@ def exact(model, values=None):
     return marg
 
 
-@pytest.mark.parametrize("model", PROGRAMS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", lanes(PROGRAMS, models.FIRST))
 def test_found_and_exact(model, quick_compilation):
     marg = exact(model)
     plan = marg.plan()
@@ -44,14 +45,7 @@ def test_found_and_exact(model, quick_compilation):
     assert any(e.structure.startswith(f"{rule.title} rule, ") for e in plan.entries)
 
 
-QUICK = "gamma_poisson"  # the others hold by the identity above; all of verify takes minutes
-
-
-@pytest.mark.parametrize(
-    "model",
-    [pytest.param(m, marks=[pytest.mark.slow] * (m.__name__ != QUICK)) for m in PROGRAMS],
-    ids=lambda m: m.__name__,
-)
+@pytest.mark.parametrize("model", lanes(PROGRAMS, quick=[models.gamma_poisson]))
 def test_verify_holds(model, quick_compilation):
     """Also far from the posterior."""
     report = autmarg.verify(model, points=2, quiet=True)
