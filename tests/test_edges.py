@@ -350,3 +350,14 @@ def test_output_that_nobody_reads_to_its_end(monkeypatch, capsys):
 
 def test_asking_for_a_site_without_elements_asks_for_nothing():
     assert autmarg.transform(no_columns, marginalize=["a", "b"]).plan().integrated == ("a",)
+
+
+def test_an_index_outside_says_what_jax_does():
+    outside = np.r_[np.arange(N - 1), 99]
+    for read, words in ((jnp.take, "puts NaN at"), (lambda u, i: u[i], "clamps")):
+
+        def model(read=read):
+            observe(read(ones("u", N), outside))
+
+        with pytest.raises(autmarg.ModelError, match=f"found index 99 .* JAX {words} such"):
+            autmarg.transform(model).plan()

@@ -47,10 +47,12 @@ def check_bounds(
             # Negative indices have the length added to them by now.
             high = starts.max() > last
             bad = int(starts.max() if high else starts.min() - shape[axis])
+            fills = equation.params.get("mode") == GatherScatterMode.FILL_OR_DROP
+            does = "puts NaN at" if fills else "clamps"
             raise ModelError(
                 f"an index array{_called(bad, names or {})} reads outside the array it "
                 f"indexes{where}: found index {bad} on an axis of length {shape[axis]}, expected "
-                f"-{shape[axis]} to {shape[axis] - 1}. JAX clamps such indices silently; check the "
+                f"-{shape[axis]} to {shape[axis] - 1}. JAX {does} such indices silently; check the "
                 "codes of the grouping factor and the group count."
             )
 
