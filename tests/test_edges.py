@@ -361,3 +361,16 @@ def test_an_index_outside_says_what_jax_does():
 
         with pytest.raises(autmarg.ModelError, match=f"found index 99 .* JAX {words} such"):
             autmarg.transform(model).plan()
+
+
+def test_numpy_data_at_a_plates_index():
+    """NumPyro's samplers raise there, too: inside a trace a plate's index is no NumPy array."""
+
+    def model(y=Y):
+        a, s = ones("a"), scale()
+        with numpyro.plate("rows", N) as rows:
+            numpyro.sample("y", dist.Normal(a, s), obs=y[rows])
+
+    with pytest.raises(autmarg.ModelError, match="jnp indexing"):
+        autmarg.transform(model).plan()
+    assert autmarg.transform(model).plan(jnp.asarray(Y)).integrated == ("a",)
