@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, primitives
 from jax.tree_util import PyTreeDef, default_registry
 
@@ -84,9 +85,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _is_key(value: Any) -> bool:
-    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(
-        value.dtype, jax.dtypes.extended
-    )  # fmt: skip
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def _is_importable(value: Any) -> bool:
