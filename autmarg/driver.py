@@ -273,6 +273,7 @@ class MarginalizedModel:
         if (known := self._compiled.get(key)) is not None:
             return known
         compiled = compile_program(program.owning(), self.passes)
+        check_indices(program, one_by_one=True)
         check_indices(compiled.plan.program)
         check_support(compiled.plan.program)
         self._integrated |= set(compiled.plan.integrated)
@@ -326,6 +327,7 @@ class MarginalizedModel:
         if key in self._checked:
             return
         check_indices(program)
+        check_indices(program, one_by_one=True)
         while len(self._checked) >= _CACHED:
             self._checked.pop(next(iter(self._checked)))
         self._checked[key] = None
@@ -374,7 +376,9 @@ class _Given(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "sample" or msg["is_observed"]:
             return
-        if msg["value"] is None:
+        scanned = msg.get("_control_flow_done", False)  # it has a value in any case
+        given = any(gives(h, msg) for h in _PYRO_STACK) if scanned else msg["value"] is not None
+        if not given:
             self.drawn.add(msg["name"])
         else:
             self.shapes[msg["name"]] = np.shape(msg["value"])

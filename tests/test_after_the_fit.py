@@ -11,6 +11,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.infer import MCMC, NUTS, Predictive
 from numpyro.infer.inspect import get_model_relations
 from numpyro.infer.util import log_density
@@ -145,6 +146,60 @@ def test_a_new_groups_index_is_not_clamped(fitted, index):
     for kept in ([], ["u"]):
         with pytest.raises(autmarg.ModelError, match="reads outside"):
             autmarg.transform(model, keep=kept).plan(np.where(G == 0, np.min(index), 5), 5, Y)
+
+
+def in_vmap(g, y=None):
+    u = numpyro.sample("u", dist.Normal(0, 1).expand([5]))
+    numpyro.sample("y", dist.Normal(jax.vmap(lambda k: u[k])(g), 1.0), obs=y)
+
+
+def in_scan(g, y=None):
+    u = numpyro.sample("u", dist.Normal(0, 1).expand([5]))
+    s = numpyro.sample("s", dist.HalfNormal(1.0))
+
+    def step(last, row):
+        z = numpyro.sample("z", dist.Normal(0.5 * last, s))
+        seen = None if y is None else row[1]
+        numpyro.sample("y", dist.Normal(z + u[row[0]], 1.0), obs=seen)
+        return z, None
+
+    scan(step, 0.0, (g, jnp.zeros(len(g)) if y is None else y))
+
+
+@pytest.mark.parametrize("own", [in_vmap, in_scan])
+def test_indices_one_by_one_are_not_clamped(own):
+    marg, good, bad = autmarg.transform(own), np.array([4, 0, -5]), np.array([5, 0, 1])
+    assert Predictive(marg, num_samples=2)(KEY, good)["y"].shape == (2, 3)
+    assert "u" in marg.plan(good, np.zeros(3)).integrated
+    with pytest.raises(autmarg.ModelError, match="found index 5 on an axis of length 5"):
+        Predictive(marg, num_samples=2)(KEY, bad)
+    with pytest.raises(autmarg.ModelError, match="found index 5 on an axis of length 5"):
+        marg.plan(bad, np.zeros(3))
+
+
+def test_an_index_may_be_clipped_by_name():
+    def clipped(g, y=None):
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([5]))
+        mean = jnp.take(u, g, mode="clip") + u.at[g].get(mode="clip")
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    assert autmarg.transform(clipped).plan(np.array([5, 0]), np.zeros(2)).integrated == ("u",)
+
+
+def test_a_deterministic_site_that_a_handler_replaces():
+    def scaled(g, y):
+        tau = numpyro.sample("tau", dist.HalfNormal(1))
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([5]))
+        numpyro.sample("y", dist.Normal(u[g], numpyro.deterministic("d", 2 * tau)), obs=y)
+
+    def density(d):
+        return log_density(marg, (G, Y), {}, {"tau": jnp.asarray(1.0), "d": d})[0]
+
+    marg = autmarg.transform(scaled)
+    assert density(jnp.asarray(2.0)) == pytest.approx(float(jax.jit(density)(2.0)))
+    assert np.isnan(jax.jit(density)(5.0))
+    with pytest.raises(autmarg.RequestError, match="deterministic site 'd'"):
+        density(jnp.asarray(5.0))
 
 
 def test_draws_of_fewer_groups_are_not_clamped(fitted):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro
+from jax.core import Tracer
 from numpyro import handlers
 
 from autmarg.backend.distributions import (
@@ -18,7 +19,7 @@ from autmarg.backend.distributions import (
 )
 from autmarg.backend.given import as_written, check_shape, gives, message, met
 from autmarg.backend.support import is_traced, outside, restricted
-from autmarg.errors import ImproperPriorError, InternalError
+from autmarg.errors import ImproperPriorError, InternalError, RequestError
 from autmarg.ir.nodes import (
     Ancestral,
     Deterministic,
@@ -55,6 +56,7 @@ class Emission:
             m.name: m for n in program.nodes if isinstance(n, Recover) for m in n.members
         }
         self._shapes = {n.name: n.shape for n in (*program.latents, *self.members.values())}
+        self.replaced: list[Any] = []  # whether deterministic sites have other values, traced
         self._ghosts: dict[str, Any] = {}
         self._ghost_key: Any = None
 
@@ -90,7 +92,7 @@ class Emission:
             self._param(node)
         elif isinstance(node, Deterministic):
             if not node.parents & set(self.members):
-                numpyro.deterministic(node.name, self._value(node.value))
+                self._deterministic(node)
         elif isinstance(node, Factor):
             numpyro.factor(node.name, self._value(node.value))
         elif not isinstance(node, Recover):
@@ -146,6 +148,22 @@ class Emission:
         check_shape(self.program.name, node.name, jnp.shape(value), node.shape)
         return jnp.broadcast_to(value, node.shape)
 
+    def _deterministic(self, node: Deterministic) -> None:
+        """A function of sites; what a handler gives instead is refused, since nothing reads it."""
+        value = self._value(node.value)
+        found = numpyro.deterministic(node.name, value)
+        if found is value:
+            return
+        same = jnp.allclose(found, value, 1e-4, 1e-6, equal_nan=True)
+        if isinstance(same, Tracer):
+            self.replaced.append(~same)
+        elif not same:
+            raise RequestError(
+                f"a value was given for the deterministic site '{node.name}' of "
+                f"'{self.program.name}' that is not what it computes, and the marginal does not "
+                "read it: apply the handler to the model before autmarg.transform"
+            )
+
     def _noncentred(self, node: NonCentred) -> None:
         """Standard noise, and the user's site as a function of it; or as the user wrote it."""
         tape = self.program.tape
@@ -163,7 +181,10 @@ class Emission:
         found = [self._outside(site) for site in node.observed if is_traced(self.program, site)]
 
         def whole() -> Any:
-            return restricted(node.density.log_density(self.values), found, traced)
+            density = restricted(node.density.log_density(self.values), found, traced)
+            for other in self.replaced:
+                density = jnp.where(other, jnp.nan, density)
+            return density
 
         if not node.observed:
             numpyro.factor(node.name, whole())

@@ -54,15 +54,19 @@ class Runs:
         Raises:
             RequestError: they are draws for other data.
         """
-        if ran is not None and not _same(ran, given):
-            if traced or not _concrete(ran) or trace(ran).fingerprint != program.fingerprint:
-                raise RequestError(
-                    f"recover was given other data or arguments than the run of '{program.name}' "
-                    f"({_difference(ran, given)}): expected what mcmc.run was given. For "
-                    "predictions, recover with the run's arguments and pass the draws to "
-                    f"Predictive(marg, draws) without data; {_REMEDY}"
-                )
-            return
+
+        def alike(other: Arguments) -> bool:
+            """Whether other arguments make the same program."""
+            known = not traced and _concrete(other)
+            return known and trace(other).fingerprint == program.fingerprint
+
+        if ran is not None and not _same(ran, given) and not alike(ran):
+            raise RequestError(
+                f"recover was given other data or arguments than the run of '{program.name}' "
+                f"({_difference(ran, given)}): expected what mcmc.run was given. For "
+                "predictions, recover with the run's arguments and pass the draws to "
+                f"Predictive(marg, draws) without data; {_REMEDY}"
+            )
         if traced or self._unknown or not program.comparable or not self._seen:
             return
         if program.fingerprint not in self._seen and key not in self._seen:

@@ -10,9 +10,10 @@ from jax.lax import GatherScatterMode
 
 from autmarg.errors import ModelError
 from autmarg.ir.program import Program
-from autmarg.ir.tape import Equation
+from autmarg.ir.tape import Equation, Tape
 
 _MEMBERS = ("gather", "dynamic_slice")
+_SAME = ("broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "concatenate")
 
 
 def check_bounds(
@@ -32,9 +33,15 @@ def check_bounds(
     Raises:
         ModelError: it does.
     """
+    if equation.params.get("mode") == GatherScatterMode.CLIP:
+        return  # asked for by name
+    _check(equation, index, shape, names or {})
+
+
+def _check(
+    equation: Equation, index: np.ndarray, shape: tuple[int, ...], names: Mapping[str, Any]
+) -> None:
     if equation.primitive.name == "gather":
-        if equation.params["mode"] == GatherScatterMode.CLIP:
-            return  # asked for by name
         axes = equation.params["dimension_numbers"].start_index_map
     else:
         axes = tuple(range(len(shape)))
@@ -50,24 +57,30 @@ def check_bounds(
             fills = equation.params.get("mode") == GatherScatterMode.FILL_OR_DROP
             does = "puts NaN at" if fills else "clamps"
             raise ModelError(
-                f"an index array{_called(bad, names or {})} reads outside the array it "
+                f"an index array{_called(bad, names)} reads outside the array it "
                 f"indexes{where}: found index {bad} on an axis of length {shape[axis]}, expected "
                 f"-{shape[axis]} to {shape[axis] - 1}. JAX {does} such indices silently; check the "
                 "codes of the grouping factor and the group count."
             )
 
 
-def check_indices(program: Program) -> None:
+def check_indices(program: Program, *, one_by_one: bool = False) -> None:
     """Raise where an array of latents is read at known indices outside of it.
 
     Indices that are traced, and those that a loop computes, are not known here. A gather that was
     asked to clip or to fill does what was asked.
 
+    Args:
+        program: as traced, or folded.
+        one_by_one: check (instead) reads of one index that ``vmap`` or a loop put together, which
+            JAX makes a gather that clips. They are known by their index, to which the length is
+            added where it is negative: on the tape as it was traced.
+
     Raises:
         ModelError: an index is out of range.
     """
     tape = program.tape
-    found = list(_reads(program))
+    found = list(_reads(program, one_by_one))
     wanted = {v for e in found for v in e.inputs[1:]}
     values = dict(tape.constants)
     if missing := sorted(wanted - set(values)):
@@ -76,19 +89,40 @@ def check_indices(program: Program) -> None:
         indices = [np.asarray(values[v]) for v in equation.inputs[1:]]
         index = indices[0] if equation.primitive.name == "gather" else np.stack(indices, axis=-1)
         shape = tuple(tape.avals[equation.inputs[0]].shape)
-        check_bounds(equation, index, shape, program.names)
+        _check(equation, index, shape, program.names)
 
 
-def _reads(program: Program) -> Iterator[Equation]:
+def _reads(program: Program, one_by_one: bool) -> Iterator[Equation]:
     """Gathers and slices of what depends on an input, at indices that depend on none."""
     tape = program.tape
     for equation in tape.slice(v for node in program.nodes for v in node.numbers):
         if equation.primitive.name not in _MEMBERS or len(equation.inputs) < 2:
             continue
-        fills = equation.params.get("mode") == GatherScatterMode.FILL_OR_DROP
+        mode = equation.params.get("mode")
         operand, *indices = equation.inputs
-        if not fills and tape.dependencies([operand]) and not tape.dependencies(indices):
+        clips = mode == GatherScatterMode.CLIP
+        if mode == GatherScatterMode.FILL_OR_DROP or clips != one_by_one:
+            continue
+        if clips and not _counts_from_the_end(tape, indices[0]):
+            continue
+        if tape.dependencies([operand]) and not tape.dependencies(indices):
             yield equation
+
+
+def _counts_from_the_end(tape: Tape, number: int) -> bool:
+    """Whether an index has the length added to it where it is negative."""
+    stack = [number]
+    while stack:
+        equation = tape.producer(stack.pop())
+        if equation is None:
+            continue
+        if equation.primitive.name == "select_n":
+            chosen = tape.producer(equation.inputs[0])
+            if chosen is not None and chosen.primitive.name == "lt":
+                return True
+        elif equation.primitive.name in _SAME:
+            stack += equation.inputs
+    return False
 
 
 def _called(bad: int, names: Mapping[str, Any]) -> str:

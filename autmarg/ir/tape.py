@@ -71,6 +71,11 @@ class Tape:
     def _names(self) -> dict[int, str]:
         return {v: name for name, v in self.inputs.items()}
 
+    def producer(self, number: int) -> Equation | None:
+        """The equation that makes a value, None for inputs and constants."""
+        index = self._producer.get(number)
+        return None if index is None else self.equations[index]
+
     def slice(self, outputs: Iterable[int]) -> list[Equation]:
         """The equations that ``outputs`` need, in order."""
         needed, stack = set(), list(outputs)
