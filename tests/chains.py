@@ -230,7 +230,7 @@ def dynamic_regression(y=None):
     scan(step, jnp.zeros(2), (y, X), length=T)
 
 
-@chain("level season", f"1 chains of {T} steps, states of 6")
+@chain("level season", f"1 chains of {T} steps, states of 4")
 def level_and_season(y=None):
     """Two scans that the rows join; a season reads three steps."""
     t1, t2, s = scale("t1"), scale("t2"), scale("s")
@@ -273,7 +273,7 @@ def observed_random_walk(y=None):
     numpyro.sample("w", dist.Normal(a, 1.0), obs=None if y is None else y[0])
 
 
-@chain("z mu", f"1 chains of {T + 1} steps, states of 2")
+@chain("z mu", f"1 chains of {T} steps, states of 1")
 def cumulative_sum(y=None):
     """A walk in standard noise, with a drift."""
     mu, tau = numpyro.sample("mu", dist.Normal(0, 1)), scale("tau")
@@ -282,7 +282,7 @@ def cumulative_sum(y=None):
     numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
 
 
-@chain("z w", f"3 chains of {T + 2} steps, states of 4", PANEL)
+@chain("z w", f"3 chains of {T + 1} steps, states of 2", PANEL)
 def cumulative_sums_of_cumulative_sums(y=None):
     """Three local linear trends, backwards in time."""
     tau = numpyro.sample("tau", dist.HalfNormal(1).expand([2]))
@@ -313,7 +313,7 @@ def kept_noise(y=None):
     numpyro.sample("y", dist.Normal(a + x, scale("s")), obs=y)
 
 
-@chain("z x0", f"1 chains of {T + 1} steps, states of 4")
+@chain("z x0", f"1 chains of {T} steps, states of 5")
 def noncentred_autoregression(y=None):
     """Autoregressive, with a moving average of the noise."""
     phi, theta = (numpyro.sample(n, dist.Uniform(-1, 1)) for n in ("phi", "theta"))
@@ -329,7 +329,7 @@ def noncentred_autoregression(y=None):
     scan(step, (x0, 0.0), y, length=T)
 
 
-@chain("z", "1 chains of 7 steps, states of 2")
+@chain("z", "1 chains of 4 steps, states of 3")
 def loop_over_sampled_noise(y=None):
     """The noise is a site of its own, the loop is JAX's, and it starts anew at a known step."""
     phi, tau = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau")
@@ -345,7 +345,7 @@ def loop_over_sampled_noise(y=None):
     numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
 
 
-@chain("z", "10 chains of 2 steps, states of 1")
+@chain("z", f"dense root of {T}")
 def loop_that_always_starts_anew(y=None):
     """A carry that no later step reads is a state without a past."""
     phi, tau = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau")

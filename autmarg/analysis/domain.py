@@ -314,6 +314,30 @@ def _over_each_other(site: str | None, n: int, parts: list[tuple[np.ndarray, lis
     return Term(site, column, known, Lookup(base, index))
 
 
+def composed(outer: Term, inner: tuple[Term, ...]) -> list[Term]:
+    """``outer`` with its site's elements replaced by ``inner``, terms over those elements."""
+    k = outer.width
+    rows = np.broadcast_to(outer.column, (outer.column.shape[0], k))
+    n = rows.shape[0]
+    result = []
+    for term in inner:
+        width = term.width
+
+        def pick(a: np.ndarray, width: int = width) -> np.ndarray:
+            if a.shape[0] == 1:
+                return np.tile(np.broadcast_to(a, (1, width)), (1, k))
+            return np.broadcast_to(a[rows], (n, k, width)).reshape(n, k * width)
+
+        def spread(a: np.ndarray, width: int = width) -> np.ndarray:
+            return np.repeat(np.broadcast_to(a, (a.shape[0], k)), width, axis=1)
+
+        lookup = term.lookup and Lookup(term.lookup.base, pick(term.lookup.index))
+        moved = Term(term.site, pick(term.column), pick(term.known), lookup)
+        outer_lookup = outer.lookup and Lookup(outer.lookup.base, spread(outer.lookup.index))
+        result.append(moved.times(spread(outer.known), outer_lookup))
+    return result
+
+
 def _agreeing(rows: np.ndarray) -> np.ndarray:
     """[1, K] where all rows agree."""
     return rows[:1] if rows.size and (rows == rows[0]).all() else rows

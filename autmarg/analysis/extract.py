@@ -16,14 +16,15 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
-from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine
+from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, composed
 from autmarg.analysis.finite import check_mean, check_scale, check_value
 from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.interpret import Interpreter, run
+from autmarg.analysis.reduction import reduced
 from autmarg.analysis.row_writer import RowWriter, picked
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.sites import GaussianSite
-from autmarg.analysis.states import States, recurrent, taken_along
+from autmarg.analysis.states import State, States, recurrent, taken_along
 from autmarg.errors import ModelError
 from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
 from autmarg.gaussian.recurrence import find_recurrences
@@ -99,23 +100,26 @@ class _Writer(RowWriter):
         self.nodes = members
         self.names = frozenset(m.name for m in members)
         self.plain = Interpreter(self.tape, frozenset(), values)
-        self.states = States(self.names, run)
+        self.derived: dict[str, State] = {}
+        self.states = States(self.names, self.flat, run)
 
     def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
         """The form of all members and children, and what is traced of a point: the arrays of ω,
         the constant, priors and factors."""
         self.flat_priors = {n.name: flat_elements(self.facts.normalised, n) for n in self.nodes}
-        read = {n.name: self._prior_mean(n) for n in self.nodes}
-        residuals = [self._residual(c) for c in children]
+        raw = {n.name: self._prior_mean(n) for n in self.nodes}
+        raw |= {c.name: self._residual(c) for c in children}
+        elements = {n.name: n.size for n in self.nodes}
+        self.derived, raw = reduced(self.states.found, raw, elements)
         priors = self._members()
-        read |= {s.name: s.mean for s in self.states.found.values()}
+        read = {n.name: raw[n.name] for n in self.nodes}
+        read |= {s.name: s.mean for s in self.derived.values()}
         self.implicit = self._in_time(read)
         # Members' own means in terms of centred columns δ, parents before children.
         means: dict[str, Affine] = {}
         for name, mean in read.items():
             means[name] = self._centred(mean, means)
-        pairs = zip(children, residuals, strict=True)
-        rows = [self._child(c, self._centred(residual, means)) for c, residual in pairs]
+        rows = [self._child(c, self._centred(raw[c.name], means)) for c in children]
         mean_rows = tuple(self.rows(name, mean) for name, mean in means.items())
         members = tuple(self.members.values())
         chained = [i for i, m in enumerate(members) if m.name in self.implicit]
@@ -135,7 +139,7 @@ class _Writer(RowWriter):
             self.members[node.name] = member
             priors.append(prior)
             self.total += member.blocks * member.size
-        for state in self.states.found.values():
+        for state in self.derived.values():
             size = state.mean.size
             self.members[state.name] = Member(state.name, size, 1, self.total, random=False)
             priors.append(jnp.zeros(1))
@@ -147,7 +151,7 @@ class _Writer(RowWriter):
         sampled = {n.name: self.members[n.name] for n in self.nodes}
         proper = {name: m for name, m in sampled.items() if m.basis is None and m.flat is None}
         sizes = {name: m.size for name, m in proper.items()}
-        states = self.states.found
+        states = self.derived
         return recurrent(means) | states.keys() | taken_along(sizes, states.values())
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
@@ -239,7 +243,7 @@ class _Writer(RowWriter):
             if term.site in self.members:
                 terms.extend(self._deviation(term))
                 if term.site not in self.implicit:
-                    terms.extend(_compose(term, means[term.site].terms))
+                    terms.extend(composed(term, means[term.site].terms))
             elif term.site is not None:
                 base = self.flat[term.site]
                 zero = np.zeros((1, 1), np.int32)
@@ -255,7 +259,7 @@ class _Writer(RowWriter):
         if member.basis is None:
             return [term]
         columns, known = member.of_columns()
-        return _compose(term, (Term(term.site, columns - member.offset, known),))
+        return composed(term, (Term(term.site, columns - member.offset, known),))
 
     def _residual(self, node: Sample) -> Affine:
         """value - mean of a child, of the rows that a mask leaves in."""
@@ -332,27 +336,3 @@ def _unscaled(prior: Any, flat: np.ndarray | None) -> Any:
     if prior.ndim == 1:
         return jnp.where(flat, one, prior)
     return jnp.where(flat.reshape(-1, prior.shape[-1])[:, :1, None], one, prior)
-
-
-def _compose(outer: Term, inner: tuple[Term, ...]) -> list[Term]:
-    """``outer`` with its site's elements replaced by ``inner``, terms over those elements."""
-    k = outer.width
-    rows = np.broadcast_to(outer.column, (outer.column.shape[0], k))
-    n = rows.shape[0]
-    composed = []
-    for term in inner:
-        width = term.width
-
-        def pick(a: np.ndarray, width: int = width) -> np.ndarray:
-            if a.shape[0] == 1:
-                return np.tile(np.broadcast_to(a, (1, width)), (1, k))
-            return np.broadcast_to(a[rows], (n, k, width)).reshape(n, k * width)
-
-        def spread(a: np.ndarray, width: int = width) -> np.ndarray:
-            return np.repeat(np.broadcast_to(a, (a.shape[0], k)), width, axis=1)
-
-        lookup = term.lookup and Lookup(term.lookup.base, pick(term.lookup.index))
-        moved = Term(term.site, pick(term.column), pick(term.known), lookup)
-        outer_lookup = outer.lookup and Lookup(outer.lookup.base, spread(outer.lookup.index))
-        composed.append(moved.times(spread(outer.known), outer_lookup))
-    return composed

@@ -19,7 +19,8 @@ import networkx as nx
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from autmarg.analysis.domain import Affine, as_affine, count, identity, stacked
+from autmarg.analysis.domain import Affine, Term, as_affine, composed, count, identity, stacked
+from autmarg.analysis.forward import NEAR, Loop
 from autmarg.analysis.rules.arithmetic import add
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.calls import Run, entry, scan_parts
@@ -27,15 +28,16 @@ from autmarg.ir.loops import body_of
 from autmarg.ir.tape import Equation
 
 DEEP = 8  # steps, or means of means, up to which they are substituted; longer ones are recurrences
-_NEAR = 3  # steps over which a chain may read one block of another site and take it along
 
 
 class State(NamedTuple):
-    """A derived member: its mean over itself and others, and the step of each of its elements."""
+    """A derived member: its mean over itself and others; and of each of its elements the step, and
+    the number, which is the same at every step."""
 
     name: str
     mean: Affine
     step: np.ndarray
+    element: np.ndarray
 
 
 class States:
@@ -45,12 +47,14 @@ class States:
 
     Args:
         members: the sites that are integrated out; other columns are kept latents.
+        values: flattened values of the kept latents.
         run: runs a jaxpr on values.
     """
 
-    def __init__(self, members: frozenset[str], run: Run) -> None:
+    def __init__(self, members: frozenset[str], values: Mapping[str, Any], run: Run) -> None:
         self.found: dict[str, State] = {}
-        self.members = members
+        self.members, self.values = members, values
+        self._count = 0
         self._outputs: dict[int, list[Any]] = {}
         self._run = run
 
@@ -73,13 +77,27 @@ class States:
             self._outputs[key] = outputs
         return self._outputs[key]
 
-    def _add(self, state: Affine, mean: Affine, axis: int) -> None:
-        """Register a derived state with its mean and its axis of time."""
-        (name,) = state.sites
-        self.found[name] = State(name, mean, np.indices(state.shape)[axis].reshape(-1))
+    def _resolved(self, loop: Loop, outputs: Sequence[Any]) -> list[Any]:
+        """Outputs over the states of a loop, those that few latents drive written over these.
 
-    def _new(self, what: str, number: int, shape: tuple[int, ...], dtype: Any) -> Affine:
-        return identity(f"{what}#{len(self.found) + number}", shape, dtype)
+        The other states become members.
+        """
+        written = loop.written() if loop.driven else {}
+
+        def over_latents(form: Any) -> Any:
+            here = isinstance(form, Affine) and form.sites & written.keys()
+            return _substituted(form, written, loop) if here else form
+
+        for name, mean in loop.means.items():
+            if (rest := loop.rest(name)).any():
+                rows = np.arange(mean.size)
+                mean = over_latents(mean.take(rows, mean.shape, rest))
+                self.found[name] = State(name, mean, loop.step[name], loop.element[name])
+        return [over_latents(output) for output in outputs]
+
+    def _new(self, what: str, shape: tuple[int, ...], dtype: Any) -> Affine:
+        self._count += 1
+        return identity(f"{what}#{self._count}", shape, dtype)
 
     def _cumsum(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
         """x_t = x_{t-1} + e_t."""
@@ -87,13 +105,17 @@ class States:
         axis, reverse = equation.params["axis"], equation.params["reverse"]
         if noise.shape[axis] <= DEEP:
             return None
-        state = self._new("cumsum", 1, noise.shape, noise.dtype)
+        state = self._new("cumsum", noise.shape, noise.dtype)
+        (name,), steps = state.sites, noise.shape[axis]
         rows, step = np.arange(noise.size).reshape(noise.shape), np.indices(noise.shape)[axis]
-        inside = step < noise.shape[axis] - 1 if reverse else step > 0
+        step = steps - 1 - step if reverse else step
         rows = np.roll(rows, -1 if reverse else 1, axis)
-        before = state.take(rows, noise.shape, inside.reshape(-1))
-        self._add(state, add([before, noise], (1, 1)), axis)
-        return [state]
+        before = state.take(rows, noise.shape, (step > 0).reshape(-1))
+        line = np.arange(noise.size // steps).reshape(np.take(rows, 0, axis).shape)
+        element = np.broadcast_to(np.expand_dims(line, axis), noise.shape).reshape(-1)
+        means = {name: add([before, noise], (1, 1))}
+        loop = Loop(steps, {name: step.reshape(-1)}, {name: element}, means, self.values)
+        return self._resolved(loop, [state])
 
     def _scan(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
         """The body of a loop for all steps at once, its carry shifted by one step."""
@@ -101,21 +123,41 @@ class States:
         length = equation.params["length"]
         if length <= DEEP or equation.params["reverse"] or not all(_real(s) for s in starts):
             return None
-        states = [
-            self._new("scan", k, (length, *s.shape), s.dtype) for k, s in enumerate(starts, start=1)
-        ]
+        states = [self._new("scan", (length, *s.shape), s.dtype) for s in starts]
         before = [_shifted(start, state) for start, state in zip(starts, states, strict=True)]
         values = [*consts, *before, *rows]
         axes = [None] * len(consts) + [0] * (len(before) + len(rows))
         function = jax.vmap(jaxpr_as_fun(body_of(equation.params)), in_axes=axes)
         closed = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in values))
         outputs = self._run(closed, values)
+        means, step, element, total = {}, {}, {}, 0
         for state, after in zip(states, outputs, strict=False):
-            self._add(state, as_affine(after), 0)
-        return [*(entry(state, length - 1) for state in states), *outputs[len(starts) :]]
+            ((name,), size) = state.sites, state.size // length
+            means[name] = as_affine(after)
+            step[name] = np.repeat(np.arange(length), size)
+            element[name] = total + np.tile(np.arange(size), length)
+            total += size
+        loop = Loop(length, step, element, means, self.values)
+        last = [entry(state, length - 1) for state in states]
+        return self._resolved(loop, [*last, *outputs[len(starts) :]])
 
 
 _DERIVATIONS = {"cumsum": States._cumsum, "scan": States._scan}
+
+
+def _substituted(form: Affine, written: Mapping[str, Affine], loop: Loop) -> Affine:
+    """An array over the states of a loop with those that are written over latents replaced."""
+    terms: list[Term] = []
+    for term in form.terms:
+        if term.site is None or term.site not in written:
+            terms.append(term)
+            continue
+        rest = loop.rest(term.site)[term.column]
+        if rest.any():
+            terms.append(term.times(rest.astype(np.float64)))
+        if not rest.all():
+            terms += composed(term.times(~rest), written[term.site].terms)
+    return Affine(form.shape, form.dtype, tuple(terms)).merged()
 
 
 def _real(value: Any) -> bool:
@@ -169,9 +211,10 @@ def taken_along(sizes: Mapping[str, int], states: Iterable[State]) -> frozenset[
 
 
 def _near(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
-    """Whether every block is read at steps next to each other."""
+    """Whether any block is read, and every one at steps next to each other."""
     block, step = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    first, last = np.full(block.max() + 1, np.iinfo(np.int64).max), np.full(block.max() + 1, -1)
+    blocks = int(block.max(initial=-1)) + 1
+    first, last = np.full(blocks, np.iinfo(np.int64).max), np.full(blocks, -1)
     np.minimum.at(first, block, step)
     np.maximum.at(last, block, step)
-    return bool(((last - first)[last >= 0] < _NEAR).all())
+    return bool(blocks and ((last - first)[last >= 0] < NEAR).all())

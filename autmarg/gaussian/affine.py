@@ -141,6 +141,19 @@ class Rows:
             terms = tuple(term.at(rows) for term in self.terms)
             yield replace(self, n=rows.stop - start, terms=terms, precision=precision)
 
+    def picked(self, rows: np.ndarray) -> Rows:
+        """Some of the rows, by number; all of them are the same object."""
+        if len(rows) == self.n:
+            return self
+        precision = self.precision
+        if precision is not None and len(precision) > 1:
+            precision = precision[rows]
+        terms = tuple(
+            RowTerm(*(a if len(a) == 1 else a[rows] for a in (t.column, t.known, t.slot)))
+            for t in self.terms
+        )
+        return replace(self, n=len(rows), terms=terms, precision=precision)
+
     def evaluate(self, omega: Any, v: Any) -> Any:
         """[n] values of the rows at ω and v = (δ, 1)."""
         total = jnp.zeros(self.n, omega.dtype)

@@ -309,7 +309,8 @@ class Assembly:
         constant = -0.5 * (self.rows * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
         floor = pivot_floor(gather_pieces((none, *values), self._diagonal), self.form.flat)
-        return QuadraticForm(values, jnp.concatenate([none, *h]), zero, floor, dynamics), constant
+        h = jnp.concatenate([none, *h])
+        return QuadraticForm(values, h, zero, floor, dynamics, point), constant
 
     def _log_weights(self, omega: Any) -> Any:
         """log|W| of the rows whose noise is independent."""

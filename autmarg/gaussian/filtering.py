@@ -5,6 +5,14 @@ A step takes a state with mean μ and covariance P (N(0, 0) before the first) to
     μ ← A μ + M,  P ← A P Aᵀ + QQᵀ,  then with data ½ sᵀHs - sᵀB
     E = B - H μ,  K = (I + P H)⁻¹,  μ ← μ + K P E,  P ← K P.
 
+Data of few rows a step, Σ ω (aᵀs + b)², are taken row by row instead: with g = P a, S = 1 + ω aᵀg
+and K = ω g / S,
+
+    e = aᵀμ + b,  μ ← μ - K e,  P ← (I - K aᵀ) P (I - K aᵀ)ᵀ + ω (g/S)(g/S)ᵀ
+
+(Bucy & Joseph 1968), and their minimum is Σ ω e² / S. It has no difference of large numbers where ω
+is large: an error in K enters P squared.
+
 In parallel, T steps are folded into blocks that go side by side, three times:
 
 1. each block is summarised as if its first state x were known: N(Āx + b̄, C̄) of its last state and
@@ -28,6 +36,8 @@ import jax.numpy as jnp
 
 from autmarg.gaussian.small import congruence, eye_plus, product, solve, symmetric
 
+_ROWS = 4  # of a step, up to which each is written out
+
 
 class Steps(NamedTuple):
     """A, M, Q, H and B of all steps, [T, D, ·, N]."""
@@ -37,6 +47,23 @@ class Steps(NamedTuple):
     noise: Any
     information: Any
     linear: Any
+
+
+class Observations(NamedTuple):
+    """a, b and ω of all rows, [T, n, D, N], [T, n, R+1, N] and [T, n, N]."""
+
+    read: Any
+    offset: Any
+    weight: Any
+
+
+class Observed(NamedTuple):
+    """Predicted means at all steps [T, D, R+1, N], and e, ω/S and log S of all rows."""
+
+    mean: Any
+    error: Any
+    weight: Any
+    log_det: Any
 
 
 class Filtered(NamedTuple):
@@ -70,6 +97,77 @@ def _filter_step(state: tuple[Any, Any], at: Steps) -> tuple[Any, Filtered]:
     r = mean.shape[1]
     gained, after = solved[:, :r], symmetric(solved[:, r:])
     return (mean + gained, after), Filtered(mean, covariance, innovation, gained, log_det)
+
+
+def filter_rows(steps: Steps, rows: Observations, blocks: int) -> Observed:
+    """Filter data row by row, from a state that is zero; ``steps`` have no data of their own."""
+    t, d, r, n = steps.entry.shape
+    state = jnp.zeros((d, r, n), steps.entry.dtype), jnp.zeros((d, d, n), steps.entry.dtype)
+    moves = (steps.transition, steps.entry, steps.noise)
+    if blocks == 1:
+        return _scan(_row_step, state, (*moves, *rows))[1]
+    folded = tuple(fold(x, blocks) for x in (*moves, *rows))
+    ends = tuple(_apart(x, blocks) for x in _row_summaries(folded))
+    starts = _scan(_pass_on, state, ends)[1]
+    found = _scan(_row_step, tuple(_joined(x) for x in starts), folded)[1]
+    return Observed(*(unfold(x, blocks, t) for x in found))
+
+
+def _row_step(state: tuple[Any, Any], at: tuple[Any, ...]) -> tuple[Any, Observed]:
+    transition, entry, noise, read, offset, weight = at
+    mean, covariance = _predicted(*state, Steps(transition, entry, noise, None, None))
+    after, found = _updated((mean, covariance), Observations(read, offset, weight))
+    return after, Observed(mean, *found)
+
+
+def _updated(state: tuple[Any, Any], rows: Observations) -> tuple[Any, Any]:
+    """The state given rows one after the other, and e [n, R+1, N], ω/S and log S [n, N]."""
+    if len(rows.read) > _ROWS:
+        return jax.lax.scan(_by_row, state, tuple(rows))
+    found = []
+    for k in range(len(rows.read)):
+        state, one = _by_row(state, tuple(x[k] for x in rows))
+        found.append(one)
+    return state, tuple(jnp.stack(x) for x in zip(*found, strict=True))
+
+
+def _by_row(state: tuple[Any, Any], row: tuple[Any, ...]) -> tuple[Any, Any]:
+    (mean, covariance), (a, b, weight) = state, row
+    g = (covariance * a[None]).sum(axis=1)
+    spread = 1.0 + weight * (a * g).sum(axis=0)
+    error = (a[:, None] * mean).sum(axis=0) + b
+    gain = g * (weight / spread)
+    once = covariance - gain[:, None] * g[None]
+    # (I - K aᵀ) P is once; the other side takes out what a reads of it.
+    twice = once - (once * a[None]).sum(axis=1)[:, None] * gain[None]
+    covariance = symmetric(twice) + (gain / spread)[:, None] * g[None]
+    mean = mean - gain[:, None] * error[None]
+    return (mean, covariance), (error, weight / spread, jnp.log(spread))
+
+
+def _row_summaries(steps: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Ā, b̄, C̄, η̄ and J̄ of each block: its first state x is one more thing that means read."""
+    transition, entry, *_ = steps
+    d, r = entry.shape[1:3]
+    none, empty = jnp.zeros_like(transition[0]), jnp.zeros_like(entry[0])
+    start = jnp.concatenate([empty, eye_plus(none, none)], axis=1)
+
+    def step(summary: tuple[Any, ...], at: tuple[Any, ...]) -> tuple[Any, None]:
+        mean, covariance, eta, j = summary
+        transition, entry, noise, read, offset, weight = at
+        wide = Steps(transition, jnp.concatenate([entry, none], axis=1), noise, None, None)
+        state = _predicted(mean, covariance, wide)
+        no_x = jnp.zeros((*offset.shape[:1], d, *offset.shape[2:]), offset.dtype)
+        rows = Observations(read, jnp.concatenate([offset, no_x], axis=1), weight)
+        (mean, covariance), (error, size, _) = _updated(state, rows)
+        of_x = error[:, r:]
+        scaled = of_x * size[:, None]
+        eta = eta - (scaled[:, :, None] * error[:, None, :r]).sum(axis=0)
+        j = j + (scaled[:, :, None] * of_x[:, None]).sum(axis=0)
+        return (mean, covariance, eta, symmetric(j)), None
+
+    mean, covariance, eta, j = _scan(step, (start, none, empty, none), steps)[0]
+    return mean[:, r:], mean[:, :r], covariance, eta, j
 
 
 def _predicted(mean: Any, covariance: Any, at: Steps) -> tuple[Any, Any]:

@@ -32,7 +32,7 @@ class QuadraticForm(NamedTuple):
     ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
     eliminated so far contributed to log|G|; ``floor`` [columns] is what no pivot is resolved below
     (:mod:`autmarg.gaussian.cholesky`). Columns of a recurrence are unscaled (its states);
-    ``dynamics`` says how its innovations make them.
+    ``dynamics`` says how its innovations make them, ``point`` is where the form is.
     """
 
     values: tuple[Any, ...]
@@ -40,6 +40,7 @@ class QuadraticForm(NamedTuple):
     log_det: Any
     floor: Any
     dynamics: tuple[Dynamics, ...] = ()
+    point: Any = None
 
     def read(self, index: np.ndarray) -> Any:
         """Entries of G by their place in the pattern, 0 where the place is -1."""

@@ -4,11 +4,13 @@ The mean of a chain's element reads earlier elements of the same chain. Substitu
 for other members, would give every element a term for each of its predecessors. Such columns stay
 as they are instead: for step t of a chain with states v_t [d],
 
-    v_t = Σ_{k=1..p} A_tk v_{t-k} + M_t w + Q_t z_t,      z_t ~ N(0, I),
+    v_t = Σ_{k=0..p} A_tk v_{t-k} + M_t w + Q_t z_t,      z_t ~ N(0, I),
 
-w being the scaled columns of members outside the chain, and 1. A column's step is the length of the
-longest path of means that leads to it, so that it does not matter whether a program writes a chain
-as one site with a time axis, as several sites, or as a site a step.
+w being the scaled columns of members outside the chain, and 1; within a step (k = 0) only columns
+without noise read others, which have noise. A column's step is the length of the longest path of
+means that leads to it, so that it does not matter whether a program writes a chain as one site with
+a time axis, as several sites, or as a site a step; and columns wait for those that rows read along
+with them.
 """
 
 from __future__ import annotations
@@ -28,18 +30,33 @@ from autmarg.gaussian.affine import Member, Rows
 from autmarg.gaussian.filtering import recursion
 from autmarg.gaussian.small import product
 
+_RAGGED = 12  # first steps of other columns, up to which draws take them one by one
+_NEAR = 8  # steps that a row may join without any reason to look for closer ones
+
 
 class Dynamics(NamedTuple):
     """A recurrence at a point: ``transition`` A [T, B, p, d, d], ``entry`` M [T, B, d, R+1] with
-    the constant first, ``noise`` Q [T, B, d, d]."""
+    the constant first, ``noise`` Q [T, B, d, d], and ``within`` A_t0 [T, B, d, d] (None for 0)."""
 
     transition: Any
     entry: Any
     noise: Any
+    within: Any = None
+
+    def solved(self) -> Dynamics:
+        """The same, with what a column reads of its own step substituted: A_t0 A_t0 is zero."""
+        if self.within is None:
+            return self
+
+        def add(x: Any, letters: str) -> Any:
+            return x + jnp.einsum(f"tbij,{letters}", self.within, x, precision="highest")
+
+        transition = add(self.transition, "tbkjm->tbkim")
+        return Dynamics(transition, add(self.entry, "tbjr->tbir"), add(self.noise, "tbjr->tbir"))
 
 
 @dataclass(frozen=True, eq=False)
-class _Entries:
+class Entries:
     """Σ known · ω[slot] added up into places of an array of some shape."""
 
     target: np.ndarray
@@ -72,8 +89,9 @@ class Recurrence:
     outside: np.ndarray
     prior: np.ndarray
     outside_prior: np.ndarray
-    _transition: _Entries
-    _entry: _Entries
+    _transition: Entries
+    _entry: Entries
+    _within: Entries
     blocks: int = 1
 
     @property
@@ -90,6 +108,33 @@ class Recurrence:
         return self.columns.shape[2]
 
     @property
+    def ragged(self) -> int:
+        """Number of first steps after which all steps use the same places."""
+        used = self.columns >= 0
+        return int(np.flatnonzero((used != used[-1]).any(axis=(1, 2))).max(initial=-1)) + 1
+
+    @property
+    def even(self) -> bool:
+        """Whether all chains use the same places, and all but a few first steps do."""
+        used = self.columns >= 0
+        return self.ragged <= min(_RAGGED, self.steps - 1) and bool((used == used[:, :1]).all())
+
+    @property
+    def reads(self) -> np.ndarray:
+        """[n, 4] (step, chain, lag, place) of the columns of earlier steps that means read."""
+        shape = (self.steps, self.chains, self.order, self.width, self.width)
+        t, b, lag, _, place = np.unravel_index(self._transition.target, shape)
+        return np.unique(np.stack([t, b, lag + 1, place], axis=1), axis=0)
+
+    def noisy(self, step: np.ndarray, chain: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Whether columns have noise of their step: their own, or that of a column they read."""
+        own = self.prior[..., 0] >= 0
+        shape = (*self.columns.shape, self.width)
+        t, b, i, _ = np.unravel_index(self._within.target, shape)
+        own[t, b, i] = True
+        return own[step, chain, place]
+
+    @property
     def idle(self) -> np.ndarray:
         """Columns without noise of their own."""
         return self.columns[(self.columns >= 0) & (self.prior[..., 0] < 0)]
@@ -101,52 +146,83 @@ class Recurrence:
         transition = self._transition(omega, (t, b, self.order, d, d))
         entry = self._entry(omega, (t, b, d, r + 1))
         if r:
-            scale = _scales(self.outside_prior, priors, omega.dtype)
+            scale = prior_scales(self.outside_prior, priors, omega.dtype)
             rest = jnp.einsum("tbir,brs->tbis", entry[..., 1:], scale, precision="highest")
             entry = jnp.concatenate([entry[..., :1], rest], axis=-1)
-        noise = _scales(self.prior, priors, omega.dtype)
+        noise = prior_scales(self.prior, priors, omega.dtype)
         if (padding := self.columns < 0).any():
             # Independent stand-ins, which the rotations of draws keep apart (see the chain stage).
             noise = noise + jnp.asarray(padding[..., None] * np.eye(d), omega.dtype)
-        return Dynamics(transition, entry, noise)
+        within = None
+        if len(self._within.target):
+            within = self._within(omega, (t, b, d, d))
+        return Dynamics(transition, entry, noise, within)
 
-    def advance(self, transition: Any, inputs: Any, given: Any = None) -> Any:
+    def advance(self, dynamics: Dynamics, inputs: Any, given: Any = None) -> Any:
         """v [T, B, d, …] of v_t = Σ A_tk v_{t-k} + inputs_t; ``given`` (values, mask) overrides."""
         if self.blocks > 1 and given is None and inputs.ndim == 3:
-            return self._advance_in_blocks(transition, inputs)
+            return self._advance_in_blocks(dynamics, inputs)
+        transition, within = dynamics.transition, dynamics.within
+        if within is None:
+            within = jnp.zeros((self.steps, 1, self.width, 0), inputs.dtype)
         window = jnp.zeros((self.order, *inputs.shape[1:]), inputs.dtype)
         fixed = given or (inputs, np.zeros(self.columns.shape, bool))
 
         def step(window: Any, at: Any) -> tuple[Any, Any]:
-            a, u, value, known = at
+            a, own, u, value, known = at
             new = u + jnp.einsum("bkij,kbj...->bi...", a, window, precision="highest")
             known = known.reshape(known.shape + (1,) * (new.ndim - known.ndim))
             new = jnp.where(known, value, new)
+            if dynamics.within is not None:
+                new = new + jnp.einsum("bij,bj...->bi...", own, new, precision="highest")
             return jnp.concatenate([new[None], window[:-1]]), new
 
-        return jax.lax.scan(step, window, (transition, inputs, *fixed))[1]
+        return jax.lax.scan(step, window, (transition, within, inputs, *fixed))[1]
 
-    def companion(self, transition: Any, lags: int) -> Any:
-        """A [T, B, D, D] of states (v_t, …, v_{t-lags+1}), the last ``order`` of which A reads."""
-        t, b, p, d, _ = transition.shape
-        top = jnp.moveaxis(transition, 2, 3).reshape(t, b, d, p * d)
-        size = lags * d
-        top = jnp.pad(top, ((0, 0), (0, 0), (0, 0), (0, size - p * d)))
-        shift = np.broadcast_to(np.eye(size - d, size), (t, b, size - d, size))
-        return jnp.concatenate([top, jnp.asarray(shift, transition.dtype)], axis=2)
+    def companion(self, transition: Any, lag: np.ndarray, place: np.ndarray) -> Any:
+        """A [T, B, D, D] of states whose elements are v_{t-lag}[place], ``lag`` in order.
 
-    def _advance_in_blocks(self, transition: Any, inputs: Any) -> Any:
+        Whatever A reads of the step before is in a state, and so is v_{t-k+1} where v_{t-k} is.
+        """
+        t, b, _, d, _ = transition.shape
+        read = lag < self.order
+        top = jnp.zeros((t, b, d, len(lag)), transition.dtype)
+        # (lag 0 of the state before is lag 1 of this step, the first of the transitions)
+        found = transition[:, :, lag[read], :, place[read]]
+        top = top.at[..., np.flatnonzero(read)].set(jnp.moveaxis(found, 0, -1))
+        own, older = lag == 0, np.flatnonzero(lag > 0)
+        before = (lag[older, None] - 1 == lag) & (place[older, None] == place)
+        shift = np.broadcast_to(before.astype(float), (t, b, *before.shape))
+        return jnp.concatenate([top[:, :, place[own]], jnp.asarray(shift, top.dtype)], axis=2)
+
+    def _advance_in_blocks(self, dynamics: Dynamics, inputs: Any) -> Any:
         def move(step: Any, x: Any, force: Any) -> Any:
             return product(step, x) + force
 
-        rest = (self.order - 1) * self.width
+        if dynamics.within is not None:
+            own = jnp.einsum("tbij,tbj->tbi", dynamics.within, inputs, precision="highest")
+            inputs = inputs + own
+        lag, place = self._window()
+        rest = int((lag > 0).sum())
         force = jnp.moveaxis(jnp.pad(inputs, ((0, 0), (0, 0), (0, rest))), 1, -1)
-        step = jnp.moveaxis(self.companion(transition, self.order), 1, -1)
-        states = recursion(move, step, force, self.blocks)
+        step = self.companion(dynamics.solved().transition, lag, place)
+        states = recursion(move, jnp.moveaxis(step, 1, -1), force, self.blocks)
         return jnp.moveaxis(states[:, : self.width], -1, 1)
 
+    def _window(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lag and place of v_t and of all older columns that means read."""
+        oldest = np.ones(self.width, int)
+        np.maximum.at(oldest, self.reads[:, 3], self.reads[:, 2])
+        return places_of(oldest)
 
-def _scales(where: np.ndarray, priors: tuple[Any, ...], dtype: Any) -> Any:
+
+def places_of(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lag and place of a state with the ``count`` [d] last columns at each place, lag by lag."""
+    lag, place = np.nonzero(np.arange(int(count.max(initial=0)))[:, None] < count)
+    return lag, place
+
+
+def prior_scales(where: np.ndarray, priors: tuple[Any, ...], dtype: Any) -> Any:
     """The prior factor restricted to columns: [..., n, n] from ``where`` [..., n, 3]."""
     sizes = [int(np.prod(p.shape)) for p in priors]
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -191,11 +267,21 @@ def find_recurrences(
         node[block.columns] = count + np.arange(block.blocks)[:, None]
         count += block.blocks
     parent, child = _edges(members, means, implicit, node)
-    depth = _depths(parent, child, count)
-    met = [pair for each in rows for pair in _joined(each, node)]
-    joined = np.concatenate([np.stack([parent, child]), *met], axis=1)
+    random = np.zeros(count, bool)
+    for m in implicit:
+        random[node[members[m].columns]] = members[m].random
+    row, read = _joined(rows, node)
+    # A column without noise stands in the step of the noise that it reads.
+    later = ~(random[parent] & ~random[child])
+    depth, order = _depths(parent, child, later.astype(int), count)
+    edges = parent, child, later.astype(int)
+    depth = _waiting(depth, order, edges)
+    if _spread(depth, row, read) > _NEAR:
+        depth = _waiting(depth, order, edges, (row, read))
+    same = np.flatnonzero(row[1:] == row[:-1])
+    joined = np.concatenate([np.stack([parent, child]), read[same + np.array([[0], [1]])]], axis=1)
     label = _labels(joined[0], joined[1], count)
-    where = _where(members, total)
+    where = noise_of(members)
     found = []
     for columns in _batches(node, depth, label):
         found.append(_recurrence(columns, members, means, implicit, where, total))
@@ -217,24 +303,28 @@ def _edges(
     return parent, child
 
 
-def _joined(rows: Rows, node: np.ndarray) -> list[np.ndarray]:
-    """Pairs [2, n] of nodes that connect all those which one row, or block of rows, reads."""
-    at, read = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for term in rows.terms:
-        column, known, _ = term.full(rows.n)
-        row, k = np.nonzero((node[column] >= 0) & (known != 0))
-        at.append(row // rows.block)
-        read.append(node[column[row, k]])
+def _joined(rows: Sequence[Rows], node: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and node of all that rows read, or blocks of rows, numbered through all sites."""
+    at, read, first = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    for each in rows:
+        for term in each.terms:
+            column, known, _ = term.full(each.n)
+            row, k = np.nonzero((node[column] >= 0) & (known != 0))
+            at.append(first + row // each.block)
+            read.append(node[column[row, k]])
+        first += each.n
     row, found = np.unique(np.stack([np.concatenate(at), np.concatenate(read)]), axis=1)
-    same = row[1:] == row[:-1]
-    return [np.stack([found[:-1][same], found[1:][same]])]
+    return row, found
 
 
-def _depths(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
-    """Length of the longest path that leads to each node."""
+def _depths(
+    parent: np.ndarray, child: np.ndarray, later: np.ndarray, count: int
+) -> tuple[np.ndarray, list[int]]:
+    """Length of the longest path that leads to each node, an edge counting ``later`` steps; and
+    the nodes in order, parents first."""
     order = np.argsort(parent, kind="stable")
     starts = np.searchsorted(parent[order], np.arange(count + 1))
-    targets = child[order].tolist()
+    targets, lengths = child[order].tolist(), later[order].tolist()
     waiting = np.bincount(child, minlength=count).tolist()
     depth, ready, bounds = [0] * count, [], starts.tolist()
     ready = [n for n in range(count) if not waiting[n]]
@@ -242,26 +332,64 @@ def _depths(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
     while done < len(ready):
         n = ready[done]
         done += 1
-        for at in targets[bounds[n] : bounds[n + 1]]:
-            depth[at] = max(depth[at], depth[n] + 1)
+        for k in range(bounds[n], bounds[n + 1]):
+            at = targets[k]
+            depth[at] = max(depth[at], depth[n] + lengths[k])
             waiting[at] -= 1
             if not waiting[at]:
                 ready.append(at)
     if done < count:
         raise InternalError("the means of the integrated sites read each other in a circle")
-    return _as_late_as_possible(np.array(depth, np.int64), parent, child)
+    return np.array(depth, np.int64), ready
 
 
-def _as_late_as_possible(depth: np.ndarray, parent: np.ndarray, child: np.ndarray) -> np.ndarray:
-    """Depths with nodes that read nothing put right before the first node that reads them.
+def _waiting(
+    depth: np.ndarray,
+    nodes: Sequence[int],
+    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Depths with nodes that read none put as late as their children allow.
 
     Noise that a later step reads is then met at that step, and not carried to it from the start.
+    With ``rows`` all nodes wait, for their children and for rows with others: of two chains that
+    rows join, the one with fewer means a period then keeps pace with the other.
+
+    Args:
+        depth, nodes: of :func:`_depths`.
+        edges: parent and child of each, and how many steps it counts.
+        rows: row and node of all that rows read, sorted by row.
     """
-    first = np.full(len(depth), np.iinfo(np.int64).max)
-    np.minimum.at(first, parent, depth[child])
-    free = np.ones(len(depth), bool)
-    free[child] = False
-    return np.where(free & (first <= depth.max(initial=0)), first - 1, depth)
+    never, (parent, child, later) = np.iinfo(np.int64).max, edges
+    latest, waits = np.full(len(depth), never), np.ones(len(depth), bool)
+    if rows is None:
+        waits[child] = False
+    else:
+        row, read = rows
+        last = np.full(int(row.max(initial=-1)) + 1, -1)
+        np.maximum.at(last, row, depth[read])
+        shared = np.bincount(row, minlength=len(last)) > 1
+        np.minimum.at(latest, read[shared[row]], last[row[shared[row]]])
+    order = np.argsort(parent, kind="stable")
+    bounds = np.searchsorted(parent[order], np.arange(len(depth) + 1)).tolist()
+    targets, lengths = child[order].tolist(), later[order].tolist()
+    result = np.where(waits, latest, depth).tolist()
+    for n in reversed(nodes):
+        if waits[n]:
+            for k in range(bounds[n], bounds[n + 1]):
+                result[n] = min(result[n], result[targets[k]] - lengths[k])
+        if result[n] == never:
+            result[n] = int(depth[n])
+    return np.array(result, np.int64)
+
+
+def _spread(depth: np.ndarray, row: np.ndarray, read: np.ndarray) -> int:
+    """Most steps between two columns that one row reads."""
+    ends = np.zeros((2, int(row.max(initial=-1)) + 1), np.int64)
+    ends[1] = np.iinfo(np.int64).max
+    np.maximum.at(ends[0], row, depth[read])
+    np.minimum.at(ends[1], row, depth[read])
+    return int((ends[0] - ends[1]).max(initial=0))
 
 
 def _labels(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
@@ -290,14 +418,17 @@ def _batches(node: np.ndarray, depth: np.ndarray, label: np.ndarray) -> list[np.
         local[members] = np.arange(len(members))
         inside = local[chain] >= 0
         batch = np.full((t, len(members), d), -1)
-        batch[step[inside], local[chain[inside]], place[inside]] = columns[inside]
+        # Aligned at the end: what a first step has besides (initial values) mostly comes first.
+        count = np.diff(np.r_[starts, len(key)])[np.cumsum(new) - 1]
+        at = (place + d - count)[inside]
+        batch[step[inside], local[chain[inside]], at] = columns[inside]
         batches.append(batch)
     return batches
 
 
-def _where(members: Sequence[Member], total: int) -> np.ndarray:
+def noise_of(members: Sequence[Member]) -> np.ndarray:
     """[columns + 1, 3] (member, block, component), member -1 where there is no noise."""
-    where = np.full((total + 1, 3), -1)
+    where = np.full((sum(m.blocks * m.size for m in members) + 1, 3), -1)
     for k, member in enumerate(members):
         if member.random:
             block, component = np.indices((member.blocks, member.size))
@@ -324,22 +455,26 @@ def _recurrence(
     inside = there[:, 0] >= 0
     lag = here[:, 0] - there[:, 0]
     order = max(int(lag[inside].max(initial=1)), 1)
+    before, same = inside & (lag > 0), inside & (lag == 0)
     target = np.ravel_multi_index(
-        (here[inside, 0], here[inside, 1], lag[inside] - 1, here[inside, 2], there[inside, 2]),
+        (here[before, 0], here[before, 1], lag[before] - 1, here[before, 2], there[before, 2]),
         (t, b, order, d, d),
     )
-    transition = _entries(target, known[inside], slot[inside])
+    transition = entries(target, known[before], slot[before])
+    pairs = (here[same, 0], here[same, 1], here[same, 2], there[same, 2])
+    target = np.asarray(np.ravel_multi_index(pairs, (t, b, d, d)))
+    within = entries(target, known[same], slot[same])
     outside = _outside(members, here[~inside, 1], column[~inside], b, total)
-    local = _local(outside, here[~inside, 1], column[~inside], total)
+    entered = local(outside, here[~inside, 1], column[~inside])
     target = np.ravel_multi_index(
-        (here[~inside, 0], here[~inside, 1], here[~inside, 2], local),
+        (here[~inside, 0], here[~inside, 1], here[~inside, 2], entered),
         (t, b, d, outside.shape[1] + 1),
     )
-    entry = _entries(target, known[~inside], slot[~inside])
+    entry = entries(target, known[~inside], slot[~inside])
     none = np.array([-1, -1, -1])
     prior = np.where(used[..., None], where[np.maximum(columns, 0)], none)
     out_prior = np.where((outside >= 0)[..., None], where[np.maximum(outside, 0)], none)
-    return Recurrence(columns, order, outside, prior, out_prior, transition, entry)
+    return Recurrence(columns, order, outside, prior, out_prior, transition, entry, within)
 
 
 def _summands(member: Member, mean: Rows, place: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -376,21 +511,34 @@ def padded(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
     return out
 
 
-def _local(outside: np.ndarray, chain: np.ndarray, column: np.ndarray, total: int) -> np.ndarray:
-    """Place of each column among its chain's outside columns, from 1; 0 is the constant."""
-    stride = total + 1
-    b, k = np.nonzero(outside >= 0)
-    keys = b * stride + outside[b, k]
+def local(later: np.ndarray, chain: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Place of each column among the columns [B, R] of its chain, from 1; 0 is the constant."""
+    stride = int(max(later.max(initial=0), column.max(initial=0))) + 1
+    b, k = np.nonzero(later >= 0)
+    keys = b * stride + later[b, k]
     order = np.argsort(keys)
-    at = np.searchsorted(keys[order], chain * stride + column)
-    at = np.minimum(at, max(len(keys) - 1, 0))
-    found = k[order][at] + 1 if len(keys) else np.zeros(len(column), np.int64)
-    return np.where(column == total, 0, found)
+    wanted = chain * stride + column
+    at = np.minimum(np.searchsorted(keys[order], wanted), max(len(keys) - 1, 0))
+    if not len(keys):
+        return np.zeros(len(column), np.int64)
+    return np.where(keys[order][at] == wanted, k[order][at] + 1, 0)
 
 
-def _entries(target: np.ndarray, known: np.ndarray, slot: np.ndarray) -> _Entries:
+def entries(target: np.ndarray, known: np.ndarray, slot: np.ndarray) -> Entries:
+    """Summands known · ω[slot] at their places ``target``."""
     order = np.argsort(target, kind="stable")
-    return _Entries(target[order], known[order].astype(np.float64), slot[order].astype(np.int64))
+    return Entries(target[order], known[order].astype(np.float64), slot[order].astype(np.int64))
 
 
-__all__ = ["Dynamics", "Recurrence", "find_recurrences", "padded"]
+__all__ = [
+    "Dynamics",
+    "Entries",
+    "Recurrence",
+    "entries",
+    "find_recurrences",
+    "local",
+    "noise_of",
+    "padded",
+    "places_of",
+    "prior_scales",
+]

@@ -7,29 +7,41 @@ the minimum being where the conditional mean z* = G⁻¹h is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.affine import AffineForm, Member, Point
+from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.quadratic import QuadraticForm, log_scale, scale, unscale
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import Residual
+from autmarg.gaussian.stages.chain import Chain
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """An assembled system with its elimination order."""
+    """An assembled system with its elimination order.
+
+    ``filtered`` are the rows that chains filter one by one; all others are assembled.
+    """
 
     form: AffineForm
     assembly: Assembly
     residual: Residual
     stages: tuple[Any, ...]
+    filtered: tuple[Rows, ...] = ()
+
+    @cached_property
+    def by_rows(self) -> tuple[int, ...]:
+        """Numbers of the stages that have their own rows, the ``filtered`` ones."""
+        chains = (k for k, stage in enumerate(self.stages) if isinstance(stage, Chain))
+        return tuple(k for k in chains if self.stages[k].rows is not None)
 
     def _eliminate(self, point: Point) -> tuple[list[Any], QuadraticForm, Any]:
         with jax.named_scope("assemble"):  # names for profiles and HLO
@@ -57,8 +69,10 @@ class Schedule:
                 # At a z* that is off, so is ∂/∂θ of the squares, by as much: in single precision
                 # by some 1e-7 times the condition of G.
                 z = self._refined(point, factors, jnp.zeros_like(z), self._squares)
+                z = z.at[self._in_filters].set(0.0)
         with jax.named_scope("sum of squares"):
-            squares = _at_minimum(self._squares, point, z)
+            errors = [self.stages[k].errors(factors[k]) for k in self.by_rows]
+            squares = _at_minimum(self._squares_over_filters, point, errors, z)
         return constant - 0.5 * quadratic.log_det, squares
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
@@ -86,12 +100,28 @@ class Schedule:
         squares = self._by_row(point, change) + self._prior_squares(z - mean)
         return self._density(point, factors, squares)
 
+    @cached_property
+    def _in_filters(self) -> np.ndarray:
+        """Columns of the chains that have their own rows."""
+        columns = [self.stages[k].columns for k in self.by_rows]
+        return np.concatenate([np.zeros(0, np.int64), *(c[c >= 0] for c in columns)])
+
     def _squares(self, point: Point, z: Any) -> Any:
         """rᵀW r + zᵀz."""
         v = self._centred(point, z)
-        return (
-            self.residual(point.omega, v) + self.assembly.squares(point, v) + self._prior_squares(z)
-        )
+        squares = self.residual(point.omega, v) + self.assembly.squares(point, v)
+        squares = squares + self._prior_squares(z)
+        return squares + _weighted(self.filtered, point.omega, v)
+
+    def _squares_over_filters(self, point: Point, errors: Sequence[Any], z: Any) -> Any:
+        """The same where the columns of filtered chains, zero in z, minimise it."""
+        numbers = {self.stages[k].number for k in self.by_rows}
+        v = self._centred(point, z, numbers)
+        squares = self.residual(point.omega, v) + self.assembly.squares(point, v)
+        squares = squares + self._prior_squares(z)
+        for k, error in zip(self.by_rows, errors, strict=True):
+            squares = squares + self.stages[k].squares(error, z)
+        return squares
 
     def _squares_by_row(self, point: Point, z: Any) -> Any:
         """The same in a pass over all rows, each of which rounds by itself."""
@@ -105,11 +135,7 @@ class Schedule:
 
     def _by_row(self, point: Point, v: Any) -> Any:
         """rᵀW r of the rows at v."""
-        squares = self.assembly.squares(point, v)
-        for rows in self.form.independent:
-            weight = point.omega[rows.precision]
-            squares = squares + jnp.sum(weight * rows.evaluate(point.omega, v) ** 2)
-        return squares
+        return self.assembly.squares(point, v) + _weighted(self.form.independent, point.omega, v)
 
     def _refined(
         self, point: Point, factors: list[Any], noise: Any, squares: Callable[[Point, Any], Any]
@@ -139,15 +165,16 @@ class Schedule:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
 
-    def _centred(self, point: Point, z: Any) -> Any:
-        """v = (δ, 1) with δ = L z, and the states of recurrences."""
+    def _centred(self, point: Point, z: Any, without: Collection[int] = ()) -> Any:
+        """v = (δ, 1) with δ = L z, and the states of recurrences, ``without`` some of these."""
         parts = [
             scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
             for m, prior in zip(self.form.members, point.priors, strict=True)
         ]
         v = jnp.concatenate([*parts, jnp.ones(1, z.dtype)])
-        for each in self.form.recurrences:
-            v = _put_states(each, v, self._states(each, point, z, v))
+        for number, each in enumerate(self.form.recurrences):
+            if number not in without:
+                v = _put_states(each, v, self._states(each, point, z, v))
         return v
 
     def _states(self, each: Recurrence, point: Point, z: Any, v: Any, given: Any = None) -> Any:
@@ -157,7 +184,7 @@ class Schedule:
         known = jnp.concatenate([jnp.ones((each.chains, 1), z.dtype), outside], axis=1)
         inputs = jnp.einsum("tbir,br->tbi", dynamics.entry, known, precision="highest")
         inputs = inputs + jnp.where(each.columns >= 0, v[each.columns], 0)
-        return each.advance(dynamics.transition, inputs, given)
+        return each.advance(dynamics, inputs, given)
 
     def _values(self, point: Point, z: Any) -> dict[str, Any]:
         """x = m + L z, each member flattened."""
@@ -206,25 +233,35 @@ class Schedule:
         return self._states(each, point, z, bare, (still, fixed))
 
 
-def _at_minimum(function: Callable[[Point, Any], Any], point: Point, z: Any) -> Any:
-    """f(θ, z) at the z = z*(θ) that minimises it, with the derivatives of min_z f.
+def _weighted(rows: Iterable[Rows], omega: Any, v: Any) -> Any:
+    """rᵀW r of rows whose noise is independent, row by row."""
+    squares = jnp.zeros((), v.dtype)
+    for each in rows:
+        squares = squares + jnp.sum(omega[each.precision] * each.evaluate(omega, v) ** 2)
+    return squares
+
+
+def _at_minimum(
+    function: Callable[[Point, Any, Any], Any], point: Point, errors: Any, z: Any
+) -> Any:
+    """f(θ, e(θ), z) at the z = z*(θ) that minimises it, with the derivatives of min_z f.
 
     Since ∂f/∂z is zero there, the first derivative is ∂f/∂θ at fixed z*, and no derivative of z*
     is taken. In that rule z* stays a function of θ: the second derivative differentiates it, so
     that it is the one of the minimum too.
     """
 
-    def plain(numbers: Any, z: Any) -> Any:
-        return function(replace(point, **numbers), z)
+    def plain(numbers: Any, errors: Any, z: Any) -> Any:
+        return function(replace(point, **numbers), errors, z)
 
     def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
-        numbers, z = primals
-        return jax.jvp(lambda n: plain(n, z), (numbers,), (tangents[0],))
+        *numbers, z = primals
+        return jax.jvp(lambda n, e: plain(n, e, z), tuple(numbers), tuple(tangents[:2]))
 
     minimum = jax.custom_jvp(plain)
     minimum.defjvp(rule)
     numbers = {"omega": point.omega, "priors": point.priors, "factors": point.factors}
-    return minimum(numbers, z)
+    return minimum(numbers, errors, z)
 
 
 def _own(member: Member) -> slice:

@@ -2,7 +2,7 @@
 
 N rows are compiled away into meetings; M is the number of blocks, d their width, E the meetings of
 a block with a later column, P the pairs of meetings, D the columns left for a later stage, T the
-steps of a chain.
+steps of a chain, n its rows in each step that are filtered one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autmarg.gaussian.stages import BatchedBlocks, Chain, Unrolled
 from autmarg.plan.machine import slowness
 from autmarg.plan.work import Work
 
-M, D, d, E, P, T = sympy.symbols("M D d E P T", positive=True, integer=True)
+M, D, d, E, P, T, n = sympy.symbols("M D d E P T n", positive=True, integer=True)
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,14 @@ class Cost:
 _PRODUCT, _ROOT, _ELEMENT, _MEETING, _SUM, _LEAST = 0.082, 0.1, 12.0, 9.6, 1.2, 11_000.0
 _STEP, _DIMENSION, _OPERATION, _KEY = 9_000.0, 20.0, 20.0, 10.0
 _USUAL = 200  # operations with which the opaque numbers of the benchmark's plans are evaluated
+# The same for a step of a chain besides its work, forwards and back, and for a multiply-add there,
+# of small matrices that are read and written: some 25 ns for a chain of one state (plan/timing.py).
+_IN_TIME, _SMALL = 2_000.0, 2.5
 
 
 def seconds(stages: Sequence[Any], sums: int) -> float:
     """Predicted seconds of a gradient: its stages and ``sums`` entries of cross-products."""
-    products, elements = 0.0, _SUM * sums
+    products, elements, kernels = 0.0, _SUM * sums, _LEAST
     for stage in stages:
         if isinstance(stage, BatchedBlocks) and stage.dense is not None:
             meetings = stage.blocks * stage.width * len(stage.later)
@@ -58,10 +61,24 @@ def seconds(stages: Sequence[Any], sums: int) -> float:
         elif isinstance(stage, BatchedBlocks):
             meetings = len(stage.target) + len(stage.meeting_block)
             elements += _MEETING * stage.width * meetings
+        elif isinstance(stage, Chain):
+            elements += _SMALL * float(stage_cost(stage).flops)
+            kernels += _IN_TIME * _depth(stage)
+        elif isinstance(stage, Unrolled):
+            size, steps = float(len(stage.local)), stage.recurrence.steps
+            products += _PRODUCT * float(stage_cost(stage).flops)
+            elements += _ELEMENT * size**2 + _SMALL * stage.size * stage.recurrence.width * size
+            kernels += _IN_TIME * steps
         else:
             root = _root(stage.size)
             products, elements = products + root[0], elements + root[1]
-    return _here(products, elements, _LEAST)
+    return _here(products, elements, kernels)
+
+
+def _depth(chain: Chain) -> int:
+    """Steps of a chain that go one after the other."""
+    steps, blocks = chain.recurrence.steps, chain.recurrence.blocks
+    return steps if blocks == 1 else 2 * -(-steps // blocks) + blocks
 
 
 def root_seconds(size: int) -> float:
@@ -119,6 +136,9 @@ def stage_cost(stage: Any) -> Cost:
         sizes = ((T, steps), (M, chains), (d, stage.state), (D, stage.later.shape[1]))
         text = f"{chains} chains of {steps} steps, states of {stage.state}"
         work = T * M * (4 * d**3 + d**2 * D + d * D**2)
+        if stage.rows is not None:
+            sizes = (*sizes, (n, stage.rows.size[2]))
+            work = T * M * (2 * d**3 + d**2 * D + n * (4 * d**2 + 2 * d * D + D**2))
         if (blocks := stage.recurrence.blocks) > 1:
             return Cost(f"{text}, {blocks} blocks of steps side by side", 3 * work, sizes)
         return Cost(text, work, sizes)

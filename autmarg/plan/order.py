@@ -10,23 +10,23 @@ rounds, as long as that saves time. What is left is the dense root.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from autmarg.gaussian.affine import AffineForm, Member
+from autmarg.gaussian.affine import AffineForm, Member, Rows
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.quadratic import Pattern
-from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled, next_registered
 from autmarg.gaussian.statistics import cross_products
 from autmarg.plan.degree import rounds
+from autmarg.plan.in_time import SMALL_ROOT, Filtered, in_time, without
 
-SMALL_ROOT = 24  # columns that are not worth a stage of their own
 MAX_ROOT = 6000  # columns of a dense root: some ten matrices of that size are alive in a gradient
 MAX_BLOCK = 16  # columns of one block
 MAX_PADDING = 3.0  # stored columns per column, where blocks differ in size
@@ -47,7 +47,9 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     Raises:
         TooLarge: a stage would be beyond the budget.
     """
-    return Schedule(form, assembly, residual(form, assembly.stats), stages_of(form, assembly))
+    assembly, chains, filtered = _apart(form, assembly)
+    squares = residual(assembly.form, assembly.stats)
+    return Schedule(form, assembly, squares, _stages(form, assembly, chains), filtered)
 
 
 def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...]:
@@ -56,11 +58,32 @@ def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...]:
     Raises:
         TooLarge: a stage would be beyond the budget.
     """
+    assembly, chains, _ = _apart(form, assembly)
+    return _stages(form, assembly, chains)
+
+
+def _apart(
+    form: AffineForm, assembly: Assembly
+) -> tuple[Assembly, dict[int, Filtered], tuple[Rows, ...]]:
+    """The chains that are filtered; rows that they take one by one, and the assembly without."""
+    chains = in_time(form, assembly.pattern)
+    filtered = tuple(rows for _, own in chains.values() for rows in own)
+    if not filtered:
+        return assembly, chains, ()
+    rest = replace(form, rows=without(form, [n for n, (_, rows) in chains.items() if rows]))
+    counted, sums = assembly.stats, cross_products(rest)
+    sums = replace(sums, strata=counted.strata, count=counted.count, n=counted.n)
+    return Assembly(rest, sums), chains, filtered
+
+
+def _stages(form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]) -> tuple[Any, ...]:
     pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
-        waiting = [r.columns[r.columns >= 0] for r in form.recurrences[number + 1 :]]
-        states = np.concatenate([np.zeros(0, np.int64), *waiting])
-        stage, pattern = _in_time(pattern, each, number, states)
+        if number in chains:
+            width, rows = chains[number]
+            stage, pattern = Chain.plan(pattern, each, number, width, form.members, rows)
+        else:
+            stage, pattern = Unrolled.plan(pattern, each, number)
         planned.append(stage)
     left = set(pattern.columns.tolist())
     more = eliminate(pattern, [m for m in form.members if m.offset in left])
@@ -100,23 +123,6 @@ def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:
         root, _ = DenseRoot.plan(pattern)
         stages.append(root)
     return stages
-
-
-def _in_time(
-    pattern: Pattern, recurrence: Recurrence, number: int, states: np.ndarray
-) -> tuple[Chain | Unrolled, Pattern]:
-    """A recurrence's stage: in time, unless its columns are fewer than those that it would join."""
-    planned = Chain.plan(pattern, recurrence, number, states)
-    if planned is not None:
-        joined = planned[0].later.shape[1]
-        steps = recurrence.steps * recurrence.chains
-        in_time = steps * (planned[0].state + joined) ** 2 * planned[0].state + joined**3 / 6
-        others = len(pattern.columns) - planned[0].size
-        full = planned[0].size - len(recurrence.idle)
-        at_once = (full + min(others, SMALL_ROOT)) ** 3 + others * full**2
-        if in_time <= at_once:
-            return planned
-    return Unrolled.plan(pattern, recurrence, number)
 
 
 def _next_blocks(pattern: Pattern, members: list[Member]) -> tuple[np.ndarray, list[Member]] | None:

@@ -109,7 +109,7 @@ class BatchedBlocks(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the blocks out: their factor, and the form over the later columns."""
-        _, h, log_det, floor, dynamics = form
+        _, h, log_det, floor, dynamics, point = form
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
         blocks = form.read(self.diagonal) + jnp.asarray(padding, h.dtype)
         lower = small.cholesky(blocks, gather(floor, self.columns.T))
@@ -132,7 +132,7 @@ class BatchedBlocks(Stage):
                 update, self.target, num_segments=len(self.carried), indices_are_sorted=True
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
-        return Factor(lower, w, g), QuadraticForm((remaining,), h, log_det, floor, dynamics)
+        return Factor(lower, w, g), QuadraticForm((remaining,), h, log_det, floor, dynamics, point)
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""

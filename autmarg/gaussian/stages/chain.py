@@ -1,7 +1,8 @@
 """Chains: state-space recurrences, eliminated step by step as by a Kalman filter.
 
 A chain's columns are its states v_t themselves, its density is over the innovations z_t (see
-:mod:`autmarg.gaussian.recurrence`). With the state s_t = (v_t, …, v_{t-q+1}) the form
+:mod:`autmarg.gaussian.recurrence`). A state s_t holds v_t and those columns of earlier steps that
+are read once more, by a mean or by a row. The form
 
     zᵀz + Σ_t (s_tᵀ H_t s_t - 2 s_tᵀ B_t w) + (later columns),    w = (1, z of later columns),
 
@@ -10,8 +11,10 @@ is minimised over z_1, z_2, … in turn. With predicted mean μ_t w and covarian
     E_t = B_t - H_t μ_t,   K_t = (I + P_t H_t)⁻¹,   log|G| += log|I + P_t H_t|,
     μ_t⁺ = μ_t + K_t P_t E_t,   P_t⁺ = K_t P_t,   μ_{t+1} = A μ_t⁺ + M,   P_{t+1} = A P_t⁺ Aᵀ + QQᵀ,
 
-and the later columns' form gains -Σ_t (μᵀE + Bᵀμ + EᵀKPE). No covariance is inverted, so that any
-scale may be zero (a precision form would lose its digits there). The conditional mean is
+and the later columns' form gains -Σ_t (μᵀE + Bᵀμ + EᵀKPE). Rows that are few in each step are
+filtered one by one instead (:mod:`autmarg.gaussian.filtering`): the form then gains their ω e²/S,
+and the minimum over z_1, z_2, … is a sum of squares without z. No covariance is inverted, so that
+any scale may be zero (a precision form would lose its digits there). The conditional mean is
 z_t = Q_tᵀλ_t with the adjoint λ_t = (I + H_t P_t)⁻¹(E_t w + A_{t+1}ᵀ λ_{t+1}) (de Jong 1989,
 J. Am. Stat. Assoc. 84).
 
@@ -24,7 +27,8 @@ its own and no reader, stands at the same place on both sides, and Householder's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +36,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.gaussian import small
+from autmarg.gaussian.affine import Member, Point, Rows
 from autmarg.gaussian.batched import eye_plus, solve_lower, solve_upper
-from autmarg.gaussian.filtering import Steps, kalman_filter, recursion
+from autmarg.gaussian.filtering import Observations, Steps, filter_rows, kalman_filter, recursion
 from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
-from autmarg.gaussian.recurrence import Dynamics, Recurrence, padded
+from autmarg.gaussian.recurrence import (
+    Dynamics,
+    Entries,
+    Recurrence,
+    entries,
+    local,
+    noise_of,
+    padded,
+    places_of,
+    prior_scales,
+)
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import filled, pairs_of, positions
 
@@ -45,7 +60,11 @@ _EXACT: Any = {"precision": "highest"}
 
 
 class Factor(NamedTuple):
-    """A_t, M_t, Q_t, P_t, H_t, B_t, E_t over states [T, B, D, ·], and Σ log|L_t|."""
+    """A_t, M_t, Q_t, P_t, H_t, B_t, E_t over states [T, B, D, ·], and Σ log|L_t|.
+
+    Where rows are filtered one by one, ``seen`` is what they read and their errors at the predicted
+    means, and P, H, B and E are none.
+    """
 
     step: Any
     entry: Any
@@ -55,6 +74,43 @@ class Factor(NamedTuple):
     linear: Any
     innovation: Any
     log_det: Any
+    seen: Seen | None = None
+
+
+class Seen(NamedTuple):
+    """√ω a [T, B, n, D] and √ω (aᵀμ + b) [T, B, n, R+1] of rows at predicted means; e and ω/S of
+    the filter."""
+
+    read: Any
+    ahead: Any
+    error: Any
+    weight: Any
+
+
+@dataclass(frozen=True, eq=False)
+class RowsInTime:
+    """Rows of a chain by step: Σ known · ω[slot] adds up what they read, ``size`` [T, B, n].
+
+    ``read`` and ``offset`` have their places in [T, B, n, D] and [T, B, n, R+1]; ``prior``
+    [B, R, 3] is (member, block, component) of the later columns.
+    """
+
+    size: tuple[int, int, int]
+    read: Entries
+    offset: Entries
+    weight: np.ndarray
+    prior: np.ndarray
+
+    def __call__(self, point: Point, state: int) -> Observations:
+        """a, b over scaled later columns, and ω at a point, [T, B, n, ·]."""
+        omega, later = point.omega, self.prior.shape[1]
+        read = self.read(omega, (*self.size, state))
+        offset = self.offset(omega, (*self.size, later + 1))
+        if later:
+            scale = prior_scales(self.prior, point.priors, omega.dtype)
+            rest = einsum("tbnr,brs->tbns", offset[..., 1:], scale, **_EXACT)
+            offset = jnp.concatenate([offset[..., :1], rest], axis=-1)
+        return Observations(read, offset, omega[self.weight])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +119,7 @@ class Chain(Stage):
 
     Attributes:
         recurrence: its chains; ``number`` is its place among the form's recurrences.
-        lags: q, the steps that one state holds.
+        lag, place: [D] the columns of a state, v_{t-lag}[place], lag by lag.
         later: [B, R] later columns that each chain meets or is entered by, -1 padded.
         information: [T, B, D, D] positions of H_t in the form's values.
         meeting: [T, B, d, R] positions of the meetings with later columns.
@@ -74,7 +130,8 @@ class Chain(Stage):
 
     recurrence: Recurrence
     number: int
-    lags: int
+    lag: np.ndarray
+    place: np.ndarray
     later: np.ndarray
     information: np.ndarray
     meeting: np.ndarray
@@ -82,6 +139,7 @@ class Chain(Stage):
     carried: np.ndarray
     pairs: tuple[np.ndarray, np.ndarray]
     target: np.ndarray
+    rows: RowsInTime | None = None
     name: str = "chain"
 
     @property
@@ -95,53 +153,62 @@ class Chain(Stage):
     @property
     def state(self) -> int:
         """D, the elements of a state."""
-        return self.lags * self.recurrence.width
+        return len(self.lag)
+
+    @property
+    def fresh(self) -> np.ndarray:
+        """Places of v_t that a state holds, its first elements."""
+        return self.place[self.lag == 0]
 
     @classmethod
     def plan(
-        cls, pattern: Pattern, recurrence: Recurrence, number: int, states: np.ndarray
-    ) -> tuple[Chain, Pattern] | None:
-        """The stage, and the pattern it leaves; None where the columns do not go step by step.
+        cls,
+        pattern: Pattern,
+        recurrence: Recurrence,
+        number: int,
+        width: Width,
+        members: Sequence[Member] = (),
+        rows: Sequence[Rows] = (),
+    ) -> tuple[Chain, Pattern]:
+        """The stage, and the pattern it leaves.
 
-        That is where one state would have to hold most steps, where chains meet each other, or
-        where they meet ``states``, columns of recurrences that are still to be eliminated.
+        Args:
+            pattern: of the form's values, which are without ``rows``.
+            recurrence, number: a recurrence and its place among the form's.
+            width: what :meth:`Width.of` says of it.
+            members, rows: the form's members, and its rows that are filtered one by one.
         """
-        step, chain = _places(recurrence, pattern)
-        first, second = pattern.first, pattern.second
-        own = (step[first] >= 0) & (step[second] >= 0)
-        if (chain[first] != chain[second])[own].any() or _meets(chain >= 0, pattern, states):
-            return None
-        lag = np.abs(step[first] - step[second])[own]
-        lags = max(int(lag.max(initial=0)) + 1, recurrence.order)
-        if lags > max_lags(recurrence.steps):
-            return None
-        later, at_chain = _later(pattern, recurrence, chain)
-        information = _information(pattern, recurrence, lags)
+        later, lag, place = width.later, width.lag, width.place
+        information = _information(pattern, recurrence, lag, place)
         meeting = positions(pattern, recurrence.columns[..., None], later[None, :, None, :])
         entry = _entry_places(recurrence.outside, later)
-        column = later[later >= 0]
-        counts = (later >= 0).sum(axis=1)
-        left, right = pairs_of(at_chain, counts)
-        rest = np.setdiff1d(pattern.columns, recurrence.columns.reshape(-1))
-        nxt, target = filled(pattern, chain, rest, column, left, right)
-        place = np.flatnonzero((later >= 0).reshape(-1))
+        left, right = width.pairs()
+        nxt, target = width.filled(pattern, recurrence, left, right)
+        at = np.flatnonzero((later >= 0).reshape(-1))
         order = np.argsort(target, kind="stable")
         carried = pattern.lookup(nxt.first, nxt.second)
+        prior = noise_of(members)[later]
+        prior[later < 0] = -1
+        seen = _rows_in_time(rows, recurrence, lag, place, later, prior) if rows else None
+        if seen is not None and not _noisy(seen, recurrence, lag):
+            recurrence = replace(recurrence, blocks=1)
         stage = cls(
-            recurrence, number, lags, later, information, meeting, entry, carried,
-            (place[left[order]], place[right[order]]), target[order],
+            recurrence, number, lag, place, later, information, meeting, entry, carried,
+            (at[left[order]], at[right[order]]), target[order], seen,
         )  # fmt: skip
         return stage, nxt
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the chains out: their factor, and the form over the later columns."""
         a, m, q = self._states(form.dynamics[self.number])
+        if self.rows is not None:
+            return self._by_rows(form, a, m, q)
         information = form.read(self.information)
         linear = self._linear(form)
 
-        steps = Steps(*(jnp.moveaxis(x, 1, -1) for x in (a, m, q, information, linear)))
+        steps = Steps(*(_last(x) for x in (a, m, q, information, linear)))
         found = kalman_filter(steps, self.recurrence.blocks)
-        mean, cov, innovation, gained, logs = (jnp.moveaxis(x, -1, 1) for x in found)
+        mean, cov, innovation, gained, logs = (_first(x) for x in found)
         change = (
             einsum("tbir,tbis->brs", mean, innovation, **_EXACT)
             + einsum("tbir,tbis->brs", linear, mean, **_EXACT)
@@ -151,22 +218,49 @@ class Chain(Stage):
         factor = Factor(a, m, q, cov, information, linear, innovation, total / 2)
         return factor, self._smaller(form, change)._replace(log_det=form.log_det + total)
 
+    def _by_rows(self, form: QuadraticForm, a: Any, m: Any, q: Any) -> tuple[Factor, QuadraticForm]:
+        assert self.rows is not None and form.point is not None
+        rows = self.rows(form.point, self.state)
+        steps = Steps(_last(a), _last(m), _last(q), None, None)
+        last = Observations(*(_last(x) for x in rows))
+        mean, error, weight, logs = (
+            _first(x) for x in filter_rows(steps, last, self.recurrence.blocks)
+        )
+        change = -einsum("tbn,tbnr,tbns->brs", weight, error, error, **_EXACT)
+        total = logs.sum()
+        root = jnp.sqrt(rows.weight)[..., None]
+        ahead = einsum("tbnd,tbdr->tbnr", rows.read, mean, **_EXACT) + rows.offset
+        seen = Seen(rows.read * root, ahead * root, error, weight)
+        factor = Factor(a, m, q, None, None, None, None, total / 2, seen)
+        return factor, self._smaller(form, change)._replace(log_det=form.log_det + total)
+
+    def errors(self, factor: Factor) -> tuple[Any, Any]:
+        """e [T, B, n, R+1] and ω/S of rows that are filtered one by one."""
+        assert factor.seen is not None
+        return factor.seen.error, factor.seen.weight
+
+    def squares(self, errors: tuple[Any, Any], z: Any) -> Any:
+        """Minimum over these chains of their rows' sum of squares, given z of later columns."""
+        error, weight = errors
+        error = einsum("tbnr,br->tbn", error, self._given(z), **_EXACT)
+        return (weight * error**2).sum()
+
     def _states(self, dynamics: Dynamics) -> tuple[Any, Any, Any]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
-        a, m, q = dynamics
-        d, state = self.recurrence.width, self.state
-        step = self.recurrence.companion(a, self.lags)
-        padding = ((0, 0), (0, 0), (0, state - d), (0, 0))
+        a, m, q, _ = dynamics.solved()
+        step = self.recurrence.companion(a, self.lag, self.place)
+        padding = ((0, 0), (0, 0), (0, self.state - len(self.fresh)), (0, 0))
+        m, q = m[:, :, self.fresh], q[:, :, self.fresh]
         m = jnp.concatenate([m, jnp.zeros((*m.shape[:3], 1), m.dtype)], axis=-1)
         entry = jnp.take_along_axis(m, jnp.asarray(self.entry)[None, :, None, :], axis=-1)
         return step, jnp.pad(entry, padding), jnp.pad(q, padding)
 
     def _linear(self, form: QuadraticForm) -> Any:
         """B_t [T, B, D, R+1]: h, and minus the meetings with later columns, at lag zero."""
-        own = gather(form.h, self.columns)
-        meetings = form.read(self.meeting)
+        own = gather(form.h, self.columns[..., self.fresh])
+        meetings = form.read(self.meeting[:, :, self.fresh])
         linear = jnp.concatenate([own[..., None], -meetings], axis=-1)
-        rest = self.state - self.recurrence.width
+        rest = self.state - len(self.fresh)
         return jnp.pad(linear, ((0, 0), (0, 0), (0, rest), (0, 0)))
 
     def _smaller(self, form: QuadraticForm, change: Any) -> QuadraticForm:
@@ -191,7 +285,12 @@ class Chain(Stage):
         return jnp.concatenate([jnp.ones((rest.shape[0], 1), z.dtype), rest], axis=1)
 
     def mean(self, factor: Factor, z: Any) -> Any:
-        """z with this stage's innovations at their conditional mean given the later columns."""
+        """z with this stage's innovations at their conditional mean given the later columns.
+
+        They stay zero where rows are filtered one by one: the minimum is known without them.
+        """
+        if factor.seen is not None:
+            return z
         force = einsum("tbir,br->tbi", factor.innovation, self._given(z), **_EXACT)
         joint = jnp.matmul(factor.information, factor.covariance, **_EXACT)  # (P H)ᵀ
         following = jnp.concatenate([factor.step[1:], jnp.zeros_like(factor.step[:1])])
@@ -210,73 +309,106 @@ class Chain(Stage):
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with this stage's innovations drawn from noise, given the later columns."""
-        roots, q, d = self._roots(factor, z), self.lags, self.recurrence.width
-        xi = gather(noise, self.columns)
-        zeta = solve_upper(roots.lower[-1], roots.shift[-1] + _stack(xi[-q:]))
+        first, roots = self._roots(factor, z)
+        xi, real = jnp.moveaxis(gather(noise, self.columns), 1, 0), self._real
+        d, often = self.recurrence.width, np.flatnonzero(real[-1])
+        # [B, noises]: the last state takes the last D of them, each step before what is new in it.
+        flat = xi.reshape(len(xi), -1)[:, np.flatnonzero(real)]
+        end = flat.shape[1] - roots.shift.shape[-1]
+        tail = flat[:, end:]
+        if real.all() and not self.state % d:  # in a state's order: padding meets padding
+            tail = tail.reshape(len(xi), -1, d)[:, ::-1].reshape(len(xi), -1)
+        zeta = solve_upper(roots.lower[-1], roots.shift[-1] + tail)
 
         def backward(zeta: Any, at: Any) -> tuple[Any, Any]:
             lower, shift, rotation, fresh = at
             before = einsum("bij,bj->bi", rotation, jnp.concatenate([zeta, fresh], -1), **_EXACT)
-            innovation, eta = before[:, :d], before[:, d:]
-            return solve_upper(lower, shift + eta), innovation
+            own = rotation.shape[-1] - shift.shape[-1]
+            innovation, eta = before[:, :own], before[:, own:]
+            return (solve_upper(lower, shift + eta) if eta.size else eta), innovation
 
-        steps = (roots.lower[:-1], roots.shift[:-1], roots.rotation, xi[: xi.shape[0] - q])
-        first, rest = jax.lax.scan(backward, zeta, steps, reverse=True)
-        return self._put(z, jnp.concatenate([_unstack(first, q), rest]))
+        q, full = len(first), roots.rotation.shape[0]
+        new = len(often)
+        fresh = flat[:, end - full * new : end].reshape(len(xi), full, new)
+        steps = (roots.lower[:-1], roots.shift[:-1], roots.rotation, jnp.moveaxis(fresh, 1, 0))
+        zeta, rest = jax.lax.scan(backward, zeta, steps, reverse=True)
+        wide = jnp.zeros((*rest.shape[:2], d), z.dtype).at[..., often].set(rest)
+        drawn, end = [wide], end - full * new
+        for k in reversed(range(q)):
+            lower, shift, rotation = first[k]
+            more = rotation.shape[-1] - zeta.shape[-1]
+            at = (lower, shift, rotation, flat[:, end - more : end])
+            zeta, innovation = backward(zeta, at)
+            own = jnp.zeros((len(xi), d), z.dtype).at[:, np.flatnonzero(real[k])]
+            drawn, end = [own.set(innovation)[None], *drawn], end - more
+        return self._put(z, jnp.concatenate(drawn))
+
+    @property
+    def _real(self) -> np.ndarray:
+        """[T, d] which places have noise in draws: padding, too, unless all chains are even."""
+        return (self.columns[:, 0] >= 0) | (not self.recurrence.even)
 
     def log_det(self, factor: Factor) -> Any:
         """log |L| over all steps."""
         return factor.log_det
 
-    def _roots(self, factor: Factor, z: Any) -> _Roots:
-        """The square-root filter at given later columns, from the first full state on."""
+    def _roots(self, factor: Factor, z: Any) -> tuple[list[tuple[Any, ...]], _Roots]:
+        """The square-root filter at given later columns: of the first states, which hold less than
+        a full one and come one by one, and of the full ones."""
         given = self._given(z)
-        root, information, force = self._first_state(factor, given)
-        innovation = einsum("tbir,br->tbi", factor.innovation, given, **_EXACT)
-        q = self.lags
+        update = self._updates(factor, given)
+        most, real = int(self.lag.max(initial=0)), self._real
+        q = most + self.recurrence.ragged if self.recurrence.even else most
+        q = min(q, self.recurrence.steps - 1)
+        none = jnp.zeros((len(given), 0, 0), factor.step.dtype)
+        root, lower, shift = none, none, none.reshape(len(given), 0)
+        first, inside = [], self.lag < 0
+        for t in range(q + 1):
+            now = (self.lag <= t) & real[np.maximum(t - self.lag, 0), self.place]
+            a = factor.step[t][:, now][:, :, inside]
+            noise = factor.noise[t][:, now][:, :, np.flatnonzero(real[t])]
+            root, rotation = _moved(lower, root, a, noise)
+            first.append((lower, shift, rotation))
+            lower, shift = update(t, root, now)
+            inside = now
 
-        def step(root: Any, at: Any) -> tuple[Any, Any]:
-            information, force, a, noise = at
-            lower, shift = _update(root, information, force)
-            moved = jnp.swapaxes(
-                solve_lower(lower, jnp.swapaxes(jnp.matmul(a, root, **_EXACT), -1, -2)), -1, -2
-            )
-            joint = jnp.concatenate([noise, moved], axis=-1)  # aligned with the new state
-            rotation, upper = jnp.linalg.qr(jnp.swapaxes(joint, -1, -2), mode="complete")
-            state = root.shape[-1]
-            return jnp.swapaxes(upper[:, :state], -1, -2), (lower, shift, rotation)
+        def step(carry: Any, at: Any) -> tuple[Any, Any]:
+            root, lower, shift = carry
+            t, a, noise = at
+            root, rotation = _moved(lower, root, a, noise)
+            return (root, *update(t, root, inside)), (lower, shift, rotation)
 
-        informations = jnp.concatenate([information[None], factor.information[q:]])
-        forces = jnp.concatenate([force[None], innovation[q:]])
-        inputs = (informations[:-1], forces[:-1], factor.step[q:], factor.noise[q:])
-        root, (lower, shift, rotation) = jax.lax.scan(step, root, inputs)
-        last = _update(root, informations[-1], forces[-1])
-        return _Roots(
-            jnp.concatenate([lower, last[0][None]]), jnp.concatenate([shift, last[1][None]]),
-            rotation,
-        )  # fmt: skip
+        rest = jnp.arange(q + 1, self.recurrence.steps)
+        often = np.flatnonzero(real[-1])
+        a, noise = (x[q + 1 :, :, inside] for x in (factor.step, factor.noise))
+        steps = (rest, a[..., inside], noise[..., often])
+        (_, *end), (lower, shift, rotation) = jax.lax.scan(step, (root, lower, shift), steps)
+        lower, shift = (
+            jnp.concatenate([x, last[None]]) for x, last in zip((lower, shift), end, strict=True)
+        )
+        return first, _Roots(lower, shift, rotation)
 
-    def _first_state(self, factor: Factor, given: Any) -> tuple[Any, Any, Any]:
-        """Root, information and force of the first state that holds ``lags`` steps, all at once."""
-        q, d = self.lags, self.recurrence.width
-        b, state = factor.step.shape[1:3]
-        root = jnp.zeros((b, state, state), factor.step.dtype)
-        mean = jnp.zeros((b, state), factor.step.dtype)
-        information, force = jnp.zeros_like(root), jnp.zeros_like(mean)
-        for t in range(q):
-            a = factor.step[t]
-            entry = einsum("bir,br->bi", factor.entry[t], given, **_EXACT)
-            mean = einsum("bij,bj->bi", a, mean, **_EXACT) + entry
-            shift = (q - 1 - t) * d  # where step t's state stands in the full one
-            root = jnp.matmul(a, root, **_EXACT)
-            root = root.at[:, :, shift : shift + d].add(factor.noise[t])
-            inside = slice(0, state - shift)
-            block = factor.information[t][:, inside, inside]
-            information = information.at[:, shift:, shift:].add(block)
-            linear = einsum("bir,br->bi", factor.linear[t], given, **_EXACT)
-            force = force.at[:, shift:].add(linear[:, inside])
-        force = force - einsum("bij,bj->bi", information, mean, **_EXACT)
-        return root, information, force
+    def _updates(self, factor: Factor, given: Any) -> Callable[[Any, Any, np.ndarray], Any]:
+        """L with LLᵀ = I + SᵀHS and L⁻¹Sᵀ force of step t, for a root S over some elements."""
+        if factor.seen is None:
+            force = einsum("tbir,br->tbi", factor.innovation, given, **_EXACT)
+
+            def by_information(t: Any, root: Any, inside: np.ndarray) -> tuple[Any, Any]:
+                information = factor.information[t][:, inside][:, :, inside]
+                return _update(root, information, force[t][:, inside])
+
+            return by_information
+        read, ahead = factor.seen.read, factor.seen.ahead
+        ahead = einsum("tbnr,br->tbn", ahead, given, **_EXACT)
+
+        def by_rows(t: Any, root: Any, inside: np.ndarray) -> tuple[Any, Any]:
+            seen = jnp.matmul(read[t][:, :, inside], root, **_EXACT)
+            eye = jnp.broadcast_to(jnp.eye(root.shape[-1], dtype=root.dtype), root.shape)
+            orthogonal, upper = jnp.linalg.qr(jnp.concatenate([seen, eye], axis=1))
+            shift = -einsum("bnd,bn->bd", orthogonal[:, : seen.shape[1]], ahead[t], **_EXACT)
+            return jnp.swapaxes(upper, -1, -2), shift
+
+        return by_rows
 
     def _put(self, z: Any, own: Any) -> Any:
         used = self.columns >= 0
@@ -291,18 +423,28 @@ class _Roots(NamedTuple):
     rotation: Any
 
 
-def max_lags(steps: int) -> int:
-    """Most steps that one state may hold: the cost grows with its cube."""
-    return min(8, steps)
+def _last(x: Any) -> Any:
+    """[T, …, N] from [T, N, …]."""
+    return jnp.moveaxis(x, 1, -1)
 
 
-def _stack(steps: Any) -> Any:
-    """[B, q d] from [q, B, d], the last step first, as in a state."""
-    return jnp.moveaxis(steps[::-1], 0, 1).reshape(steps.shape[1], -1)
+def _first(x: Any) -> Any:
+    return jnp.moveaxis(x, -1, 1)
 
 
-def _unstack(stacked: Any, q: int) -> Any:
-    return jnp.moveaxis(stacked.reshape(stacked.shape[0], q, -1), 1, 0)[::-1]
+def _moved(lower: Any, root: Any, a: Any, noise: Any) -> tuple[Any, Any]:
+    """The next root [D, D], and U with [Q, A S L⁻ᵀ] = [S, 0] U."""
+    ahead = jnp.swapaxes(jnp.matmul(a, root, **_EXACT), -1, -2)
+    moved = jnp.swapaxes(solve_lower(lower, ahead) if ahead.size else ahead, -1, -2)
+    rotation, upper = _turned(jnp.concatenate([noise, moved], axis=-1))
+    return upper, rotation
+
+
+def _turned(joint: Any) -> tuple[Any, Any]:
+    """U and S with ``joint`` [D, E] = [S, 0] U, S [D, D] for D ≤ E."""
+    state = joint.shape[-2]
+    rotation, upper = jnp.linalg.qr(jnp.swapaxes(joint, -1, -2), mode="complete")
+    return rotation, jnp.swapaxes(upper[:, :state], -1, -2)
 
 
 def _update(root: Any, information: Any, force: Any) -> tuple[Any, Any]:
@@ -310,6 +452,141 @@ def _update(root: Any, information: Any, force: Any) -> tuple[Any, Any]:
     turned = jnp.swapaxes(root, -1, -2)
     lower = jnp.linalg.cholesky(eye_plus(turned, jnp.matmul(information, root, **_EXACT)))
     return lower, solve_lower(lower, jnp.matmul(turned, force[..., None], **_EXACT))[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Width:
+    """What a state of a recurrence holds, and the later columns that its chains meet.
+
+    Attributes:
+        lag, place: [D] as in :class:`Chain`.
+        later: [B, R] later columns of each chain, -1 padded; ``chain`` [·] that of each.
+    """
+
+    lag: np.ndarray
+    place: np.ndarray
+    later: np.ndarray
+    chain: np.ndarray
+
+    @property
+    def state(self) -> int:
+        """D."""
+        return len(self.lag)
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """All ordered pairs of later columns of one chain, by their numbers through all chains."""
+        return pairs_of(self.chain, (self.later >= 0).sum(axis=1))
+
+    def filled(
+        self, pattern: Pattern, recurrence: Recurrence, left: np.ndarray, right: np.ndarray
+    ) -> tuple[Pattern, np.ndarray]:
+        """The pattern without the recurrence, and the place in it of each pair."""
+        _, chain = _places(recurrence, pattern)
+        rest = np.setdiff1d(pattern.columns, recurrence.columns.reshape(-1))
+        return filled(pattern, chain, rest, self.later[self.later >= 0], left, right)
+
+    def left(self, pattern: Pattern, recurrence: Recurrence) -> Pattern:
+        """The pattern without the recurrence."""
+        return self.filled(pattern, recurrence, *self.pairs())[0]
+
+    @classmethod
+    def of(
+        cls, pattern: Pattern, recurrence: Recurrence, states: np.ndarray, read: np.ndarray
+    ) -> Width | None:
+        """None where the columns do not go step by step.
+
+        That is where chains meet each other, or where they meet ``states``, columns of recurrences
+        that are still to be eliminated. ``read`` [columns] says which columns rows read.
+        """
+        step, chain = _places(recurrence, pattern)
+        first, second = pattern.first, pattern.second
+        own = (step[first] >= 0) & (step[second] >= 0)
+        if (chain[first] != chain[second])[own].any() or _meets(chain >= 0, pattern, states):
+            return None
+        used = recurrence.columns >= 0
+        at = np.zeros(len(step), int)
+        at[recurrence.columns[used]] = np.nonzero(used)[2]
+        pairs = own & (first != second)
+        i, j = first[pairs], second[pairs]
+        last = np.maximum(step[i], step[j])
+        kept = np.zeros(recurrence.width, int)
+        for column in (i, j):
+            np.maximum.at(kept, at[column], last - step[column] + 1)
+        alone = recurrence.columns[used & read[recurrence.columns]]
+        np.maximum.at(kept, at[alone], 1)
+        np.maximum.at(kept, recurrence.reads[:, 3], recurrence.reads[:, 2])
+        kept[:] = np.maximum(kept, 0 if kept.any() else 1)
+        if not recurrence.even:
+            kept[:] = kept.max()  # every place alike, so that draws keep padding apart
+        later, at_chain = _later(pattern, recurrence, chain)
+        return cls(*places_of(kept), later, at_chain)
+
+
+def _rows_in_time(
+    rows: Sequence[Rows],
+    recurrence: Recurrence,
+    lag: np.ndarray,
+    place: np.ndarray,
+    later: np.ndarray,
+    prior: np.ndarray,
+) -> RowsInTime:
+    """The rows of a recurrence by step: each at the last step of what it reads."""
+    (t, b, d), total = (
+        recurrence.columns.shape,
+        int(max(recurrence.columns.max(), later.max(initial=0))),
+    )
+    where = np.full((total + 2, 3), -1)
+    used = recurrence.columns >= 0
+    where[recurrence.columns[used]] = np.stack(np.nonzero(used), axis=1)
+    parts, weights, first = [], [], 0
+    for each in rows:
+        for term in each.terms:
+            column, known, slot = term.full(each.n)
+            row, k = np.nonzero(known)
+            parts.append((first + row, column[row, k], known[row, k], slot[row, k]))
+        assert each.precision is not None
+        weights.append(np.broadcast_to(each.precision, each.n))
+        first += each.n
+    row, column, known, slot = (np.concatenate(x) for x in zip(*parts, strict=True))
+    found = where[np.minimum(column, total + 1)]
+    state = found[:, 0] >= 0
+    step, chain = np.full(first, -1), np.full(first, -1)
+    np.maximum.at(step, row[state], found[state, 0])
+    chain[row[state]] = found[state, 1]
+    # Rows of one step and chain are numbered, in their order.
+    key = step * b + chain
+    order = np.argsort(key, kind="stable")
+    rank = np.empty(first, int)
+    rank[order] = np.arange(first) - np.searchsorted(key[order], key[order])
+    n = int(rank.max(initial=0)) + 1
+    index = np.full((int(lag.max(initial=0)) + 1, d), -1)
+    index[lag, place] = np.arange(len(lag))
+    at = np.ravel_multi_index((step, chain, rank), (t, b, n))
+    own = row[state]
+    element = index[step[own] - found[state, 0], found[state, 2]]
+    read = entries(at[own] * len(lag) + element, known[state], slot[state])
+    rest = row[~state]
+    entered = local(later, chain[rest], column[~state])
+    target = at[rest] * (later.shape[1] + 1) + entered
+    offset = entries(target, known[~state], slot[~state])
+    weight = np.zeros((t, b, n), np.int64)
+    weight.reshape(-1)[at] = np.concatenate(weights)
+    return RowsInTime((t, b, n), read, offset, weight, prior)
+
+
+def _noisy(rows: RowsInTime, recurrence: Recurrence, lag: np.ndarray) -> bool:
+    """Whether every row reads noise of its own step.
+
+    Blocks of steps begin from a known state. A row without noise besides that of its observation
+    would tell all there is of it, and digits of what others tell would be lost.
+    """
+    t, b, n = rows.size
+    at, element = np.divmod(rows.read.target, len(lag))
+    step, chain = np.unravel_index(at // n, (t, b))
+    fresh = recurrence.noisy(step, chain, np.minimum(element, recurrence.width - 1))
+    heard = np.zeros(t * b * n, bool)
+    heard[at[(lag[element] == 0) & fresh]] = True
+    return bool(heard[np.unique(at)].all())
 
 
 def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:
@@ -348,15 +625,20 @@ def _later(
     return padded(at, column, recurrence.chains), at
 
 
-def _information(pattern: Pattern, recurrence: Recurrence, lags: int) -> np.ndarray:
-    """Positions of H_t: pairs of columns whose later step is t."""
-    t, b, d = recurrence.columns.shape
-    where = np.full((t, b, lags * d, lags * d), -1)
-    for lag in range(min(lags, t)):
-        now, before = recurrence.columns[lag:], recurrence.columns[: t - lag]
-        found = positions(pattern, now[:, :, :, None], before[:, :, None, :])
-        where[lag:, :, :d, lag * d : (lag + 1) * d] = found
-        where[lag:, :, lag * d : (lag + 1) * d, :d] = np.swapaxes(found, 2, 3)
+def _information(
+    pattern: Pattern, recurrence: Recurrence, lag: np.ndarray, place: np.ndarray
+) -> np.ndarray:
+    """[T, B, D, D] positions of H_t: pairs of columns whose later step is t."""
+    t, b, _ = recurrence.columns.shape
+    where = np.full((t, b, len(lag), len(lag)), -1)
+    own = np.flatnonzero(lag == 0)
+    for k in range(min(int(lag.max(initial=0)) + 1, t)):
+        then = np.flatnonzero(lag == k)
+        now, before = recurrence.columns[k:], recurrence.columns[: t - k]
+        now, before = now[:, :, place[own], None], before[:, :, None, place[then]]
+        found = positions(pattern, now, before)
+        where[k:, :, own[:, None], then] = found
+        where[k:, :, then[:, None], own] = np.swapaxes(found, 2, 3)
     return where
 
 

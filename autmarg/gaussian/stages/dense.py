@@ -44,11 +44,11 @@ class DenseRoot(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything that is left out."""
-        _, h, so_far, floor, dynamics = form
+        _, h, so_far, floor, dynamics, point = form
         matrix = form.read(self.position)
         lower, inverse = _factors(matrix, floor[self.columns])
         total = so_far + log_det(matrix, lower, inverse)
-        rest = QuadraticForm((), h, total, floor, dynamics)
+        rest = QuadraticForm((), h, total, floor, dynamics, point)
         return Factor(lower, inverse, h[self.columns]), rest
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:

@@ -81,7 +81,7 @@ class Unrolled(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
         """The same form over innovations."""
-        _, h, log_det, floor, dynamics = form
+        h, floor, dynamics = form.h, form.floor, form.dynamics
         matrix = form.read(self.position)
         change, constant = self._change(dynamics[self.number], h.dtype)
         own = h[self.local] - jnp.dot(matrix, constant, **_EXACT)
@@ -93,7 +93,7 @@ class Unrolled(Stage):
         columns = self.local[self.kept]
         h = h.at[columns].set(jnp.dot(change.T, own, **_EXACT))
         floor = floor.at[columns].set(pivot_floor(jnp.diagonal(matrix), floor[columns] <= 0))
-        return None, QuadraticForm((remaining,), h, log_det, floor, dynamics)
+        return None, form._replace(values=(remaining,), h=h, floor=floor)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
         """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""
@@ -111,7 +111,7 @@ class Unrolled(Stage):
         entered, r = np.nonzero(rec.outside >= 0)
         columns = place[rec.outside[entered, r]]
         inputs = inputs.at[:, entered, :, columns].add(dynamics.entry[..., 1:][:, entered, :, r])
-        states = rec.advance(dynamics.transition, inputs)
+        states = rec.advance(dynamics, inputs)
         rows = states[step, chain, k]
         change = jnp.eye(size, dtype=dtype).at[own].set(rows[:, :size])
         constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])

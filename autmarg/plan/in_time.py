@@ -1,0 +1,90 @@
+"""Which chains are filtered in time, what states hold, and which rows they take one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autmarg.gaussian.affine import AffineForm, Rows
+from autmarg.gaussian.quadratic import Pattern
+from autmarg.gaussian.recurrence import Recurrence
+from autmarg.gaussian.stages import Unrolled
+from autmarg.gaussian.stages.chain import Width
+
+SMALL_ROOT = 24  # columns that are not worth a stage of their own
+ROWS = 8  # of a step, on average, up to which they are filtered one by one
+
+Filtered = tuple[Width, tuple[Rows, ...]]
+
+
+def in_time(form: AffineForm, pattern: Pattern) -> dict[int, Filtered]:
+    """The recurrences that are filtered, with those of their rows that are taken one by one."""
+    read = _read(form)
+    found: dict[int, Filtered] = {}
+    for number, each in enumerate(form.recurrences):
+        waiting = [r.columns[r.columns >= 0] for r in form.recurrences[number + 1 :]]
+        states = np.concatenate([np.zeros(0, np.int64), *waiting])
+        width = Width.of(pattern, each, states, read)
+        if width is None or not _pays(pattern, each, width):
+            _, pattern = Unrolled.plan(pattern, each, number)
+            continue
+        found[number] = width, _one_by_one(form, each, width)
+        pattern = width.left(pattern, each)
+    return found
+
+
+def _read(form: AffineForm) -> np.ndarray:
+    """[columns] whether a row reads each column."""
+    read = np.zeros(form.columns + 1, bool)
+    for rows in form.rows:
+        for term in rows.terms:
+            column, known, _ = term.full(rows.n)
+            read[column[known != 0]] = True
+    return read[:-1]
+
+
+def _pays(pattern: Pattern, recurrence: Recurrence, width: Width) -> bool:
+    """Whether filtering costs less than writing the states out in innovations."""
+    joined, size = width.later.shape[1], int((recurrence.columns >= 0).sum())
+    steps = recurrence.steps * recurrence.chains
+    in_time = steps * (width.state + joined) ** 2 * width.state + joined**3 / 6
+    others = len(pattern.columns) - size
+    full = size - len(recurrence.idle)
+    return in_time <= (full + min(others, SMALL_ROOT)) ** 3 + others * full**2
+
+
+def _one_by_one(form: AffineForm, recurrence: Recurrence, width: Width) -> tuple[Rows, ...]:
+    """The rows that read a recurrence, where they are few in each step; or none."""
+    own = np.zeros(form.columns + 1, bool)
+    own[recurrence.columns[recurrence.columns >= 0]] = True
+    picked, count = [], 0
+    for rows in form.rows:
+        here = _reads(rows, own)
+        if rows.block > 1 and here.any():
+            return ()
+        count += int(here.sum())
+        picked.append(rows.picked(np.flatnonzero(here)))
+    most = recurrence.steps * recurrence.chains * max(ROWS, 2 * width.state)
+    if form.layout is not None or count > most:
+        return ()
+    return tuple(rows for rows in picked if rows.n)
+
+
+def _reads(rows: Rows, columns: np.ndarray) -> np.ndarray:
+    """[n] whether a row reads one of the columns."""
+    found = np.zeros(rows.n, bool)
+    for term in rows.terms:
+        column, known, _ = term.full(rows.n)
+        found |= (columns[column] & (known != 0)).any(axis=1)
+    return found
+
+
+def without(form: AffineForm, inside: Sequence[int]) -> tuple[Rows, ...]:
+    """The form's rows that read no column of some recurrences."""
+    own = np.zeros(form.columns + 1, bool)
+    for number in inside:
+        columns = form.recurrences[number].columns
+        own[columns[columns >= 0]] = True
+    kept = (rows.picked(np.flatnonzero(~_reads(rows, own))) for rows in form.rows)
+    return tuple(rows for rows in kept if rows.n)
