@@ -36,7 +36,7 @@ import jax.numpy as jnp
 
 from autmarg.gaussian.small import congruence, eye_plus, product, solve, symmetric
 
-_ROWS = 4  # of a step, up to which each is written out
+ROWS = 16  # of a step, up to which each is written out
 
 
 class Steps(NamedTuple):
@@ -122,7 +122,7 @@ def _row_step(state: tuple[Any, Any], at: tuple[Any, ...]) -> tuple[Any, Observe
 
 def _updated(state: tuple[Any, Any], rows: Observations) -> tuple[Any, Any]:
     """The state given rows one after the other, and e [n, R+1, N], ω/S and log S [n, N]."""
-    if len(rows.read) > _ROWS:
+    if len(rows.read) > ROWS:
         return jax.lax.scan(_by_row, state, tuple(rows))
     found = []
     for k in range(len(rows.read)):

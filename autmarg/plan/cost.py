@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy
 
+from autmarg.gaussian.filtering import ROWS
 from autmarg.gaussian.stages import BatchedBlocks, Chain, Unrolled
 from autmarg.plan.machine import slowness
 from autmarg.plan.work import Work
@@ -78,7 +79,9 @@ def seconds(stages: Sequence[Any], sums: int) -> float:
 def _depth(chain: Chain) -> int:
     """Steps of a chain that go one after the other."""
     steps, blocks = chain.recurrence.steps, chain.recurrence.blocks
-    return steps if blocks == 1 else 2 * -(-steps // blocks) + blocks
+    rows = 1 if chain.rows is None else chain.rows.size[2]
+    depth = steps if blocks == 1 else 2 * -(-steps // blocks) + blocks
+    return depth if rows <= ROWS else depth * rows
 
 
 def root_seconds(size: int) -> float:

@@ -72,9 +72,11 @@ def density_line(group: Any) -> str:
     assembly = group.schedule.assembly
     white = sum(c.rows.n for c in assembly.correlated)
     each = f", {white:,} rows whitened at each step" if white else ""
+    if alone := sum(rows.n for rows in group.schedule.filtered):
+        each += f", {alone:,} rows filtered one by one"
+    added = assembly.stats.n - white - alone
     return (
-        f"N = {assembly.stats.n - white:,} rows added up into {len(assembly.stats.total):,} "
-        f"statistics{each}, "
+        f"N = {added:,} rows added up into {len(assembly.stats.total):,} statistics{each}, "
         f"G has {group.schedule.form.columns:,} columns and {assembly.nnz:,} entries"
     )
 
