@@ -37,7 +37,7 @@ def figure(plan: Any) -> Any:
 
 def _panel(axes: Any, group: Any) -> None:
     schedule = group.schedule
-    stages, pattern = schedule.stages, schedule.assembly.pattern
+    stages, pattern = schedule.stages, group.assembly.pattern
     order = [stage.columns.reshape(-1) for stage in stages]
     order = [columns[columns >= 0] for columns in order]
     columns = np.concatenate(order)

@@ -77,7 +77,7 @@ def density_line(group: Any) -> str:
     added = assembly.stats.n - white - alone
     return (
         f"N = {added:,} rows added up into {len(assembly.stats.total):,} statistics{each}, "
-        f"G has {group.schedule.form.columns:,} columns and {assembly.nnz:,} entries"
+        f"G has {group.schedule.form.columns:,} columns and {group.assembly.nnz:,} entries"
     )
 
 
