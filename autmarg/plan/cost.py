@@ -48,7 +48,7 @@ _STEP, _DIMENSION, _OPERATION, _KEY = 9_000.0, 20.0, 20.0, 10.0
 _USUAL = 200  # operations with which the opaque numbers of the benchmark's plans are evaluated
 # The same for a step of a chain besides its work, forwards and back, and for a multiply-add there,
 # of small matrices that are read and written: some 25 ns for a chain of one state (plan/timing.py).
-_IN_TIME, _SMALL = 2_000.0, 2.5
+_IN_TIME, _SMALL = 700.0, 2.5
 
 
 def seconds(stages: Sequence[Any], sums: int) -> float:
