@@ -306,7 +306,9 @@ def _longer(form: AffineForm, member: Member) -> float:
 
     The increments of a walk of T steps, and the values, have posteriors whose condition goes with T
     at worst (for increments σ and noise s it is 1 + (2Tσ/πs)², for values 1 + (2s/σ)²), and the
-    number of steps goes with its root. So it is with the d elements of a Gaussian process.
+    number of steps goes with its root. So it is with the d elements of a Gaussian process. (NUTS on
+    examples/benchmarks/strangers.py, gradients for each effective draw: 288 for the increments of a
+    walk of 100 steps, 284 predicted; 250 for its values; 24,000 for two chains in one sum.)
     """
     length = member.size if member.size > SMALL_ROOT else 1
     for each in form.recurrences:

@@ -18,9 +18,9 @@ from autmarg.plan.order import SMALL_ROOT
 # From NUTS runs (docs/benchmarks.md): 1.9 to 3.1 (D = 32, F < 6), 3.0 (D = 80, F = 17), 2.6
 # (D = 160, F = 71), 6.6 (D = 668, F = 32), 164 (D = 40, F = 2,350); for a further factor 1.2 to 5.
 ONE, _FURTHER, WELL = 1.1, 2.0, 100.0
-# Up to SMALL_ROOT effects take no more than the few scales that are left without them (0.9 to 1.1
-# times with 6 to 9). Where each effect has a scale of its own that is sampled, a horseshoe's, they
-# take LOCAL times as many (35 for 30 effects).
+# Up to SMALL_ROOT effects, none of them in a chain, take no more than the few scales that are left
+# without them (0.9 to 1.1 times with 6 to 9). Where each effect has a scale of its own that is
+# sampled, a horseshoe's, they take LOCAL times as many (35 for 30 effects).
 LOCAL = 20.0
 _MOST = 1000.0  # times as many: a trajectory of NUTS has no more than 1,023 steps
 BASE = 7.0  # leapfrog steps for each effective draw with everything integrated out
@@ -57,7 +57,7 @@ def steps(sampled: Sequence[Effects], best: bool = False) -> float:
     count = sum(each.count for each in sampled)
     factors = sum(each.count > SMALL_ROOT for each in sampled)
     harder = math.prod(min(e.harder, e.written) if best else e.harder for e in sampled)
-    many = ONE * count**0.25 if count > SMALL_ROOT else 1.0
+    many = ONE * count**0.25 if count > SMALL_ROOT or harder > 1 else 1.0
     return min(many * _FURTHER ** max(factors - 1, 0) * harder, _MOST)
 
 
