@@ -262,6 +262,7 @@ def test_messages_of_a_scan():
     assert list(inspect.signature(scan_wrapper).parameters)[4] == "reverse", VERSIONS
     assert control["args"][4] is True, VERSIONS
     assert "_control_flow_done" in found.after["z"], VERSIONS
+    assert "_scan_current_index" in found.after["z"]["infer"], VERSIONS
 
 
 @pytest.mark.parametrize(
