@@ -74,8 +74,9 @@ def named(names: Sequence[str]) -> str:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`` (did you mean 'sigma'?)`` where one of ``names`` is nearly ``name``, else nothing."""
-    close = difflib.get_close_matches(str(name), list(names), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    spelt = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(str(name).lower(), list(spelt), n=1)
+    return f" (did you mean '{spelt[close[0]]}'?)" if close else ""
 
 
 class AutmargError(Exception):

@@ -40,10 +40,11 @@ def verify(
     deviations away, where the conditional's formula is checked. Further prior draws have each kept
     scale, and all of them together, multiplied by 10⁻⁶, 10⁻³, 10³ and 10⁶.
 
-    Tolerance: 1e-9 · (rows + dimensions) nats in float64, 1e-4 · in float32 (or where a
-    distribution's parameters are float32). Where log p is so large that no evaluation has these
-    digits, the limit is what rounding does to it: latent values x, and parameters and values of the
-    elements i of its sites, each moved by one step ε up or down at random (the most of four tries),
+    Tolerance: 1e-9 · (rows + dimensions) nats in float64, 1e-6 · at the moved scales, 1e-4 · in
+    float32 (or where a distribution's parameters are float32). Where log p is so large that no
+    evaluation has these digits, the limit is what rounding does to it: latent values x, and
+    parameters and values of the elements i of its sites, each moved by one step ε up or down at
+    random (the most of four tries),
 
         4 (|log p(x ± εx) - log p(x)| + Σ_i |log p_i(± ε) - log p_i| + ε Σ_i |log p_i|),
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from tqdm.auto import tqdm
 
-from autmarg.errors import RequestError
+from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
 
@@ -205,7 +205,8 @@ class Recovery:
             if name not in samples:
                 raise RequestError(
                     f"recover needs draws of the sampled site '{name}'; found only "
-                    f"{sorted(samples)}. Pass the MCMC object or all of mcmc.get_samples()."
+                    f"{sorted(samples)}{did_you_mean(name, samples)}. Pass the MCMC object or all "
+                    "of mcmc.get_samples()."
                 )
             value = jnp.asarray(samples[name])
             own = value.shape[: value.ndim - len(shape)]

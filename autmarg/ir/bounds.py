@@ -56,11 +56,13 @@ def _check(
             bad = int(starts.max() if high else starts.min() - shape[axis])
             fills = equation.params.get("mode") == GatherScatterMode.FILL_OR_DROP
             does = "puts NaN at" if fills else "clamps"
+            one_based = high and bad == shape[axis] and starts.min() >= 1
+            hint = " These start at 1: subtract 1." if one_based else ""
             raise ModelError(
                 f"an index array{_called(bad, names)} reads outside the array it "
                 f"indexes{where}: found index {bad} on an axis of length {shape[axis]}, expected "
                 f"-{shape[axis]} to {shape[axis] - 1}. JAX {does} such indices silently; check the "
-                "codes of the grouping factor and the group count."
+                f"codes of the grouping factor and the group count.{hint}"
             )
 
 

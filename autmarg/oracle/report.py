@@ -22,8 +22,8 @@ class Report:
         tolerance: what an error may be: 1e-9 (1e-4 in float32) · (rows + dimensions).
         limits: what each may be: the tolerance, or where it is more, what rounding does to a
             log-density of that size (see :func:`autmarg.verify`).
-        scaled_errors, scaled_limits: the same at recovery draws where the kept scales are small
-            and large.
+        scaled_tolerance, scaled_errors, scaled_limits: the same at recovery draws where the kept
+            scales are small and large: 1e-6 (1e-4 in float32) · (rows + dimensions).
         left_out: how many points were left out because the source has no finite log-density there.
         reasons: why, a sentence for each site of the source that is the cause.
         lost: the kept scales at points where the source's log-density is finite and autmarg's is
@@ -42,6 +42,7 @@ class Report:
     rows: int
     dimensions: int
     integrated: tuple[str, ...]
+    scaled_tolerance: float = 0.0
     scaled_errors: tuple[float, ...] = ()
     scaled_limits: tuple[float, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -87,21 +88,24 @@ class Report:
         return "\n  ".join(lines)
 
     def _compared(self) -> Iterator[str]:
-        points = [*self._draws, *self._scaled]
-        plain = [error for error, limit in points if limit <= self.tolerance]
-        rounded = [(error, limit) for error, limit in points if limit > self.tolerance]
-        size = f"({self.rows} rows, {self.dimensions} dimensions)"
-        if plain:
-            yield (
-                f"largest error {max(plain):.2e} nats over {_points(len(plain))}, "
-                f"tolerance {self.tolerance:.2e} {size}"
-            )
-        if rounded:
-            error, limit = max(rounded, key=lambda pair: pair[0] / pair[1])
-            yield (
-                f"{error:.2e} nats at worst over {_points(len(rounded))} where log p is so large "
-                f"that rounding is the limit, {limit:.2e}" + ("" if plain else f" {size}")
-            )
+        size = f" ({self.rows} rows, {self.dimensions} dimensions)"
+        for points, tolerance, where in (
+            (self._draws, self.tolerance, ""),
+            (self._scaled, self.scaled_tolerance, " with small and large scales"),
+        ):
+            plain = [error for error, limit in points if limit <= tolerance]
+            rounded = [(error, limit) for error, limit in points if limit > tolerance]
+            if plain:
+                yield (
+                    f"largest error {max(plain):.2e} nats over {_points(len(plain))}{where}, "
+                    f"tolerance {tolerance:.2e}{'' if where else size}"
+                )
+            if rounded:
+                error, limit = max(rounded, key=lambda pair: pair[0] / pair[1])
+                yield (
+                    f"{error:.2e} nats at worst over {_points(len(rounded))}{where} at which log p "
+                    f"is so large that rounding is the limit, {limit:.2e}"
+                )
 
     def _left_out(self) -> Iterator[str]:
         if self.lost:

@@ -36,15 +36,15 @@ def report_of(
         scopes: marginal → the sites whose density it has.
         note: for the report.
     """
-    tolerance = _tolerance(plan)
+    moved = points.exponents.any(axis=1)
+    tolerance, scaled_tolerance = _tolerances(plan)
     error, density = found.error, found.log_density
     left_out = ~np.isfinite(density)
     lost = ~left_out & (np.isnan(error) | ~found.ours)
     used = ~left_out & ~lost
-    limits = _limits(found, tolerance)
+    limits = _limits(found, np.where(moved, scaled_tolerance, tolerance))
     wrong = used & ~(np.abs(error) <= limits)
-    scaled = used & points.exponents.any(axis=1)
-    draws = used & ~scaled
+    scaled, draws = used & moved, used & ~moved
     return Report(
         tuple(error[draws].tolist()),
         tuple(density[draws].tolist()),
@@ -54,6 +54,7 @@ def report_of(
         _rows(plan.program),
         sum(plan.dimensions.values()),
         plan.integrated,
+        scaled_tolerance,
         tuple(error[scaled].tolist()),
         tuple(limits[scaled].tolist()),
         tuple(_reasons(plan.program, found, left_out)),
@@ -67,16 +68,22 @@ def _rows(program: Program) -> int:
     return sum(n.size for n in program.nodes if isinstance(n, Observe))
 
 
-def _tolerance(plan: Plan) -> float:
+def _tolerances(plan: Plan) -> tuple[float, float]:
+    """Nats that errors may have at prior draws, and at small and large scales.
+
+    At the latter a density that is off by more is NaN (:mod:`autmarg.gaussian.schedule`).
+    """
     program = plan.program
     parameters = [v for n in program.nodes if isinstance(n, Sample) for v in n.distribution.values]
     # NumPyro computes a density in the precision of the distribution's own parameters.
     single = any(program.tape.avals[v].dtype == jnp.float32 for v in parameters)
-    rate = 1e-4 if single or not jax.config.read("jax_enable_x64") else 1e-9
-    return rate * (_rows(program) + sum(plan.dimensions.values()))
+    size = _rows(program) + sum(plan.dimensions.values())
+    if single or not jax.config.read("jax_enable_x64"):
+        return 1e-4 * size, 1e-4 * size
+    return 1e-9 * size, 1e-6 * size
 
 
-def _limits(found: Found, tolerance: float) -> np.ndarray:
+def _limits(found: Found, tolerance: np.ndarray) -> np.ndarray:
     """What the error may be at each point: see :func:`autmarg.verify`."""
     rounding = np.maximum(ROUNDINGS * found.rounding, RELATIVE * found.magnitude)
     return np.maximum(np.nan_to_num(rounding, nan=0.0, posinf=0.0), tolerance)

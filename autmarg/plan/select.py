@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import networkx as nx
 
@@ -51,7 +52,7 @@ class Request:
             RequestError: an unknown word, or a name both to integrate out and to keep or to
                 non-centre.
         """
-        keep = (keep,) if isinstance(keep, str) else tuple(keep)
+        keep = (keep,) if isinstance(keep, str) else _names("keep", keep)
         names = _words("marginalize", marginalize, ("auto", "all"))
         centre = _words("reparameterize", reparameterize, ("auto", "off", "noncentred"))
         for others, verb in ((keep, "kept"), (centre, "non-centred")):
@@ -69,14 +70,19 @@ class Request:
 def _words(option: str, value: str | Sequence[str], words: Sequence[str]) -> str | tuple[str, ...]:
     """A word that is known, or names."""
     if not isinstance(value, str):
-        return tuple(value)
+        return _names(option, value)
     if value not in words:
         expected = ", ".join(map(repr, words))
-        raise RequestError(
-            f"{option}={value!r}: expected {expected} or a list of site names "
-            f"(did you mean [{value!r}]?)"
-        )
+        hint = did_you_mean(value, words) or f" (did you mean [{value!r}]?)"
+        raise RequestError(f"{option}={value!r}: expected {expected} or a list of site names{hint}")
     return value
+
+
+def _names(option: str, value: Any) -> tuple[str, ...]:
+    """A list of site names."""
+    if not isinstance(value, Iterable) or not all(isinstance(name, str) for name in value):
+        raise RequestError(f"{option}={value!r}: expected a list of site names, such as ['u']")
+    return tuple(value)
 
 
 @dataclass(frozen=True, eq=False)
