@@ -96,6 +96,31 @@ def diffuse_start():
     scan(step, start, Y)
 
 
+def imputed_pairs():
+    """Two covariates with gaps, correlated; their missing values are flat in either spelling."""
+    lower = numpyro.sample("L", dist.LKJCholesky(2, 1.0))
+    s, mean = numpyro.sample("s", dist.HalfNormal(1.0).expand([2])), flat("mean", 2)
+    first = numpyro.sample("first", dist.Normal(0, 1).expand([3]).mask(False))
+    second = flat("second", 2)
+    one = jnp.asarray(B).at[np.isnan(B)].set(first)
+    two = jnp.concatenate([second, Y[2:] - 50.0])
+    rows = dist.MultivariateNormal(mean, scale_tril=s[:, None] * lower)
+    numpyro.sample("rows", rows, obs=jnp.stack([one, two], -1))
+
+
+def diffuse_level_and_slope():
+    s, q, start = scale("s"), scale("sq"), (flat("level"), flat("slope"))
+
+    def step(state: Any, y: Any) -> Any:
+        level, slope = state
+        slope = numpyro.sample("b", dist.Normal(slope, q))
+        level = numpyro.sample("l", dist.Normal(level + slope, q))
+        numpyro.sample("y", dist.Normal(level, s), obs=y)
+        return (level, slope), None
+
+    scan(step, start, Y)
+
+
 def variance_shared():
     """A variance by its conjugacy: its rows are those of data less those of flat priors."""
     v = numpyro.sample("sv", dist.InverseGamma(2.0, 2.0))
@@ -118,6 +143,8 @@ CASES = {
     some_vectors: "u",
     many_groups: "c u",
     diffuse_start: "start x",
+    imputed_pairs: "mean first second",
+    diffuse_level_and_slope: "level slope b l",
     variance_shared: "sv mean u",
     kept_child: "a",
 }
