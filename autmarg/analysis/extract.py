@@ -47,7 +47,11 @@ class LinearSystem:
         closed, layout = self.closed, self.form.layout
         if layout is not None:
             closed = ClosedJaxpr(closed.jaxpr, [layout.constant(c) for c in closed.consts])
-        out = jaxpr_as_fun(closed)(*(jnp.asarray(values[n]) for n in self.inputs))
+        # (where the session is in single precision, values come widened: it is the user's numbers
+        # that the user's operations are applied to)
+        given = zip(self.inputs, closed.in_avals, strict=True)
+        out = jaxpr_as_fun(closed)(*(jnp.asarray(values[n], a.dtype) for n, a in given))
+        out = [x.astype(float) for x in out]
         starts = (0, *self.form.bases)
         arrays, (constant, *rest) = out[: len(starts)], out[len(starts) :]
         omega = layout.omega(arrays, starts) if layout else jnp.concatenate(arrays)
@@ -81,7 +85,8 @@ def extract(
         return numbers
 
     avals = [tape.avals[tape.inputs[n]] for n in names]
-    closed = jax.make_jaxpr(opaque_numbers)(*avals)
+    with jax.enable_x64(True):  # precisions σ⁻² are in float64, as all that is made of them
+        closed = jax.make_jaxpr(opaque_numbers)(*avals)
     return LinearSystem(written[0], names, closed)
 
 

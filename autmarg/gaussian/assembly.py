@@ -24,7 +24,7 @@ from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.correlated import Correlated
 from autmarg.gaussian.pieces import gather_pieces
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.rowwise import Layout, Share
 from autmarg.gaussian.statistics import Statistics
 
@@ -305,12 +305,14 @@ class Assembly:
             _scaled(unit, prior, linear[unit.offset : unit.offset + unit.blocks * unit.size])
             for unit, prior in zip(self.units, priors, strict=True)
         ]
-        precision = self._log_weights(omega)
-        constant = -0.5 * (self.rows * np.log(2 * np.pi) - precision)
         zero = jnp.zeros((), omega.dtype)
-        floor = pivot_floor(gather_pieces((none, *values), self._diagonal), self.form.flat)
-        h = jnp.concatenate([none, *h])
-        return QuadraticForm(values, h, zero, floor, dynamics, point), constant
+        size = jax.lax.stop_gradient(gather_pieces((none, *values), self._diagonal))
+        form = QuadraticForm(values, jnp.concatenate([none, *h]), zero, size, dynamics, point)
+        return form, self.constant(omega)
+
+    def constant(self, omega: Any) -> Any:
+        """-½(n log 2π - log|W|), n less the number of columns with flat priors."""
+        return -0.5 * (self.rows * np.log(2 * np.pi) - self._log_weights(omega))
 
     def _log_weights(self, omega: Any) -> Any:
         """log|W| of the rows whose noise is independent."""

@@ -1,4 +1,4 @@
-"""Cholesky factors with their inverses, through matrix products, that survive the loss of digits.
+"""Cholesky factors with their inverses, through matrix products.
 
 A matrix is split in two, down to small leaves for LAPACK:
 
@@ -9,17 +9,10 @@ so that nearly all the work is in products, and the inverse, which the gradient 
 comes along. (Leaves are too small for LAPACK's threads: where cores are busy, one that waits for
 another takes 8 ms for a factorisation of 0.1.)
 
-With G = I + Lᵀ Aᵀ W A L every pivot of an elimination, in any order, is at least one. Where scales
-differ by more than a float holds (G_ii ≥ 1/ε), a pivot is a difference of numbers whose rounding is
-larger than itself and may come out negative. It is then known only to lie between one and
-
-    floor_i = max(1, ε G_ii),    G before any elimination,
-
-and the floor is taken, which moves log p by no more than its own rounding there and keeps values
-and gradients finite. A pivot above its floor is not touched.
-
-A column with a flat prior has no 1 on its diagonal: its pivots are what the data say. Its floor is
-not positive, and a pivot that is not above its size is not resolved: the factor is NaN.
+With G = I + Lᵀ Aᵀ W A L and no flat priors, no pivot of an elimination is below one, in any order.
+Where scales differ by more than a float holds, a pivot is a difference of numbers whose rounding is
+larger than itself. One that comes out negative makes the factor NaN. How far the others can be
+trusted, :func:`autmarg.gaussian.quadratic.lost` says.
 """
 
 from __future__ import annotations
@@ -30,39 +23,19 @@ import jax
 import jax.numpy as jnp
 
 _LEAF, _SOLVE = 96, 32  # columns; LAPACK takes threads from 128 to factorise, from some 40 to solve
-_GROWTH, _LIMIT = 8.0, 1e8  # of what is added to the diagonal, in floors
 
 
 @jax.custom_jvp
-def factorise(matrix: Any, floor: Any) -> tuple[Any, Any]:
-    """Lower factor L [R, R] of a symmetric matrix that is positive definite but for rounding; L⁻¹.
-
-    Where LAPACK finds a pivot that is not positive, of ``matrix + k diag(floor)`` with the least
-    k = 1, 8, 64, … that serves.
-    """
+def factorise(matrix: Any) -> tuple[Any, Any]:
+    """Lower factor L [R, R] of a symmetric positive definite matrix, and L⁻¹; else NaN."""
     if matrix.shape[0] == 0:
         return matrix, matrix
-    finite = jnp.isfinite(jnp.diagonal(matrix)).all()
-
-    def failed(state: tuple[Any, Any, Any]) -> Any:
-        lower, _, k = state
-        first = k == 0
-        return first | (jnp.isnan(jnp.diagonal(lower)).any() & finite & (k < _LIMIT))
-
-    def attempt(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        _, _, k = state
-        added = jnp.where(k >= 1, k, 0) * jnp.maximum(floor, 0)
-        return *_split(matrix + jnp.diag(added)), jnp.where(k == 0, 1 / _GROWTH, k) * _GROWTH
-
-    start = jnp.zeros((), matrix.dtype)
-    lower, inverse, _ = jax.lax.while_loop(failed, attempt, (matrix, matrix, start))
-    unresolved = (floor <= 0) & (jnp.diagonal(lower) ** 2 <= -floor)
-    return jnp.where(unresolved.any(), jnp.nan, lower), inverse
+    return _split(matrix)
 
 
-def cholesky(matrix: Any, floor: Any) -> Any:
+def cholesky(matrix: Any) -> Any:
     """The lower factor alone."""
-    return factorise(matrix, floor)[0]
+    return factorise(matrix)[0]
 
 
 def _split(matrix: Any) -> tuple[Any, Any]:
@@ -113,8 +86,8 @@ def _lower(first: Any, below: Any, second: Any) -> Any:
 @factorise.defjvp
 def _factorise_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     """L̇ = L Φ(L⁻¹ Ġ L⁻ᵀ), Φ the lower triangle with half the diagonal (Murray 2016)."""
-    (matrix, floor), (change, _) = primals, tangents
-    lower, inverse = factorise(matrix, floor)
+    (matrix,), (change,) = primals, tangents
+    lower, inverse = factorise(matrix)
     inner = jnp.tril(_dot(_dot(inverse, change), inverse.T))
     inner = inner - jnp.diag(jnp.diagonal(inner) / 2)
     return (lower, inverse), (_dot(lower, inner), -_dot(inner, inverse))

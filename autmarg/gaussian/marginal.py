@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Point
+from autmarg.gaussian.double import in_double
 from autmarg.gaussian.schedule import Schedule
 
 
@@ -49,6 +50,11 @@ class GaussianMarginal:
         return self.schedule.assembly.rows
 
     @property
+    def _recovery(self) -> Schedule:
+        """The schedule that draws: by rows where there is one."""
+        return self.schedule.exact or self.schedule
+
+    @property
     def flat(self) -> dict[str, np.ndarray]:
         """Of members with a flat prior, which elements have it."""
         members = self.schedule.form.members
@@ -61,20 +67,20 @@ class GaussianMarginal:
 
     def parts(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """K and Q of log p(y | θ) = K - Q/2, Q the sum of squares at the conditional mean."""
-        return self._compiled_parts({name: values[name] for name in self.system.inputs})
+        return self._compiled_parts(self._given(values))
 
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(y | θ), a scalar."""
-        return self._compiled({name: values[name] for name in self.system.inputs})
+        return self._compiled(self._given(values))
 
     # NumPyro calls them on numbers while it initialises, where each operation would be compiled.
     @cached_property
     def _compiled(self) -> Callable[[dict[str, Any]], Any]:
-        return jax.jit(lambda v: self.schedule.log_density(self.system.point(v)))
+        return jax.jit(in_double(lambda v: self.schedule.log_density(self.system.point(v))))
 
     @cached_property
     def _compiled_parts(self) -> Callable[[dict[str, Any]], Any]:
-        return jax.jit(lambda v: self.schedule.parts(self.system.point(v)))
+        return jax.jit(in_double(lambda v: self.schedule.parts(self.system.point(v))))
 
     def draw(
         self, values: Mapping[str, Any], key: Any, spread: float = 1.0
@@ -84,14 +90,27 @@ class GaussianMarginal:
         ``spread`` multiplies the noise.
         """
         noise = jax.random.normal(key, (self.columns,), dtype=float)
-        return self.schedule.draw(self.system.point(values), spread * noise)
+        return self._double_draw(self._given(values), spread * noise)
+
+    @cached_property
+    def _double_draw(self) -> Callable[..., Any]:
+        return in_double(lambda v, noise: self._recovery.draw(self.system.point(v), noise))
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Conditional mean and variance of each member, flattened."""
-        point = self.system.point(values)
+        return self._double_moments(self._given(values))
+
+    @cached_property
+    def _double_moments(self) -> Callable[..., Any]:
+        return in_double(lambda v: self._moments(self.system.point(v)))
+
+    def _moments(self, point: Point) -> dict[str, tuple[Any, Any]]:
         form = self.schedule.form
         noise = jnp.zeros(form.columns, point.omega.dtype)
-        means, _ = self.schedule.draw(point, noise)
+        means, _ = self._recovery.draw(point, noise)
+        if self._recovery.triangular:
+            found = self._recovery.variances(point)
+            return {name: (mean, found[name]) for name, mean in means.items()}
         centre = -jnp.concatenate([noise[:0], *(means[m.name] for m in form.members)])
         starts = np.cumsum([0, *(m.elements for m in form.members)])
         whole = point.omega[:]
@@ -109,4 +128,11 @@ class GaussianMarginal:
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members."""
         flat = {name: jnp.ravel(value) for name, value in members.items()}
-        return self.schedule.log_conditional(self.system.point(values), flat)
+        return self._double_conditional(self._given(values), flat)
+
+    @cached_property
+    def _double_conditional(self) -> Callable[..., Any]:
+        return in_double(lambda v, own: self._recovery.log_conditional(self.system.point(v), own))
+
+    def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: values[name] for name in self.system.inputs}

@@ -30,17 +30,19 @@ class QuadraticForm(NamedTuple):
     """zᵀGz - 2hᵀz with ``values`` the entries of G on a :class:`Pattern`, in pieces end to end.
 
     ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
-    eliminated so far contributed to log|G|; ``floor`` [columns] is what no pivot is resolved below
-    (:mod:`autmarg.gaussian.cholesky`). Columns of a recurrence are unscaled (its states);
-    ``dynamics`` says how its innovations make them, ``point`` is where the form is.
+    eliminated so far contributed to log|G|, and ``error`` an estimate of its rounding error (see
+    :func:`lost`); ``diagonal`` [columns] is that of G before any elimination, a constant for
+    derivatives. Columns of a recurrence are unscaled (its states); ``dynamics`` says how its
+    innovations make them, ``point`` is where the form is.
     """
 
     values: tuple[Any, ...]
     h: Any
     log_det: Any
-    floor: Any
+    diagonal: Any
     dynamics: tuple[Dynamics, ...] = ()
     point: Any = None
+    error: Any = 0.0
 
     def read(self, index: np.ndarray) -> Any:
         """Entries of G by their place in the pattern, 0 where the place is -1."""
@@ -95,11 +97,15 @@ class Pattern:
         return cached
 
 
-def pivot_floor(diagonal: Any, flat: Any) -> Any:
-    """max(1, ε G_ii), a constant for derivatives; where a prior is ``flat`` -8 ε G_ii, the size of
-    which no pivot is resolved below, and not positive since none has a least value."""
-    rounding = jnp.finfo(diagonal.dtype).eps * jax.lax.stop_gradient(diagonal)
-    return jnp.where(flat, -8.0 * rounding, jnp.maximum(1.0, rounding))
+def lost(large: Any, pivots: Any) -> Any:
+    """The rounding error of log|G| that its pivots make.
+
+    A pivot is what is left of a number as ``large``, the diagonal of G, of which each subtraction
+    leaves the rounding: its relative error is ε G_ii / pivot, and that of log|G| their sum (Higham
+    2002, Accuracy and Stability of Numerical Algorithms, section 10.1). NaN where a pivot is.
+    """
+    large, pivots = jax.lax.stop_gradient(large), jax.lax.stop_gradient(pivots)
+    return 2 * jnp.finfo(pivots.dtype).eps * (large / pivots).sum()
 
 
 def scale(member: Member, prior: Any, z: Any) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
+from autmarg.gaussian import compensated
 from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.bilinear import BilinearForm, Entries
 from autmarg.gaussian.slope import Start
@@ -43,12 +44,13 @@ class Residual:
     """Σ_i ω[w_i] r_i² from one or several fits, which are equal but for rounding.
 
     ``size`` [F] are root sums of squares of the features' coefficients; ``columns`` is the number
-    of columns without the constant one.
+    of columns without the constant one; ``rounded`` is as :func:`rounded` says.
     """
 
     fits: tuple[Fit, ...]
     size: np.ndarray
     columns: int
+    rounded: float
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
@@ -135,15 +137,27 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
     found = Features.of(form, raw)
     shifts = found.least_squares(raw.total)
     fits = tuple(_fit(form, found.column, found.slot, shift) for shift in shifts)
-    return Residual(fits, np.where(found.data, 0.0, found.size), form.columns)
+    size = np.where(found.data, 0.0, found.size)
+    return Residual(fits, size, form.columns, rounded(raw, found, shifts[-1]))
+
+
+def rounded(raw: Statistics, found: Features, shift: np.ndarray) -> float:
+    """The sum of squares of the numbers that known residuals e = c + A φ̂ of fixed noise add up.
+
+    Such rows are divided by their noise beforehand, by which each of these numbers is off by its
+    rounding. (Those of other rows are the user's own, and exact.)
+    """
+    own = np.flatnonzero((found.left == found.right) & (raw.weight == 0))
+    feature = found.left[own]
+    return float(raw.total[own] @ np.where(found.data, 1.0, shift)[feature] ** 2)
 
 
 def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarray) -> Fit:
     """The form's rows with the features' known part φ̂ = ``shift`` taken out."""
     total, keys = form.columns, np.stack([column, slot], axis=1)
-    stats = cross_products(form, lambda rows: _centred(rows, total, column, slot, shift))
-    left = _find(keys, stats.first, stats.first_slot)
-    right = _find(keys, stats.second, stats.second_slot)
+    stats = cross_products(form, lambda rows: centred(rows, total, column, slot, shift))
+    left = find(keys, stats.first, stats.first_slot)
+    right = find(keys, stats.second, stats.second_slot)
     groups = _groups(form, column, slot)
     entries = Entries.of(left, right, stats.weight, stats.total)
     squares = BilinearForm.plan(groups, len(column), entries, form.layout)
@@ -179,7 +193,8 @@ def _features(stats: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     return pairs // stride, pairs % stride, inverse[:n], inverse[n:]
 
 
-def _find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
+def find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    """Places of (column, slot) pairs among ``keys`` [F, 2], sorted."""
     stride = int(max(keys[:, 1].max(initial=0), slot.max(initial=0))) + 1
     codes = column.astype(np.int64) * stride + slot  # (narrower integers would overflow)
     return np.searchsorted(keys[:, 0].astype(np.int64) * stride + keys[:, 1], codes)
@@ -256,22 +271,21 @@ def _conjugate_gradients(matrix: csr_array, aim: np.ndarray, enough: float) -> n
     return found if better else np.zeros_like(aim)
 
 
-def _centred(
+def centred(
     rows: Rows, total: int, column: np.ndarray, slot: np.ndarray, shift: np.ndarray
 ) -> Rows:
-    """Rows with their known part replaced by e = c + A φ̂."""
+    """Rows with their known part replaced by e = c + A φ̂, exact but for a last rounding."""
     keys = np.stack([column, slot], axis=1)
-    known = np.zeros(rows.n)
-    terms = []
+    known, terms = compensated.Sum(rows.n), []
     for term in rows.terms:
         c, p = np.broadcast_arrays(term.column, term.slot)
-        at = np.minimum(_find(keys, c, p), len(shift) - 1)
+        at = np.minimum(find(keys, c, p), len(shift) - 1)
         present = (column[at] == c) & (slot[at] == p)  # absent where all coefficients are zero
         data = (c == total) & (p == 0)
-        known += (term.known * np.where(data, 1.0, shift[at] * present)).sum(axis=1)
+        known.add(term.known, np.where(data, 1.0, shift[at] * present))
         rest = np.where(data, 0.0, term.known)
         if rest.any():
             terms.append(RowTerm(term.column, rest, term.slot))
     zero = np.zeros((1, 1), np.int64)
-    terms.append(RowTerm(np.full((1, 1), total), known[:, None], zero))
+    terms.append(RowTerm(np.full((1, 1), total), known.value[:, None], zero))
     return replace(rows, terms=tuple(terms))

@@ -22,6 +22,13 @@ from autmarg.gaussian.quadratic import QuadraticForm, log_scale, scale, unscale
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.residual import Residual
 from autmarg.gaussian.stages.chain import Chain
+from autmarg.gaussian.triangle import Triangles, TriangularAssembly
+
+# Nats a row and column by which the estimated rounding error of a log-density may be off, and its
+# share of the sum of squares. Beyond, the density is NaN: never a plausible number.
+_LOST, _RELATIVE = 1e-6, 1e-9
+# The same, of what a bound on the error may be for cross-products to be trusted unseen.
+_PLAIN = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +36,15 @@ class Schedule:
     """An assembled system with its elimination order.
 
     ``filtered`` are the rows that chains filter one by one; all others are assembled.
+    ``exact`` is the same by rows, where that is worth it (:mod:`autmarg.gaussian.triangle`).
     """
 
     form: AffineForm
-    assembly: Assembly
-    residual: Residual
+    assembly: Assembly | TriangularAssembly
+    residual: Residual | Triangles
     stages: tuple[Any, ...]
     filtered: tuple[Rows, ...] = ()
+    exact: Schedule | None = None
 
     @cached_property
     def by_rows(self) -> tuple[int, ...]:
@@ -59,33 +68,97 @@ class Schedule:
         return constant - 0.5 * squares
 
     def parts(self, point: Point) -> tuple[Any, Any]:
-        """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares."""
+        """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares.
+
+        A schedule by rows costs several times as much, and is asked only where cross-products may
+        lose digits.
+        """
+        if self.exact is None:
+            return self._parts(point)
+        numbers = {"omega": point.omega, "priors": point.priors}
+        enough = self._has_digits(point)
+        # (in a batch both are worked out, and the one that is not wanted must have derivatives)
+        plain = jax.tree.map(lambda x: jnp.where(enough, x, jnp.ones_like(x)), numbers)
+        constant, squares = jax.lax.cond(
+            enough,
+            lambda plain, numbers: self._parts(replace(point, constant=0.0, **plain)),
+            lambda plain, numbers: self._by_rows(replace(point, constant=0.0, **numbers)),
+            plain,
+            numbers,
+        )
+        return constant + point.constant, squares
+
+    def _has_digits(self, point: Point) -> Any:
+        """Whether cross-products have digits enough: no pivot is below one, and G_ii is bounded."""
+        assert self.exact is not None and isinstance(self.exact.residual, Triangles)
+        rows = jax.lax.stop_gradient(self.exact.residual.scaled(point, self.form.members))
+        allowed = _PLAIN * (self.assembly.stats.n + self.form.columns)
+        return jnp.finfo(rows.dtype).eps * jnp.vdot(rows, rows) <= allowed
+
+    def _by_rows(self, point: Point) -> tuple[Any, Any]:
+        assert self.exact is not None
+        return self.exact._parts(point)
+
+    def _parts(self, point: Point) -> tuple[Any, Any]:
         factors, quadratic, constant = self._eliminate(point)
         with jax.named_scope("conditional mean"):
             z = jnp.zeros_like(quadratic.h)
             for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
                 z = stage.mean(factor, z)
-            if z.dtype == jnp.float32:
-                # At a z* that is off, so is ∂/∂θ of the squares, by as much: in single precision
-                # by some 1e-7 times the condition of G.
-                z = self._refined(point, factors, jnp.zeros_like(z), self._squares)
-                z = z.at[self._in_filters].set(0.0)
         with jax.named_scope("sum of squares"):
-            errors = [self.stages[k].errors(factors[k]) for k in self.by_rows]
-            squares = _at_minimum(self._squares_over_filters, point, errors, z)
-        return constant - 0.5 * quadratic.log_det, squares
+            if self.triangular and factors:
+                squares = self._least_squares(point, factors, z)
+            else:
+                errors = [self.stages[k].errors(factors[k]) for k in self.by_rows]
+                squares = _at_minimum(self._squares_over_filters, point, errors, z)
+        sound = self._sound(point, quadratic.error, z, squares)
+        return sound * (constant - 0.5 * quadratic.log_det), sound * squares
+
+    def _sound(self, point: Point, error: Any, z: Any, squares: Any) -> Any:
+        """One, or NaN where the digits are lost; ``squares`` are those at z.
+
+        Let log|G| be off by ``error``. The sum of squares is then off by as much times the square
+        of what the directions in question have in z, or times the length of all rows, and by the
+        rounding of the known residuals.
+        """
+        z, squares = jax.lax.stop_gradient((z, squares))
+        eps = jnp.finfo(squares.dtype).eps
+        rounding = jnp.square(eps) * self.residual.rounded
+        proper = jnp.asarray(~self.form.flat, z.dtype)
+        largest = jnp.square(proper * z).max(initial=0.0)
+        length = jnp.sqrt(squares)
+        estimate = error * (1.0 + largest + length) + length * jnp.sqrt(rounding) + rounding
+        allowed = _LOST * (self.assembly.stats.n + self.form.columns) + _RELATIVE * squares
+        return jnp.where(estimate <= allowed, 1.0, jnp.nan)
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
 
         With noise zero the values are the conditional means.
         """
-        factors, _, _ = self._eliminate(point)
+        factors, quadratic, _ = self._eliminate(point)
         z = self._refined(point, factors, noise, self._squares)
+        sound = self._sound(point, quadratic.error, z, self._squares(point, z))
+        z = sound * z
         # Columns without noise of their own have standard normal stand-ins on both sides.
         idle = jnp.where(self.form.random, 0.0, z)
         squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
-        return self._values(point, z), self._density(point, factors, squares)
+        return self._values(point, z), sound * self._density(point, factors, squares)
+
+    @property
+    def triangular(self) -> bool:
+        """Whether the rows are kept as triangles, and not as cross-products."""
+        return isinstance(self.residual, Triangles)
+
+    def variances(self, point: Point) -> dict[str, Any]:
+        """Conditional variances, from how draws depend on each number of their noise."""
+        factors, quadratic, _ = self._eliminate(point)
+        start = jnp.zeros_like(quadratic.h)
+        mean, spread = jax.linearize(lambda xi: self._values(point, self._back(factors, xi)), start)
+        each = jax.vmap(spread)(jnp.eye(len(start), dtype=start.dtype))
+        z = self._back(factors, start)
+        sound = self._sound(point, quadratic.error, z, self._squares(point, z))
+        return {name: sound * jnp.square(each[name]).sum(axis=0) for name in mean}
 
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members, each flattened.
@@ -98,7 +171,8 @@ class Schedule:
         z = self._scaled(point, values)
         change = self._centred(point, z) - self._centred(point, mean)
         squares = self._by_row(point, change) + self._prior_squares(z - mean)
-        return self._density(point, factors, squares)
+        sound = self._sound(point, quadratic.error, mean, self._squares(point, mean))
+        return sound * self._density(point, factors, squares)
 
     @cached_property
     def _in_filters(self) -> np.ndarray:
@@ -123,6 +197,37 @@ class Schedule:
             squares = squares + self.stages[k].squares(error, z)
         return squares
 
+    def _least_squares(self, point: Point, factors: list[Any], z: Any) -> Any:
+        """The sum of squares at the conditional mean z* of a schedule by rows.
+
+        A float has no more digits of z* than leave rows off by ε/σ, in units of the noise. A change
+        of a scale moves them by 1/σ: so the derivative, 2 rᵀ dr, would be off by ε/σ². The rest
+        of z* is kept apart, and rows r at z* with it are what the derivative is taken with.
+        """
+        (root,), (factor,), residual = self.stages, factors, self.residual
+        assert isinstance(residual, Triangles)
+        # (a number and not an expression, which a compiler may round otherwise the next time)
+        at = jax.lax.optimization_barrier(residual.values(point.omega, self._centred(point, z)))
+        rest = jnp.zeros_like(z)
+        for _ in range(3):
+            rest = rest + root.correction(factor, at, z, rest)
+        rows = at + jnp.dot(factor.rows, rest, precision="highest")
+
+        @jax.custom_jvp
+        def minimum(numbers: Any, z: Any, rest: Any, rows: Any) -> Any:
+            return jnp.vdot(rows, rows) + self._prior_squares(z + rest)
+
+        @minimum.defjvp
+        def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
+            def moved(numbers: Any) -> Any:
+                other = replace(point, **numbers)
+                return residual.values(other.omega, self._centred(other, primals[1]))
+
+            change = jax.jvp(moved, primals[:1], tangents[:1])[1]
+            return minimum(*primals), 2.0 * jnp.vdot(primals[3], change)
+
+        return minimum({"omega": point.omega, "priors": point.priors}, z, rest, rows)
+
     def _squares_by_row(self, point: Point, z: Any) -> Any:
         """The same in a pass over all rows, each of which rounds by itself."""
         return self._by_row(point, self._centred(point, z)) + self._prior_squares(z)
@@ -145,11 +250,14 @@ class Schedule:
         The factors' own z* is off by rounding times the condition of G; what is left of the
         gradient of ``squares`` there, rest = h - G z*, cancels less, and G⁻¹ rest = L⁻ᵀ(L⁻¹ rest).
         """
-        start = jnp.zeros_like(noise)
-        mean, spread = jax.linearize(lambda xi: self._back(factors, xi), start)
+        mean, spread, inverse = self._linear_back(factors, jnp.zeros_like(noise))
         rest = -0.5 * jax.grad(lambda z: squares(point, z))(mean)
-        (inverse,) = jax.linear_transpose(spread, start)(rest)
-        return mean + spread(noise + inverse)
+        return mean + spread(noise + inverse(rest)[0])
+
+    def _linear_back(self, factors: list[Any], start: Any) -> tuple[Any, Any, Any]:
+        """z*, the function ξ → L⁻ᵀ ξ, and its transpose."""
+        mean, spread = jax.linearize(lambda xi: self._back(factors, xi), start)
+        return mean, spread, jax.linear_transpose(spread, start)
 
     def _back(self, factors: list[Any], noise: Any) -> Any:
         z = jnp.zeros_like(noise)

@@ -22,16 +22,15 @@ _APART, _LONG = 12, 1000  # right-hand sides of few components, of long batches,
 _EXCHANGE = 4  # rows up to which elimination with exchanges is written out
 
 
-def cholesky(a: Any, floor: Any) -> Any:
+def cholesky(a: Any) -> Any:
     """Lower factors [d, d, B] of symmetric positive definite matrices [d, d, B].
 
-    ``floor`` [d, B] is what no pivot is resolved below (:mod:`autmarg.gaussian.cholesky`); where it
-    is not positive, a pivot that is not above its size is NaN.
+    NaN where rounding has made a pivot negative.
     """
     d = a.shape[0]
     if d > UNROLL:
-        return jax.vmap(lapack_cholesky, in_axes=-1, out_axes=-1)(a, floor)
-    entries, floors = [parts(row) for row in parts(a)], parts(floor)
+        return jax.vmap(lapack_cholesky, in_axes=-1, out_axes=-1)(a)
+    entries = [parts(row) for row in parts(a)]
     zero = jnp.zeros_like(entries[0][0])
     rows: list[list[Any]] = []
     for i in range(d):
@@ -40,17 +39,11 @@ def cholesky(a: Any, floor: Any) -> Any:
             before = row if j == i else rows[j]
             s = entries[i][j] - sum((x * y for x, y in zip(row, before, strict=False)), start=zero)
             if j == i:
-                least = jnp.where(floors[i] > 0, floors[i], jnp.nan)  # none of a flat prior
-                row.append(jnp.sqrt(jnp.where(_resolved(s, floors[i]), s, least)))
+                row.append(jnp.sqrt(s))
             else:
                 row.append(s / rows[j][j])
         rows.append(row)
     return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
-
-
-def _resolved(pivot: Any, floor: Any) -> Any:
-    """Whether a pivot is not below its floor; of a flat prior, above the size of it."""
-    return jnp.where(floor > 0, pivot >= floor, pivot > -floor)
 
 
 def parts(x: Any) -> list[Any]:

@@ -22,8 +22,17 @@ from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.quadratic import Pattern
 from autmarg.gaussian.residual import residual
 from autmarg.gaussian.schedule import Schedule
-from autmarg.gaussian.stages import BatchedBlocks, Chain, DenseRoot, Unrolled, next_registered
+from autmarg.gaussian.stages import (
+    REGISTERED,
+    BatchedBlocks,
+    Chain,
+    DenseRoot,
+    TriangularRoot,
+    Unrolled,
+    next_registered,
+)
 from autmarg.gaussian.statistics import cross_products
+from autmarg.gaussian.triangle import TriangularAssembly, triangles
 from autmarg.plan.degree import rounds
 from autmarg.plan.in_time import SMALL_ROOT, Filtered, in_time, without
 
@@ -47,9 +56,12 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     Raises:
         TooLarge: a stage would be beyond the budget.
     """
+    exact = _by_rows(form, assembly)
+    if exact is not None and (not form.columns or form.flat.any()):
+        return exact
     assembly, chains, filtered = _apart(form, assembly)
     squares = residual(assembly.form, assembly.stats)
-    return Schedule(form, assembly, squares, _stages(form, assembly, chains), filtered)
+    return Schedule(form, assembly, squares, _stages(form, assembly, chains), filtered, exact)
 
 
 def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...]:
@@ -88,6 +100,18 @@ def _stages(form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]) -
     left = set(pattern.columns.tolist())
     more = eliminate(pattern, [m for m in form.members if m.offset in left])
     return (*planned, *more)
+
+
+def _by_rows(form: AffineForm, assembly: Assembly) -> Schedule | None:
+    """The schedule of a small form by its rows, which keep more digits than cross-products."""
+    if form.columns > SMALL_ROOT or REGISTERED:
+        return None
+    rows = triangles(form, assembly.stats)
+    if rows is None:
+        return None
+    identity = (~form.flat).astype(np.float64)
+    root = [TriangularRoot(np.arange(form.columns), identity)] if form.columns else []
+    return Schedule(form, TriangularAssembly(assembly, rows), rows, tuple(root))
 
 
 def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:

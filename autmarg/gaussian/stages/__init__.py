@@ -12,9 +12,10 @@ from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import BatchedBlocks
 from autmarg.gaussian.stages.chain import Chain
 from autmarg.gaussian.stages.dense import DenseRoot
+from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.stages.unrolled import Unrolled
 
-STAGES = (BatchedBlocks, Chain, Unrolled, DenseRoot)
+STAGES = (BatchedBlocks, Chain, Unrolled, DenseRoot, TriangularRoot)
 REGISTERED: list[Any] = []
 
 
@@ -60,6 +61,7 @@ __all__ = [
     "Chain",
     "DenseRoot",
     "Stage",
+    "TriangularRoot",
     "Unrolled",
     "next_registered",
     "register_stage",

@@ -23,7 +23,7 @@ import numpy as np
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import gram
 from autmarg.gaussian.pieces import gather
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 
 # A scattered update costs about as much as this many multiply-adds of a matrix product.
@@ -109,12 +109,14 @@ class BatchedBlocks(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate the blocks out: their factor, and the form over the later columns."""
-        _, h, log_det, floor, dynamics, point = form
+        h = form.h
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
         blocks = form.read(self.diagonal) + jnp.asarray(padding, h.dtype)
-        lower = small.cholesky(blocks, gather(floor, self.columns.T))
+        lower = small.cholesky(blocks)
         g = small.solve_lower(lower, gather(h, self.columns.T))
-        log_det = log_det + 2.0 * small.log_diagonal(lower)
+        log_det = form.log_det + 2.0 * small.log_diagonal(lower)
+        pivots = jnp.square(jnp.stack([lower[k, k] for k in range(self.width)]))
+        error = form.error + lost(gather(form.diagonal, self.columns.T), pivots)
         if self.dense is not None:
             r = len(self.later)
             w = small.solve_lower(lower, form.read(self.dense))
@@ -132,7 +134,8 @@ class BatchedBlocks(Stage):
                 update, self.target, num_segments=len(self.carried), indices_are_sorted=True
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
-        return Factor(lower, w, g), QuadraticForm((remaining,), h, log_det, floor, dynamics, point)
+        rest = form._replace(values=(remaining,), h=h, log_det=log_det, error=error)
+        return Factor(lower, w, g), rest
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import factorise, log_det
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 
 
@@ -44,12 +44,12 @@ class DenseRoot(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything that is left out."""
-        _, h, so_far, floor, dynamics, point = form
         matrix = form.read(self.position)
-        lower, inverse = _factors(matrix, floor[self.columns])
-        total = so_far + log_det(matrix, lower, inverse)
-        rest = QuadraticForm((), h, total, floor, dynamics, point)
-        return Factor(lower, inverse, h[self.columns]), rest
+        lower, inverse = _factors(matrix)
+        total = form.log_det + log_det(matrix, lower, inverse)
+        error = lost(form.diagonal[self.columns], jnp.square(jnp.diagonal(lower)))
+        rest = form._replace(values=(), log_det=total, error=form.error + error)
+        return Factor(lower, inverse, form.h[self.columns]), rest
 
     def back(self, factor: Factor, z: Any, noise: Any) -> Any:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
@@ -62,10 +62,10 @@ class DenseRoot(Stage):
         return jnp.log(jnp.diagonal(factor.lower)).sum()
 
 
-def _factors(matrix: Any, floor: Any) -> tuple[Any, Any]:
+def _factors(matrix: Any) -> tuple[Any, Any]:
     """L and L⁻¹, written out where the matrix is small: a call takes longer than the work."""
     if len(matrix) > small.UNROLL:
-        return factorise(matrix, floor)
-    lower = small.cholesky(matrix[..., None], floor[:, None])
+        return factorise(matrix)
+    lower = small.cholesky(matrix[..., None])
     eye = jnp.eye(len(matrix), dtype=matrix.dtype)[..., None]
     return lower[..., 0], small.solve_lower(lower, eye)[..., 0]

@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm, pivot_floor
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import filled, positions
@@ -81,9 +81,9 @@ class Unrolled(Stage):
 
     def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
         """The same form over innovations."""
-        h, floor, dynamics = form.h, form.floor, form.dynamics
+        h = form.h
         matrix = form.read(self.position)
-        change, constant = self._change(dynamics[self.number], h.dtype)
+        change, constant = self._change(form.dynamics[self.number], h.dtype)
         own = h[self.local] - jnp.dot(matrix, constant, **_EXACT)
         matrix = jnp.dot(change.T, jnp.dot(matrix, change, **_EXACT), **_EXACT)
         innovations = np.arange(len(self.kept)) < self.size - len(self.columns)
@@ -92,8 +92,8 @@ class Unrolled(Stage):
         remaining = remaining.at[self.target].set(matrix.reshape(-1)[self.changed])
         columns = self.local[self.kept]
         h = h.at[columns].set(jnp.dot(change.T, own, **_EXACT))
-        floor = floor.at[columns].set(pivot_floor(jnp.diagonal(matrix), floor[columns] <= 0))
-        return None, form._replace(values=(remaining,), h=h, floor=floor)
+        diagonal = form.diagonal.at[columns].set(jnp.diagonal(matrix))
+        return None, form._replace(values=(remaining,), h=h, diagonal=diagonal)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
         """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""

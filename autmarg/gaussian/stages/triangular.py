@@ -1,0 +1,99 @@
+"""The root of rows: what is left, by orthogonal transformations of its rows.
+
+With rows r = B z + c, each divided by its noise, and z ~ N(0, I),
+
+    zᵀz + |B z + c|² = |T z + g|² + rest,    Qᵀ [I 0; B c] = [T g; 0 c'],
+
+T upper triangular with TᵀT = G. No pivot of T is below one, for a row of the identity is taken
+into each. (Golub & Van Loan 2013, Matrix Computations, 4th ed., sections 5.2 and 6.1.4.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian.quadratic import QuadraticForm, lost
+from autmarg.gaussian.stages.base import Stage
+
+
+class Factor(NamedTuple):
+    """T [R, R], g [R] and the rows B [M, R]."""
+
+    upper: Any
+    g: Any
+    rows: Any
+
+
+@dataclass(frozen=True, eq=False)
+class TriangularRoot(Stage):
+    """The only stage of a form that is given by rows: ``columns`` [R] are all its columns.
+
+    ``identity`` [R] is one, and zero where the prior is flat.
+    """
+
+    columns: np.ndarray
+    identity: np.ndarray
+    name: str = "dense root"
+
+    @property
+    def size(self) -> int:
+        return len(self.columns)
+
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
+        """Integrate everything out."""
+        rows, constant = form.values
+        upper, g, slope = factorise(rows, constant, self.identity)
+        pivots = jnp.abs(jnp.diagonal(upper))
+        size = jnp.sqrt(self.identity + jnp.square(rows).sum(axis=0))
+        error = form.error + lost(size, pivots)
+        log_det = form.log_det + _log_det(rows, upper, slope)
+        return Factor(upper, g, rows), form._replace(values=(), log_det=log_det, error=error)
+
+    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
+        """z = T⁻¹(ξ - g)."""
+        return jax.scipy.linalg.solve_triangular(factor.upper, noise - factor.g)
+
+    def correction(self, factor: Factor, at: Any, z: Any, rest: Any) -> Any:
+        """-G⁻¹ of half the slope at z + ``rest``, where rows at z are ``at`` [M]."""
+        rows = at + jnp.dot(factor.rows, rest, precision="highest")
+        slope = jnp.dot(rows, factor.rows, precision="highest") + self.identity * (z + rest)
+        half = jax.scipy.linalg.solve_triangular(factor.upper, slope, trans=1)
+        return -jax.scipy.linalg.solve_triangular(factor.upper, half)
+
+    def log_det(self, factor: Factor) -> Any:
+        """log |T|."""
+        return jnp.log(jnp.abs(jnp.diagonal(factor.upper))).sum()
+
+
+def factorise(rows: Any, constant: Any, identity: np.ndarray) -> tuple[Any, Any, Any]:
+    """T [p, p], g [p] and B G⁻¹ [M, p] of rows B [M, p] and c [M].
+
+    ``identity`` [p] is the diagonal of I.
+    """
+    # Large rows first: the identity's rows then keep their digits beside them (Higham 2002,
+    # Accuracy and Stability of Numerical Algorithms, section 19.4).
+    own = jnp.diag(jnp.asarray(identity, rows.dtype))
+    q, upper = jnp.linalg.qr(jnp.concatenate([rows, own]))
+    own, other = q[: len(rows)], q[len(rows) :]  # B T⁻¹, T⁻¹
+    if not identity.all():
+        eye = jnp.eye(len(upper), dtype=rows.dtype)
+        other = jax.scipy.linalg.solve_triangular(upper, eye)
+    slope = jnp.dot(own, other.T, precision="highest")
+    return upper, jnp.dot(constant, own, precision="highest"), slope
+
+
+@jax.custom_jvp
+def _log_det(rows: Any, upper: Any, slope: Any) -> Any:
+    """log|G| of G = I + BᵀB = TᵀT; d log|G| = 2 tr((B G⁻¹)ᵀ dB), of which ``slope`` is B G⁻¹."""
+    return 2.0 * jnp.log(jnp.abs(jnp.diagonal(upper))).sum()
+
+
+@_log_det.defjvp
+def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    slope, change = primals[2], tangents[0]
+    return _log_det(*primals), 2.0 * jnp.sum(slope * change)

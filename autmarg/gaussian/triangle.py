@@ -1,0 +1,218 @@
+"""Rows as triangular factors: a square root of the cross-products, which keeps twice the digits.
+
+The rows A φ + c of one noise stratum enter the density through their sum of squares only, which an
+orthogonal transformation does not change. So the planner replaces the n rows by the triangular
+factor R of their QR decomposition, which has no more rows than there are features:
+
+    Σ_i r_i² = |R (φ - φ̂) + e|².
+
+The features φ_f = ω[p] v_c are those of :mod:`autmarg.gaussian.residual`, and φ̂ is a least-squares
+fit. Some directions the data do not determine: an intercept and the mean of group effects, say. In
+cross-products RᵀR they are differences of numbers as large as 1/σ², with an error of ε/σ². In R
+they are differences of numbers as large as 1/σ, with an error of ε/σ (Björck 1996, Numerical
+Methods for Least Squares Problems, ch. 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
+from autmarg.gaussian.assembly import Assembly
+from autmarg.gaussian.correlated import Correlated
+from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.residual import Features, centred, find, rounded
+from autmarg.gaussian.statistics import Statistics
+
+_FEATURES = 64  # up to which rows are kept as a dense triangle
+_ROWS, _TIMES = 64, 4  # of all triangles, up to which (or this many times the features) they serve
+_CHUNK = 4096  # rows that are factorised at once
+_RANK = 1e-10  # of the largest singular value, below which the fit leaves a direction alone
+
+
+@dataclass(frozen=True, eq=False)
+class Triangles:
+    """The rows of a form, those of each noise stratum as a triangular factor.
+
+    Attributes:
+        columns: number of columns p, without the constant one.
+        column, slot, shift: [F] of the features: their values are ω[slot] · v[column] - shift.
+        known: [M, F] coefficients of the features, ``rest`` [M] known residuals.
+        weight: [M] slot of each row's precision.
+        rounded: as :func:`autmarg.gaussian.residual.rounded` says.
+    """
+
+    columns: int
+    column: np.ndarray
+    slot: np.ndarray
+    shift: np.ndarray
+    known: np.ndarray
+    rest: np.ndarray
+    weight: np.ndarray
+    rounded: float
+
+    def __call__(self, omega: Any, v: Any) -> Any:
+        """The weighted sum of squares at ω and v = (δ, 1)."""
+        rows = self.values(omega, v)
+        return jnp.vdot(rows, rows)
+
+    def values(self, omega: Any, v: Any) -> Any:
+        """[M] rows at ω and v, divided by their noise."""
+        features = omega[self.slot] * v[self.column] - jnp.asarray(self.shift)
+        products = jnp.dot(jnp.asarray(self.known), features, precision="highest")
+        return self._weights(omega) * (products + jnp.asarray(self.rest))
+
+    def linear(self, omega: Any) -> None:
+        """The slope at δ = 0, which an elimination of rows has no use for."""
+        return
+
+    def scaled(self, point: Point, members: tuple[Member, ...]) -> Any:
+        """B = W^½ A L, [M, p]."""
+        own = self.column < self.columns
+        place = np.zeros((int(own.sum()), self.columns))
+        place[np.arange(len(place)), self.column[own]] = 1.0
+        known = self.known[:, own]
+        matrix = jnp.asarray(known @ place)
+        if self.slot[own].any():
+            known = jnp.asarray(known) * point.omega[self.slot[own]]
+            matrix = jnp.dot(known, jnp.asarray(place), precision="highest")
+        pairs = zip(members, point.priors, strict=True)
+        parts = [_times(matrix, member, prior) for member, prior in pairs]
+        return self._weights(point.omega)[:, None] * jnp.concatenate(parts, axis=1)
+
+    def _weights(self, omega: Any) -> Any:
+        return jnp.sqrt(omega[self.weight])
+
+
+@dataclass(frozen=True, eq=False)
+class TriangularAssembly:
+    """How a point becomes rows B z + c: as :class:`Assembly`, whose cross-products it does without.
+
+    What it says of sizes and of the pattern of G is what ``inner`` says.
+    """
+
+    inner: Assembly
+    triangles: Triangles
+
+    @property
+    def stats(self) -> Statistics:
+        return self.inner.stats
+
+    @property
+    def rows(self) -> int:
+        return self.inner.rows
+
+    @property
+    def pattern(self) -> Pattern:
+        return self.inner.pattern
+
+    @property
+    def nnz(self) -> int:
+        return self.inner.nnz
+
+    @property
+    def correlated(self) -> tuple[Correlated, ...]:
+        return ()
+
+    def __call__(self, point: Point, linear: Any) -> tuple[QuadraticForm, Any]:
+        """Rows at a point, the values of a form with no entries of G; -½(n log 2π - log|W|)."""
+        omega, columns = point.omega, self.triangles.columns
+        start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
+        zero = jnp.zeros(columns, omega.dtype)
+        values = ()
+        if columns:
+            scaled = self.triangles.scaled(point, self.inner.form.members)
+            values = (scaled, self.triangles.values(omega, start))
+        form = QuadraticForm(values, zero, jnp.zeros((), omega.dtype), jnp.ones_like(zero))
+        return form, self.inner.constant(omega)
+
+    def squares(self, point: Point, v: Any) -> Any:
+        """Σ r² of correlated rows, of which there are none."""
+        return 0.0
+
+
+def triangles(form: AffineForm, raw: Statistics) -> Triangles | None:
+    """The rows of a form as triangles, or None where they are too many or too wide for that."""
+    if form.correlated or form.recurrences or form.layout is not None or not form.independent:
+        return None
+    if not all(rows.counted for rows in form.independent):
+        return None  # rows of precision zero, by whose derivatives variances are found
+    found = Features.of(form, raw)
+    free = np.flatnonzero(~found.data)
+    slots = [np.broadcast_to(_precision(rows), rows.n) for rows in form.independent]
+    strata, counts = np.unique(np.concatenate(slots), return_counts=True)
+    height = np.minimum(counts, len(free) + 1).sum()
+    if len(free) > _FEATURES or height > max(_ROWS, _TIMES * (len(free) + 1)):
+        return None
+    column, slot = found.column[free], found.slot[free]
+    none = np.zeros(len(free))
+    shift = _fit(np.concatenate([_triangle(form, found, free, none, each) for each in strata]))
+    parts = [_triangle(form, found, free, shift, each) for each in strata]
+    rows = np.concatenate(parts)
+    weight = np.repeat(strata, [len(part) for part in parts])
+    whole = np.zeros(len(found.column))
+    whole[free] = shift
+    off = rounded(raw, found, whole)
+    return Triangles(form.columns, column, slot, shift, rows[:, :-1], rows[:, -1], weight, off)
+
+
+def _fit(rows: np.ndarray) -> np.ndarray:
+    """Least squares, the smallest one in the features' own scales where it is not unique."""
+    known, rest = rows[:, :-1], rows[:, -1]
+    size = np.sqrt(np.square(known).sum(axis=0))
+    size = np.where(size > 0, size, 1.0)
+    return np.linalg.lstsq(known / size, -rest, rcond=_RANK)[0] / size
+
+
+def _triangle(
+    form: AffineForm, found: Features, free: np.ndarray, shift: np.ndarray, stratum: int
+) -> np.ndarray:
+    """R [≤ F + 1, F + 1] of the rows of one stratum, the constant last."""
+    whole = np.zeros(len(found.column))
+    whole[free] = shift
+    triangle = np.zeros((0, len(free) + 1))
+    for rows in form.independent:
+        for chunk in rows.chunks(_CHUNK):
+            moved = centred(chunk, form.columns, found.column, found.slot, whole)
+            dense = _dense(moved, form.columns, found.column[free], found.slot[free])
+            here = np.broadcast_to(_precision(chunk), chunk.n) == stratum
+            if here.any():
+                triangle = _factor(np.concatenate([triangle, dense[here]]))
+    return triangle
+
+
+def _factor(matrix: np.ndarray) -> np.ndarray:
+    factor: Any = np.linalg.qr(matrix, mode="r")
+    return factor
+
+
+def _precision(rows: Rows) -> np.ndarray:
+    assert rows.precision is not None
+    return rows.precision
+
+
+def _dense(rows: Rows, total: int, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    """[n, F + 1] coefficients of the features, and of the constant."""
+    keys = np.stack([np.append(column, total), np.append(slot, 0)], axis=1)
+    order = np.lexsort([keys[:, 1], keys[:, 0]])
+    dense = np.zeros((rows.n, len(keys)))
+    for term in rows.terms:
+        c, known, p = term.full(rows.n)
+        used = np.nonzero(known)
+        at = order[find(keys[order], c[used], p[used])]
+        np.add.at(dense, (used[0], at), known[used])
+    return dense
+
+
+def _times(matrix: Any, member: Member, prior: Any) -> Any:
+    """The columns of a member times its L."""
+    part = matrix[:, member.offset : member.offset + member.blocks * member.size]
+    if prior.ndim == 1:
+        return part * prior
+    part = part.reshape(-1, member.blocks, member.size)
+    priors = jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:]))
+    return jnp.einsum("mbk,bka->mba", part, priors, precision="highest").reshape(len(matrix), -1)
