@@ -21,7 +21,7 @@ def test_a_fit_to_nothing_but_rounding():
         u6 = numpyro.sample("u6", dist.Normal(u4.sum(), s5).expand([12]))
         numpyro.sample("y", dist.Normal(jnp.tanh(u6), 1.0), obs=np.linspace(-1.0, 2.0, 12))
 
-    report = autmarg.verify(model, points=2, quiet=True)
+    report = autmarg.verify(model, points=2, quiet=True, marginalize="all")
     assert report.integrated == ("u3", "u4")
 
 
@@ -33,7 +33,7 @@ def test_no_row_of_a_dense_mean_is_left():
         with numpyro.handlers.mask(mask=False):
             numpyro.sample("y", dist.Normal(np.eye(4)[:, 1:] @ u, 1.0), obs=np.ones(4))
 
-    assert autmarg.verify(model, points=2, quiet=True).integrated == ("u",)
+    assert autmarg.verify(model, points=2, quiet=True, marginalize="all").integrated == ("u",)
 
 
 def test_a_latent_that_cancels_in_the_mean_of_a_kept_one():
@@ -52,4 +52,23 @@ def test_a_latent_that_cancels_in_the_mean_of_a_kept_one():
         y = np.linspace(-1.0, 2.0, 12)
         numpyro.sample("y", dist.MultivariateNormal(u1.at[3].set(u3), covariance), obs=y)
 
-    assert autmarg.verify(model, points=2, quiet=True).integrated == ("u3_base", "u1")
+    assert autmarg.verify(model, points=2, quiet=True, marginalize="all").integrated == (
+        "u3_base",
+        "u1",
+    )
+
+
+def test_a_scale_that_reads_a_latent_under_a_mask_of_everything():
+    """Nothing of such a site is left, so nothing that it reads is evaluated: it was a KeyError."""
+
+    def model():
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0).expand([4]))
+        w = numpyro.sample("w", dist.Normal(0.0, 1.0).expand([4]))
+        t = numpyro.sample("t", dist.HalfNormal(1.0))
+        with numpyro.handlers.mask(mask=False):
+            numpyro.sample("y", dist.LogNormal(u, jnp.exp(0.3 * w)), obs=np.arange(1.0, 5.0))
+            fn = dist.MultivariateNormal(u, covariance_matrix=jnp.diag(jnp.exp(w)))
+            numpyro.sample("v", fn, obs=np.arange(4.0))
+        numpyro.sample("z", dist.Normal(u + w, t), obs=np.linspace(-1.0, 1.0, 4))
+
+    assert autmarg.verify(model, points=2, quiet=True, marginalize="all").integrated == ("u", "w")

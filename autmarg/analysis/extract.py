@@ -285,6 +285,9 @@ class _Writer(RowWriter):
     def _child(self, node: Sample, residual: Affine) -> Rows:
         """The rows of a child, given value - mean, with its noise."""
         site = self.sites[node.name]
+        if has_no_density(self.facts.normalised, node.name):
+            # Its noise may read what is integrated out: no row of it is left.
+            return self.noisy_rows(node.name, residual, np.ones(0), None)
         keep = self._unmasked(node, site)
         check_mean(node, residual, self.facts.normalised.program.names)
         if site.log_jacobian is not None:
