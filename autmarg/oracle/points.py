@@ -26,7 +26,7 @@ from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
 
 FAR = 30.0  # conditional standard deviations by which the far points are away
-MAGNITUDES: tuple[int, ...] = ()  # powers of ten by which scales are multiplied
+MAGNITUDES = (-6, -3, 3, 6)  # powers of ten by which scales are multiplied
 _INSIDE = 0.999  # of a scale's upper bound, up to which it is moved
 
 
