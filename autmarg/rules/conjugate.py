@@ -94,12 +94,9 @@ class ConjugateMarginal:
         """
         posterior = self._posterior(values)
         x = posterior.sample(key)
-        if spread != 1.0:
-            to_support = biject_to(posterior.support)
+        if not isinstance(spread, float) or spread != 1.0:  # traced, or far
             other = posterior.sample(jax.random.fold_in(key, 1))
-            here, there = to_support.inv(x), to_support.inv(other)
-            step = spread * (here - there)
-            x = to_support(there + _REACH * jnp.tanh(step / _REACH))
+            x = away(posterior.support, x, other, spread)
         drawn, density = {self.member: x}, posterior.log_prob(x).sum()
         for k, each in enumerate(self.blocks):
             given = self._at(values, x)
@@ -170,6 +167,15 @@ class ConjugateMarginal:
             x = jnp.full(before[0].shape, 1.0 / before[0].shape[-1])
         gain = jnp.sum(formula.parameters(x, *before, *aggregates))
         return own[0] + gain + summed(formula.child(x[child.rows], *own[1:]), own[1])
+
+
+def away(support: Any, x: Any, other: Any, spread: Any) -> Any:
+    """A point ``spread`` times as far from a draw ``other`` as x is, in unconstrained space; x
+    itself at a ``spread`` of one."""
+    to_support = biject_to(support)
+    here, there = to_support.inv(x), to_support.inv(other)
+    step = spread * (here - there)
+    return jnp.where(spread == 1.0, x, to_support(there + _REACH * jnp.tanh(step / _REACH)))
 
 
 def summed(terms: Any, like: Any) -> Any:

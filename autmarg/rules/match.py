@@ -27,6 +27,7 @@ from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class
 from autmarg.rules.registry import rules
 from autmarg.rules.shared import Block, Shared, shared
 from autmarg.rules.statistics import density_of
+from autmarg.rules.unread import Unread, is_normalised, is_unread
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,28 +37,35 @@ class Conjugacy:
     Attributes:
         member: the latent.
         observed: its children, in program order, with those of Gaussian marginals that share it.
-        density: the marginal of the children, and the member given them.
+        density: the marginal of the children, and the member given them; or the prior of a member
+            that nothing reads.
     """
 
     member: Sample
     observed: tuple[Observe, ...]
-    density: ConjugateMarginal
+    density: ConjugateMarginal | Unread
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The Gaussian marginals that share the member."""
-        return tuple(each.block for each in self.density.blocks)
+        return tuple(each.block for each in self._joined)
+
+    @property
+    def _joined(self) -> tuple[Shared, ...]:
+        return () if isinstance(self.density, Unread) else self.density.blocks
 
     @property
     def name(self) -> str:
         """The name of the marginal node."""
-        return of_sites("marginal", self.observed)
+        return of_sites("marginal", self.observed or (self.member,))
 
     @property
     def rule(self) -> str:
         """Which rules, and over how many rows, for the plan."""
+        if isinstance(self.density, Unread):
+            return "drawn from its prior"
         found = [f"{s.rule.title} rule, {_pairs(s)}" for s in self.density.children]
-        for each in self.density.blocks:
+        for each in self._joined:
             found.append(
                 f"{each.rule.title} rule, {each.rows:,} rows shared with {', '.join(each.names)}"
             )
@@ -66,6 +74,8 @@ class Conjugacy:
     @property
     def why(self) -> str:
         """For the plan."""
+        if isinstance(self.density, Unread):
+            return "no other density reads it"
         return f"conjugate to {', '.join(s.name for s in self.observed)}"
 
 
@@ -95,7 +105,8 @@ def conjugacies(
     latents = [n for n in program.latents if n.name in names and not program.obstacles]
     for latent in sorted(latents, key=lambda n: (-n.size, order[n.name])):
         family = next(_prior_families(program, latent), None)
-        if family is None:
+        unread = is_unread(program, latent) and is_normalised(program, latent)
+        if family is None and not unread:
             continue
         try:
             conjugacy = _conjugacy(normalised, latent, family, taken, left)
@@ -142,11 +153,13 @@ def _prior_families(program: Program, latent: Sample) -> Iterator[Family]:
 def _conjugacy(
     normalised: Normalised,
     latent: Sample,
-    family: Family,
+    family: Family | None,
     taken: Mapping[str, str],
     left: Mapping[str, Block],
 ) -> Conjugacy:
     """The conjugacy of one latent; ``left`` are sites of Gaussian marginals that it may share.
+
+    ``family`` is that of its prior, or None where no rule has it and nothing reads the latent.
 
     Raises:
         _Refused: there is none.
@@ -182,7 +195,9 @@ def _conjugacy(
     if above := sorted(latent.parents & set(others)):
         raise refused(f"its prior reads '{above[0]}', {others[above[0]]}")
     readers = [c for c in program.children(name) if not isinstance(c, Deterministic)]
-    if not readers:
+    if not readers and is_normalised(program, latent):
+        return Conjugacy(latent, (), Unread(latent, program.tape))
+    if not readers or family is None:
         raise refused("no site with a density reads it")
     blocks = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))
     readers = [c for c in readers if c.name not in left]
