@@ -27,6 +27,7 @@ from autmarg.gaussian.stages import REGISTERED
 from autmarg.ir.bounds import check_indices
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
+from autmarg.ir.widths import check_widths
 from autmarg.passes.default import passes_for
 from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes, Step
@@ -272,6 +273,7 @@ class MarginalizedModel:
         key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *rules())
         if (known := self._compiled.get(key)) is not None:
             return known
+        check_widths(program)
         compiled = compile_program(program.owning(), self.passes)
         check_indices(program, one_by_one=True)
         check_indices(compiled.plan.program)
@@ -326,6 +328,7 @@ class MarginalizedModel:
         key = program.fingerprint
         if key in self._checked:
             return
+        check_widths(program)
         check_indices(program)
         check_indices(program, one_by_one=True)
         while len(self._checked) >= _CACHED:

@@ -256,7 +256,7 @@ def test_what_the_users_code_raises_is_left_as_it_is():
         autmarg.transform(careful).plan(G, X, Y)
 
 
-def test_integers_beyond_32_bits_are_not_wrapped():
+def test_identifiers_beyond_32_bits_are_not_wrapped():
     ids = np.array([2**40, 1, 2, 0, 1, 2])
     marg = autmarg.transform(model)
     with jax.enable_x64(False), warnings.catch_warnings():
@@ -266,3 +266,19 @@ def test_integers_beyond_32_bits_are_not_wrapped():
         with pytest.raises(autmarg.ModelError, match="'g' has integers beyond 32 bits"):
             marg.plan(pandas(ids), X, Y)
         marg.plan(G.astype(np.int32), X, Y)
+
+
+def _lookup(ids, y):
+    with numpyro.plate("groups", 3):
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(u[ids], 1.0), obs=y)
+
+
+@pytest.mark.parametrize("far", [2**33, -(2**40), 2**31])
+def test_identifiers_beyond_32_bits_are_not_wrapped(far):
+    """JAX looks up by 32 bits of them, in double precision, too."""
+    y = np.array([0.1, 0.5, -0.3])
+    with pytest.raises(autmarg.ModelError, match=r"beyond 32 bits at test_columns\.py:\d+ .* to "):
+        autmarg.transform(_lookup).plan(np.array([0, 1, 2]) + far, y)
+    with pytest.raises(autmarg.ModelError, match="beyond 32 bits"):
+        autmarg.transform(_lookup).plan(np.array([0, far // 2, 2]) * 2, y)
