@@ -275,7 +275,7 @@ def _lookup(ids, y):
 
 
 @pytest.mark.parametrize("far", [2**33, -(2**40), 2**31])
-def test_identifiers_beyond_32_bits_are_not_wrapped(far):
+def test_lookups_by_wider_identifiers_are_not_wrapped(far):
     """JAX looks up by 32 bits of them, in double precision, too."""
     y = np.array([0.1, 0.5, -0.3])
     with pytest.raises(autmarg.ModelError, match=r"beyond 32 bits at test_columns\.py:\d+ .* to "):
