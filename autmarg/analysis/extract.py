@@ -277,7 +277,7 @@ class _Writer(RowWriter):
         else:
             value = self._array(site.value)
         keep = self._unmasked(node, site)
-        check_value(node, value, keep)
+        check_value(node, value, keep, transformed=site.log_jacobian is not None)
         terms = (*as_affine(value).terms, *mean.times(np.full((), -1.0)).terms)
         residual = Affine(mean.shape, mean.dtype, terms)
         return residual if keep is None else residual.take(keep, (len(keep),))

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Opaque
+from autmarg.analysis.wording import a
 from autmarg.errors import ModelError
-from autmarg.ir.nodes import Node
+from autmarg.ir.nodes import Node, Sample
 
 
-def check_value(node: Node, value: Any, keep: np.ndarray | None) -> None:
+def check_value(node: Sample, value: Any, keep: np.ndarray | None, *, transformed: bool) -> None:
     """Raise where a known observed value is not finite, among the rows ``keep``.
+
+    ``transformed`` values have been taken back to a Gaussian, as log y of a LogNormal's.
 
     Raises:
         ModelError: it is NaN or infinite; NumPyro's density is zero everywhere.
@@ -31,8 +34,9 @@ def check_value(node: Node, value: Any, keep: np.ndarray | None) -> None:
             bad = bad | is_bad(part).any(axis=1)
         bad = bad if keep is None or len(bad) == 1 else bad[keep]
         if count := int(bad.sum()):
+            what = f"outside the support of {a(node.distribution.kind)}" if transformed else word
             raise ModelError(
-                f"observed site '{node.name}' ({node.place}): found {count} {word} among "
+                f"observed site '{node.name}' ({node.place}): found {count} {what} among "
                 f"{bad.size} values, expected numbers inside the support; drop those rows or mask "
                 "them"
             )

@@ -129,11 +129,9 @@ def _counts_from_the_end(tape: Tape, number: int) -> bool:
 
 def _called(bad: int, names: Mapping[str, Any]) -> str:
     """In brackets, the user's integer arrays that have such an entry."""
-    found = [
-        name
-        for name, array in names.items()
-        if np.issubdtype(array.dtype, np.integer) and np.size(array) and (array == bad).any()
-    ]
+    integers = {n: a for n, a in names.items() if np.issubdtype(a.dtype, np.integer)}
+    # (NumPy compares them: where a caller is traced, what JAX computes is traced, too)
+    found = [name for name, array in integers.items() if (np.asarray(array) == bad).any()]
     return f" ({', '.join(map(repr, found[:3]))})" if found else ""
 
 
