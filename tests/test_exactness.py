@@ -29,7 +29,7 @@ REPEATED = {
 @pytest.mark.parametrize("name", lanes(CASES, CASES.keys() - REPEATED))
 def test_exact_and_complete(name):
     case = CASES[name]
-    marg = autmarg.transform(case.model)
+    marg = autmarg.transform(case.model, marginalize="all")
     assert set(marg.plan(Y).integrated) == case.integrated
     report = autmarg.verify(marg, Y, points=5, quiet=True)
     assert len(report.errors) == 10 and np.isfinite(report.errors).all()

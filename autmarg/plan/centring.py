@@ -85,9 +85,9 @@ class Forms:
         """Members that are better sampled, since a latent that reads them is best non-centred.
 
         A kept latent x = loc + scale · z whose loc reads a member that is integrated out cannot be
-        sampled through z. Where the data say little about its elements, their funnel with the scale
-        costs more than the dimensions of its mean (48 groups of one to three binomial trials: an
-        effective size of 14 for the scale, instead of 673).
+        sampled through z. Where the data say little about its elements, their funnel with a sampled
+        scale costs more than the dimensions of its mean (48 groups of one to three binomial trials:
+        an effective size of 14 for the scale, instead of 673).
         """
         names = {m.name for m in members}
         found: dict[str, Refusal] = {}
@@ -96,6 +96,8 @@ class Forms:
             asked = {*self.request.keep, *names}
             if node.name in asked or not above or self.request.reparameterize == "off":
                 continue
+            if node.parents <= names:
+                continue  # its scale is known: there is no funnel
             if next(_objections(self.program, node, ()), None) is not None:
                 continue
             choice = self._decide(node)

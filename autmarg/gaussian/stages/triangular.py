@@ -79,6 +79,9 @@ def factorise(rows: Any, constant: Any, identity: np.ndarray) -> tuple[Any, Any,
     # Accuracy and Stability of Numerical Algorithms, section 19.4).
     own = jnp.diag(jnp.asarray(identity, rows.dtype))
     q, upper = jnp.linalg.qr(jnp.concatenate([rows, own]))
+    # With a positive diagonal it is unique: draws do not depend on how rows were added up.
+    signs = jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0).astype(rows.dtype)
+    q, upper = q * signs, upper * signs[:, None]
     own, other = q[: len(rows)], q[len(rows) :]  # B T⁻¹, T⁻¹
     if not identity.all():
         eye = jnp.eye(len(upper), dtype=rows.dtype)
