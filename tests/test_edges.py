@@ -132,7 +132,7 @@ EMPTY = {
     a_kept_site_without_elements: {"a"},
     no_rows: {"a", "u"},
     no_rows_beside_others: {"a", "u"},
-    a_conjugate_latent_of_no_rows: {"a"},
+    a_conjugate_latent_of_no_rows: {"a", "s_rate"},
     a_sum_to_zero_of_one: {"a"},
 }
 

@@ -78,7 +78,7 @@ def test_a_covariance_of_the_users_that_is_not_positive_definite(integrated):
 
     def model(y):
         length = numpyro.sample("length", dist.LogNormal(1.0, 0.1))
-        kernel = jnp.exp(-(distance**2) / length) - 0.5 * jnp.eye(6)
+        kernel = jnp.exp(-(distance**2) / length) - 2.0 * jnp.eye(6)
         z = numpyro.sample("z", dist.MultivariateNormal(0.0, kernel))
         if integrated:
             numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
@@ -166,12 +166,13 @@ def test_which_latents_are_scales():
     def model(y):
         s = numpyro.sample("s", dist.HalfNormal(1).expand([5]).to_event(1))
         bounded = numpyro.sample("bounded", dist.Uniform(0, 9))
-        numpyro.sample("moving", dist.Uniform(0, bounded))
+        moving = numpyro.sample("moving", dist.Uniform(0, bounded))
         log_tau = numpyro.sample("log_tau", dist.StudentT(3, 0, 1))
-        numpyro.sample("r", dist.Beta(2, 2))
+        r = numpyro.sample("r", dist.Beta(2, 2))
         slope = numpyro.sample("slope", dist.Cauchy(0, 1))
         u = numpyro.sample("u", dist.Normal(0, jnp.exp(log_tau)).expand([5]))
-        numpyro.sample("y", dist.Normal(u[GROUP] + slope, s[GROUP] + bounded), obs=y)
+        noise = s[GROUP] + bounded + moving + r
+        numpyro.sample("y", dist.Normal(u[GROUP] + slope, noise), obs=y)
 
     plan = autmarg.transform(model).plan(Y)
     found = {s.name: (s.logarithm, s.upper) for s in scales_of(plan.program, plan.kept)}

@@ -8,6 +8,7 @@ their multiply-adds, a loop as often as it turns.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -108,7 +109,11 @@ def _log_prob(structure: _Structure, arrays: tuple[tuple[tuple[int, ...], Any], 
     def log_prob(*leaves: Any) -> Any:
         return structure.spec.unflatten(leaves[:-1]).log_prob(leaves[-1]).sum()
 
-    closed = jax.make_jaxpr(log_prob)(*(jax.ShapeDtypeStruct(*each) for each in arrays))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # counted here, not evaluated
+            closed = jax.make_jaxpr(log_prob)(*(jax.ShapeDtypeStruct(*each) for each in arrays))
+    except NotImplementedError:
+        return Work()  # NumPyro has no log-density for it: a transform without a Jacobian
     return _jaxpr(closed.jaxpr)
 
 

@@ -119,19 +119,16 @@ def shared(
     """A Gaussian marginal under a rule, proved to share ``latent``'s scale.
 
     Raises:
-        NoMatch: it does not; ``near`` where only some of the scales do not read the latent.
+        NoMatch: it does not; ``near`` where some scale has the latent to the right power.
     """
-    if latent.size != 1:
-        raise NoMatch(f"it has {latent.size} elements")
-    if block.children:
-        child = block.children[0]
-        raise NoMatch(f"{located(child)} is not observed", place=child.place)
     scale, power = _scale(rule)
     unread: list[NoMatch] = []
     flat = {n for n, whole in block.density.flat.items() if whole.all()}
     nodes = tuple(n for n in (*block.members, *block.observed) if n.name not in flat)
     for node in nodes:
         site = sites[node.name]
+        spread = site.scale if site.scale is not None else site.scale_tril
+        assert spread is not None
         if node.name in block.density.flat:
             words = f"a mask takes out a part of the density of {located(node)}"
             raise NoMatch(words, place=node.place, near=True)
@@ -141,9 +138,8 @@ def shared(
         free = (site.loc, site.value, site.basis, site.log_jacobian, site.mask)
         if latent.name in tape.dependencies(v for v in free if v is not None):
             words = f"it enters more of {located(node)} than its scale"
-            raise NoMatch(words, place=node.place)
-        spread = site.scale if site.scale is not None else site.scale_tril
-        assert spread is not None
+            near = latent.name in tape.dependencies([spread])
+            raise NoMatch(words, place=node.place, near=near)
         try:
             _check_power(tape, latent, spread, scale)
         except NoMatch as obstacle:
@@ -155,6 +151,12 @@ def shared(
     if unread:
         unread[0].near = len(unread) < len(nodes)
         raise unread[0]
+    if latent.size != 1:
+        words = f"it has {latent.size} elements, where a Gaussian marginal can share one"
+        raise NoMatch(words, near=True)
+    if block.children:
+        child = block.children[0]
+        raise NoMatch(f"{located(child)} is sampled, not observed", place=child.place, near=True)
     return Shared(rule, block, _aggregates(rule, block.density.rows, scale), power)
 
 

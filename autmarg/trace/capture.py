@@ -9,7 +9,6 @@ Nothing is drawn and nothing of the data is computed; data the model closes over
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -340,7 +339,7 @@ def _joint_shape(
             f"observed site '{name}'{where}: found data of shape {value}, expected a shape that "
             f"broadcasts with its distribution's, {expected}. Check the lengths of the arrays."
         ) from error
-    if math.prod(joint) > max(math.prod(value), math.prod(expected)):
+    if _crossed(value, expected):
         raise ModelError(
             f"observed site '{name}'{where}: found data of shape {value} for a distribution of "
             f"shape {expected}. NumPyro would repeat both to {joint} and count each value many "
@@ -348,6 +347,23 @@ def _joint_shape(
             "if every pair is meant, repeat one of the two with jnp.broadcast_to"
         )
     return joint
+
+
+def _crossed(value: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether one length is on different axes of data and distribution, as for (N, 1) and (N,).
+
+    Each of the two is then repeated along the other's axis; axes of different lengths, such as
+    data (N,) for a distribution (K, 1), are meant.
+    """
+    ndim = max(len(value), len(expected))
+    pairs = list(zip(_padded(value, ndim), _padded(expected, ndim), strict=True))
+    ours = {n for n, other in pairs if n > 1 and other == 1}
+    theirs = {n for other, n in pairs if n > 1 and other == 1}
+    return bool(ours & theirs)
+
+
+def _padded(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    return (1,) * (ndim - len(shape)) + shape
 
 
 def _kind(fn: Any) -> str:

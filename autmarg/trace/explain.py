@@ -26,7 +26,8 @@ def explained(
 ) -> Iterator[None]:
     """Say in words why a model's operations cannot take its arguments.
 
-    What the user's own code raises is left as it is.
+    What the user's own code raises is left as it is, and so is an index or a key of theirs that is
+    not there, where nothing is to be said of the arguments.
 
     Raises:
         ModelError: a library that the model called raised, or an argument cannot be an array.
@@ -40,10 +41,12 @@ def explained(
     except jax.errors.JAXTypeError:
         raise
     except _FAILURES as error:
-        if _raised_by_user(error):
+        if _raised_by_user(error, on_purpose=True):
             raise
         hints = [*_not_arrays(model, args, kwargs), *_plain(error, model, args, kwargs)]
         hints += _lengths(model, args, kwargs)
+        if isinstance(error, LookupError) and not hints and _raised_by_user(error):
+            raise
         place = place_of_error(error)
         where = f" at {place}" if place else ""
         said = str(error).strip().splitlines() or [type(error).__name__]
@@ -165,8 +168,8 @@ def _plain(
                 yield f"{names} is {'None' if kind is type(None) else 'a list'}: pass {wanted}"
 
 
-def _raised_by_user(error: BaseException) -> bool:
-    """Whether the user's own code raised an exception on purpose, with ``raise``."""
+def _raised_by_user(error: BaseException, *, on_purpose: bool = False) -> bool:
+    """Whether a line of the user's raised an exception; ``on_purpose``: with ``raise``."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
@@ -175,7 +178,8 @@ def _raised_by_user(error: BaseException) -> bool:
     code = traceback.tb_frame.f_code
     if is_library(code.co_filename) or code.co_filename.startswith(INSTALLED):
         return False
-    return dis.opname[code.co_code[traceback.tb_lasti]].startswith(("RAISE", "RERAISE"))
+    operation = dis.opname[code.co_code[traceback.tb_lasti]]
+    return not on_purpose or operation.startswith(("RAISE", "RERAISE"))
 
 
 __all__ = ["check_width", "explained"]
