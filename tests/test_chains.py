@@ -22,17 +22,14 @@ from tests.lanes import lanes
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-# One of each structure; tests/test_dense.py has others.
+# One of each structure; tests/test_dense.py and tests/test_states.py have others.
 QUICK = {
     "autoregressive",
     "vector_autoregressive",
     "stochastic_volatility",
-    "observed_autoregression",
     "random_walks_in_a_plate",
     "state_space",
-    "level_and_season",
     "cumulative_sum",
-    "kept_noise",
     "noncentred_autoregression",
     "ragged",
 }
@@ -56,6 +53,7 @@ def test_exact_in_blocks_of_steps(name):
     autmarg.verify(marg, case.data, points=2, quiet=True)
 
 
+@pytest.mark.slow
 def test_derivatives_in_blocks_are_those_step_by_step():
     """Forward, reverse and second derivatives, and conditional moments."""
     values = {"t1": 0.3, "t2": 0.2, "s": 0.5}

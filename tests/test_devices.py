@@ -5,6 +5,7 @@ The number of devices is chosen when JAX starts, so all runs in a process of its
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,22 +13,33 @@ from pathlib import Path
 
 import pytest
 
-# One process for all, in whichever worker.
-pytestmark = pytest.mark.xdist_group("devices")
-
 ROOT = Path(__file__).parent.parent
 DEVICES = 8
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, str]:
-    """What :mod:`tests.devices` found, a line each: name, then words."""
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What :mod:`tests.devices` found, a line each: name, then words; once for all workers."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if run else base) / f"devices-{run}.txt"
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        found = file.read()
+        if not found:
+            found = _found()
+            file.write(found)
+    return dict(line.split(": ", 1) for line in found.split("\n") if line)
+
+
+def _found() -> str:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
     env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_ENABLE_X64": "1"}
     command = [sys.executable, str(ROOT / "tests" / "devices.py")]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return dict(line.split(": ", 1) for line in done.stdout.split("\n") if line)
+    return done.stdout
 
 
 @pytest.mark.parametrize("model", ["homogeneous", "heteroscedastic", "distributional"])

@@ -1,6 +1,6 @@
 """Programs that nobody wrote: what should be integrated out is, and the identity holds.
 
-20 programs in double and 10 in single precision by default, always the same. In the slow lane
+10 programs in double and 10 in single precision by default, always the same. In the slow lane
 (``pytest -m slow tests/test_generated.py``) ``AUTMARG_TEST_PROGRAMS`` programs (200) from a fresh
 seed, every tenth ten of them in single precision; pytest's summary says the seed, and
 ``AUTMARG_TEST_SEED`` takes it. A failure prints the least failing program as text: paste it into
@@ -21,6 +21,7 @@ from tests.dense import marginal
 from tests.generator.identity import identity
 from tests.generator.program import Program
 from tests.generator.strategies import programs
+from tests.lanes import lanes
 
 CHUNK = 10  # programs of one test, so that workers share them
 
@@ -78,7 +79,7 @@ def check_some(number: int) -> None:
     assert len(done) == CHUNK
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", lanes(range(2), quick=[0]))
 def test_in_double_precision(number: int) -> None:
     check_some(number)
 

@@ -264,6 +264,11 @@ REPEATED = {
     "expanded",
     "scalar_mean",
     "three_levels",
+    "dims_with_a_gap",
+    "full_subsample_statement",
+    "one_plate_name_on_two_dims",
+    "boolean_indices",
+    "lookup_through_lookups",
 }
 
 

@@ -33,6 +33,7 @@ SPELLINGS = [(name, spelling) for name, model in MODELS.items() for spelling in 
 FIRST = [(name, next(iter(model.spellings))) for name, model in MODELS.items()]
 OTHERS = [pair for pair in SPELLINGS if pair not in FIRST]
 """All but the first spelling of each model."""
+INTEGRALS, VERIFIED = STRUCTURES[1::2], STRUCTURES[::2]
 LAST = [(name, list(MODELS[name].spellings)[-1]) for name in STRUCTURES]
 
 
@@ -100,7 +101,7 @@ def test_spellings_have_one_marginal_density(
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", lanes([n for n in MODELS if n not in LARGE], STRUCTURES))
+@pytest.mark.parametrize("name", lanes([n for n in MODELS if n not in LARGE], INTEGRALS))
 def test_marginal_density_is_a_gaussian_integral(name: str, arguments: Arguments) -> None:
     """The marginal is log p(y, x) - log N(x; x̂, H⁻¹) at any x, H from the user's own program.
 
@@ -125,7 +126,7 @@ def test_marginal_density_is_a_gaussian_integral(name: str, arguments: Arguments
     np.testing.assert_allclose(found, [expected], rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", lanes(MODELS, STRUCTURES))
+@pytest.mark.parametrize("name", lanes(MODELS, VERIFIED))
 def test_verify_finds_nothing(name: str, arguments: Arguments) -> None:
     """The exactness identity holds for the spelling that most users would write."""
     reference = MODELS[name]

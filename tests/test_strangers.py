@@ -404,6 +404,16 @@ REPEATED = {
     "phylogenetic",
     "reading_times",
     "football_by_score_differences",
+    "horseshoe_noncentred",
+    "stochastic_volatility_scan",
+    "holt_winters_scan",
+    "local_linear_trend",
+    "var2",
+    "hsgp",
+    "measurement_error_waffle",
+    "age_imputed",
+    "car_areal",
+    "dynamic_regression_cumsum",
 }
 
 

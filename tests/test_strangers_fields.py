@@ -198,12 +198,10 @@ def pagels_lambda():
 
 
 QUICK = {
-    "damped_trend_noncentred",
     "changepoints_and_seasons",
     "media_with_carry_over",
     "hsgp_of_the_contrib_module",
     "simultaneous_autoregression",
-    "intrinsic_field_by_a_factor",
     "brownian_motion_on_a_tree",
 }
 

@@ -57,6 +57,11 @@ def test_nuts_has_a_dense_block_for_scales_and_not_for_effects(quick_compilation
     marg = autmarg.transform(MODEL, keep=["school"])
     blocks = mass_matrix(marg.nuts(max_tree_depth=3))
     assert blocks == {("s", "t1", "t2"): (3, 3), ("school",): (3,)}
+
+
+@pytest.mark.slow
+def test_the_users_mass_matrix_is_used(quick_compilation):
+    marg = autmarg.transform(MODEL, keep=["school"])
     assert mass_matrix(marg.nuts(dense_mass=False)) == {("s", "school", "t1", "t2"): (6,)}
 
 

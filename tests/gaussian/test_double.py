@@ -14,6 +14,7 @@ from numpyro.infer.util import log_density
 
 import autmarg
 from autmarg.gaussian.double import in_double
+from tests.lanes import lanes
 
 A = np.random.default_rng(0).normal(size=(5, 3))
 S, B = np.float32(1e-3), np.arange(1.0, 4.0, dtype=np.float32)
@@ -109,7 +110,7 @@ def densities():
     return of
 
 
-@pytest.mark.parametrize("noise", [1e-3, 1e-6])
+@pytest.mark.parametrize("noise", lanes([1e-3, 1e-6], quick=[1e-6]))
 def test_small_noise(densities, noise):
     """Value, gradient and Hessian in logarithms are those of float64, at any noise."""
     y = 3 + 2 * X + noise * NOISE
