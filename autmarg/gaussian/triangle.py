@@ -152,10 +152,12 @@ def triangles(form: AffineForm, raw: Statistics) -> Triangles | None:
         return None
     column, slot = found.column[free], found.slot[free]
     none = np.zeros(len(free))
-    shift = _fit(np.concatenate([_triangle(form, found, free, none, each) for each in strata]))
+    empty = np.zeros((0, len(free) + 1))  # of a form without rows, as under a mask over all
+    parts = [_triangle(form, found, free, none, each) for each in strata]
+    shift = _fit(np.concatenate([empty, *parts]))
     parts = [_triangle(form, found, free, shift, each) for each in strata]
-    rows = np.concatenate(parts)
-    weight = np.repeat(strata, [len(part) for part in parts])
+    rows = np.concatenate([empty, *parts])
+    weight = np.repeat(strata, np.array([len(part) for part in parts], np.int64))
     whole = np.zeros(len(found.column))
     whole[free] = shift
     off = rounded(raw, found, whole)
