@@ -173,6 +173,9 @@ REPEATED = {
     "infer_config",
     "scale_of_one",
     "mask_true",
+    "transform_reparam",
+    "lift_in_a_plate",
+    "substitute_param",
 }
 
 
@@ -295,7 +298,11 @@ def _at_medians(site=None):
 
 
 @pytest.mark.parametrize(
-    "strategy", [init_to_value(values={"t": 1.0, "u": np.zeros(5)}), _at_medians]
+    "strategy",
+    [
+        init_to_value(values={"t": 1.0, "u": np.zeros(5)}),
+        pytest.param(_at_medians, marks=pytest.mark.slow),
+    ],
 )
 def test_nuts_with_other_initial_values(strategy):
     mcmc = MCMC(NUTS(MARG, init_strategy=strategy), num_warmup=2, num_samples=2, progress_bar=False)

@@ -89,7 +89,7 @@ def test_everything_gaussian_is_integrated_out(
     assert set(plan.kept) == set(kept)
 
 
-@pytest.mark.parametrize(("name", "spelling"), lanes(OTHERS, LAST))
+@pytest.mark.parametrize(("name", "spelling"), lanes(OTHERS, LAST[1::2]))
 def test_spellings_have_one_marginal_density(
     name: str, spelling: str, arguments: Arguments
 ) -> None:

@@ -414,6 +414,10 @@ REPEATED = {
     "age_imputed",
     "car_areal",
     "dynamic_regression_cumsum",
+    "ar2_scan",
+    "holt_winters",
+    "poststratification_gaussian",
+    "item_response_gaussian",
 }
 
 
