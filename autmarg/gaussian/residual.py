@@ -149,7 +149,9 @@ def rounded(raw: Statistics, found: Features, shift: np.ndarray) -> float:
     """
     own = np.flatnonzero((found.left == found.right) & (raw.weight == 0))
     feature = found.left[own]
-    return float(raw.total[own] @ np.where(found.data, 1.0, shift)[feature] ** 2)
+    # (Terms that cancel leave a square of zero with the sign of its rounding.)
+    squares = np.maximum(raw.total[own], 0.0)
+    return float(squares @ np.where(found.data, 1.0, shift)[feature] ** 2)
 
 
 def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarray) -> Fit:
