@@ -270,11 +270,13 @@ def test_the_source_is_taken_only_where_it_saves_time():
     best = Prediction(1e-3, 10, 1.0)
     cases = {
         "cheaper": (Prediction(1e-4, 10, 2.0), True),
-        "hardly cheaper": (Prediction(1e-4, 10, 8.0), False),
+        "hardly cheaper": (Prediction(2.5e-4, 10, 3.4), False),
+        "hardly cheaper, but with a gradient ten times as cheap": (Prediction(1e-4, 10, 8.0), True),
         "dearer": (Prediction(1e-4, 10, 20.0), False),
         "a little cheaper, the other beyond the guard": (Prediction(1e-5, 10, 40.0), True),
     }
     for name, (source, wanted) in cases.items():
         assert choose.takes_source(source, best) is wanted, name
     small = Prediction(1.2e-5, 10, 1.0)
-    assert not choose.takes_source(Prediction(1e-6, 10, 1.0), small)
+    assert not choose.takes_source(Prediction(3e-6, 10, 1.0), small)
+    assert choose.takes_source(Prediction(1e-6, 10, 1.0), small)

@@ -36,11 +36,12 @@ from autmarg.plan.work import Work, jaxpr_work
 
 _COLUMNS = 20_000  # up to which F is found where it decides between no two factors
 _FACTORS = 4  # up to which all sets of factors are tried
-# The prediction of steps is good to a factor of two. So the source is taken where its draw is
-# predicted to cost less than _SHARE of any other and the difference is worth _SAVED seconds (one
-# for a thousand draws; compiling takes longer), or where a gradient of the others is _DEARER
-# times as dear as the source's and does not pay for it.
-_SHARE, _SAVED, _DEARER = 0.6, 1e-3, 20.0
+# The source is taken where its draw is predicted to cost less than _SHARE of any other and those
+# of the other take _WHOLE seconds (one for a thousand of them; compiling takes longer), or where
+# a gradient of the others is _DEARER times as dear as the source's and does not pay for it.
+_SHARE, _WHOLE, _DEARER = 0.8, 1e-3, 5.0
+_TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
+_GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,11 @@ class _Found:
     def least(self) -> tuple[str, ...] | None:
         """The best set but for the source's."""
         names = [n for n in self.predictions if n != self.costs.names]
-        return min(names, key=lambda n: self.predictions[n].draw, default=None)
+
+        def draw(sampled: tuple[str, ...]) -> float:
+            return self.predictions[sampled].draw * (1.0 if sampled else _TIE)
+
+        return min(names, key=draw, default=None)
 
     def best(self) -> tuple[str, ...]:
         """The best set of all."""
@@ -258,7 +263,7 @@ class _Found:
 
 def takes_source(source: Prediction, other: Prediction) -> bool:
     """Whether the source is predicted to be so much cheaper than another that it is taken."""
-    cheaper = source.draw < _SHARE * other.draw and BASE * (other.draw - source.draw) > _SAVED
+    cheaper = source.draw < _SHARE * other.draw and BASE * other.draw > _WHOLE
     dear = other.gradient > _DEARER * source.gradient and source.draw < other.draw
     return cheaper or dear
 
@@ -282,7 +287,7 @@ def _candidates(found: _Found) -> Iterator[tuple[str, ...]]:
     chosen: tuple[str, ...] = ()
     for _ in range(most):
         now = found.predictions.get(chosen)
-        if now is not None and now.gradient <= _DEARER * source.gradient:
+        if now is not None and now.gradient <= _GROWN * source.gradient:
             return
         wider = [
             w for p in pieces if (w := _union(costs, [chosen, p])) not in (chosen, costs.names)

@@ -7,6 +7,7 @@ steps of a chain, n its rows in each step that are filtered one by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,10 +41,13 @@ class Cost:
 
 # Nanoseconds in float64 on one core of the reference machine (AVX-512), value and gradient in a
 # compiled loop: for a multiply-add of a large product with what goes with it, a cubed column of the
-# root, an element of a dense matrix, a meeting or a pair of them, a cross-product, and the least of
-# all (least squares over the plans of the benchmark); of a leapfrog step besides the gradient, and
-# of it for each dimension. Other machines have them in proportion to their speeds.
-_PRODUCT, _ROOT, _ELEMENT, _MEETING, _SUM, _LEAST = 0.082, 0.1, 12.0, 9.6, 1.2, 11_000.0
+# root, an element of a dense matrix, a meeting or a pair of them, a cross-product, and the rest of
+# a form (least squares over the plans of the benchmark); of a leapfrog step besides the gradient,
+# and of it for each dimension. Other machines have them in proportion to their speeds.
+_PRODUCT, _ROOT, _ELEMENT, _MEETING, _SUM, _REST = 0.082, 0.1, 12.0, 9.6, 1.2, 11_000.0
+# The rest is less for forms so small that most of it fuses: measured without the other terms were
+# 2 µs for forms of 1 to 9 columns, 2 to 6 for 38 to 43 of them.
+_LEAST, _COLUMN = 2_000.0, 100.0
 _STEP, _DIMENSION, _OPERATION, _KEY = 9_000.0, 20.0, 20.0, 10.0
 _USUAL = 200  # operations with which the opaque numbers of the benchmark's plans are evaluated
 # The same for a step of a chain besides its work, forwards and back, and for a multiply-add there,
@@ -53,7 +57,23 @@ _IN_TIME, _SMALL = 700.0, 2.5
 
 def seconds(stages: Sequence[Any], sums: int) -> float:
     """Predicted seconds of a gradient: its stages and ``sums`` entries of cross-products."""
-    products, elements, kernels = 0.0, _SUM * sums, _LEAST
+    columns = sum(_columns(stage) for stage in stages)
+    return _seconds(stages, sums, min(_REST, _LEAST + _COLUMN * columns))
+
+
+def round_seconds(stage: BatchedBlocks) -> float:
+    """Predicted seconds of a stage more in a large form."""
+    return _seconds([stage], 0, _REST)
+
+
+def _columns(stage: Any) -> float:
+    if isinstance(stage, BatchedBlocks):
+        return stage.blocks * stage.width
+    return math.inf if isinstance(stage, Chain | Unrolled) else stage.size
+
+
+def _seconds(stages: Sequence[Any], sums: int, kernels: float) -> float:
+    products, elements = 0.0, _SUM * sums
     for stage in stages:
         if isinstance(stage, BatchedBlocks) and stage.dense is not None:
             meetings = stage.blocks * stage.width * len(stage.later)

@@ -14,7 +14,7 @@ import numpy as np
 
 from autmarg.gaussian.quadratic import Pattern
 from autmarg.gaussian.stages import BatchedBlocks
-from autmarg.plan.cost import root_seconds, seconds
+from autmarg.plan.cost import root_seconds, round_seconds
 
 _ROUNDS = 16  # at most; each is some fifty instructions to compile
 _SHARE = 0.5  # of the columns, those of lowest degree, that a round picks from
@@ -30,7 +30,7 @@ def rounds(pattern: Pattern) -> tuple[list[Any], Pattern]:
         if not len(columns):
             break
         stage, smaller = BatchedBlocks.plan(pattern, columns[:, None])
-        after = seconds([stage], 0) + root_seconds(len(smaller.columns))
+        after = round_seconds(stage) + root_seconds(len(smaller.columns))
         if stage.dense is not None or after > _WORTH * root_seconds(len(pattern.columns)):
             break
         stages.append(stage)
