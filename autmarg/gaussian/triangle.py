@@ -145,8 +145,6 @@ def triangles(form: AffineForm, raw: Statistics) -> Triangles | None:
     free = np.flatnonzero(~found.data)
     slots = [np.broadcast_to(_precision(rows), rows.n) for rows in form.independent]
     strata, counts = np.unique(np.concatenate(slots), return_counts=True)
-    if not len(strata):
-        return None  # no site has a row
     height = np.minimum(counts, len(free) + 1).sum()
     if len(free) > _FEATURES or height > max(_ROWS, _TIMES * (len(free) + 1)):
         return None
