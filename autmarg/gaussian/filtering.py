@@ -11,7 +11,13 @@ and K = ω g / S,
     e = aᵀμ + b,  μ ← μ - K e,  P ← (I - K aᵀ) P (I - K aᵀ)ᵀ + ω (g/S)(g/S)ᵀ
 
 (Bucy & Joseph 1968), and their minimum is Σ ω e² / S. It has no difference of large numbers where ω
-is large: an error in K enters P squared.
+is large: an error in K enters P squared. What the subtraction rounds, ε g gᵀ ω/S, stays in P,
+though, and tells where another row reads the same state with no new noise between the two. So that
+error U is passed on as P is,
+
+    U ← A U Aᵀ,  U ← (I - K aᵀ) U (I - K aᵀ)ᵀ + ε diag(g gᵀ) ω/S,
+
+and log S of a row is off by ω aᵀU a / S.
 
 In parallel, T steps are folded into blocks that go side by side, three times:
 
@@ -58,12 +64,13 @@ class Observations(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """Predicted means at all steps [T, D, R+1, N], and e, ω/S and log S of all rows."""
+    """Predicted means at all steps [T, D, R+1, N], and e, ω/S, log S and its error of all rows."""
 
     mean: Any
     error: Any
     weight: Any
     log_det: Any
+    lost: Any
 
 
 class Filtered(NamedTuple):
@@ -105,23 +112,35 @@ def filter_rows(steps: Steps, rows: Observations, blocks: int) -> Observed:
     state = jnp.zeros((d, r, n), steps.entry.dtype), jnp.zeros((d, d, n), steps.entry.dtype)
     moves = (steps.transition, steps.entry, steps.noise)
     if blocks == 1:
-        return _scan(_row_step, state, (*moves, *rows))[1]
+        return _scan(_row_step, _with_rounding(*state), (*moves, *rows))[1]
     folded = tuple(fold(x, blocks) for x in (*moves, *rows))
     ends = tuple(_apart(x, blocks) for x in _row_summaries(folded))
     starts = _scan(_pass_on, state, ends)[1]
-    found = _scan(_row_step, tuple(_joined(x) for x in starts), folded)[1]
+    found = _scan(_row_step, _with_rounding(*(_joined(x) for x in starts)), folded)[1]
     return Observed(*(unfold(x, blocks, t) for x in found))
 
 
-def _row_step(state: tuple[Any, Any], at: tuple[Any, ...]) -> tuple[Any, Observed]:
+def _with_rounding(mean: Any, covariance: Any) -> tuple[Any, Any, Any]:
+    """A state with the error U of its covariance, one rounding of each variance."""
+    fixed = jax.lax.stop_gradient(covariance)
+    eye = jnp.eye(len(fixed), dtype=fixed.dtype)[..., None]
+    return mean, covariance, jnp.finfo(fixed.dtype).eps * eye * fixed
+
+
+def _row_step(state: tuple[Any, Any, Any], at: tuple[Any, ...]) -> tuple[Any, Observed]:
     transition, entry, noise, read, offset, weight = at
-    mean, covariance = _predicted(*state, Steps(transition, entry, noise, None, None))
-    after, found = _updated((mean, covariance), Observations(read, offset, weight))
-    return after, Observed(mean, *found)
+    mean, covariance, rounding = state
+    predicted = _predicted(mean, covariance, Steps(transition, entry, noise, None, None))
+    rounding = congruence(jax.lax.stop_gradient(transition), rounding)
+    after, found = _updated((*predicted, rounding), Observations(read, offset, weight))
+    return after, Observed(predicted[0], *found)
 
 
-def _updated(state: tuple[Any, Any], rows: Observations) -> tuple[Any, Any]:
-    """The state given rows one after the other, and e [n, R+1, N], ω/S and log S [n, N]."""
+def _updated(state: tuple[Any, ...], rows: Observations) -> tuple[Any, Any]:
+    """The state given rows one after the other; e [n, R+1, N], ω/S, log S and its error [n, N].
+
+    A state without U has no error of log S.
+    """
     if len(rows.read) > ROWS:
         return jax.lax.scan(_by_row, state, tuple(rows))
     found = []
@@ -131,8 +150,8 @@ def _updated(state: tuple[Any, Any], rows: Observations) -> tuple[Any, Any]:
     return state, tuple(jnp.stack(x) for x in zip(*found, strict=True))
 
 
-def _by_row(state: tuple[Any, Any], row: tuple[Any, ...]) -> tuple[Any, Any]:
-    (mean, covariance), (a, b, weight) = state, row
+def _by_row(state: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, Any]:
+    (mean, covariance, *rounding), (a, b, weight) = state, row
     g = (covariance * a[None]).sum(axis=1)
     spread = 1.0 + weight * (a * g).sum(axis=0)
     error = (a[:, None] * mean).sum(axis=0) + b
@@ -142,7 +161,21 @@ def _by_row(state: tuple[Any, Any], row: tuple[Any, ...]) -> tuple[Any, Any]:
     twice = once - (once * a[None]).sum(axis=1)[:, None] * gain[None]
     covariance = symmetric(twice) + (gain / spread)[:, None] * g[None]
     mean = mean - gain[:, None] * error[None]
-    return (mean, covariance), (error, weight / spread, jnp.log(spread))
+    found = error, weight / spread, jnp.log(spread)
+    if not rounding:
+        return (mean, covariance), found
+    a, g, gain, weight = jax.lax.stop_gradient((a, g, gain, weight / spread))
+    after, lost = _rounded(rounding[0], a, g, gain, weight)
+    return (mean, covariance, after), (*found, lost)
+
+
+def _rounded(rounding: Any, a: Any, g: Any, gain: Any, weight: Any) -> tuple[Any, Any]:
+    """The error U of P after a row, and that of the row's log S; ``weight`` is ω/S."""
+    eye = jnp.eye(len(a), dtype=a.dtype)[..., None]
+    lost = weight * (a * (rounding * a[None]).sum(axis=1)).sum(axis=0)
+    left = eye - gain[:, None] * a[None]
+    own = jnp.finfo(a.dtype).eps * eye * (gain * g)[:, None]
+    return congruence(left, rounding) + own, lost
 
 
 def _row_summaries(steps: tuple[Any, ...]) -> tuple[Any, ...]:

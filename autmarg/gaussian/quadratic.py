@@ -31,9 +31,9 @@ class QuadraticForm(NamedTuple):
 
     ``h`` [columns] is over all columns, eliminated ones included; ``log_det`` is what the columns
     eliminated so far contributed to log|G|, and ``error`` an estimate of its rounding error (see
-    :func:`lost`); ``diagonal`` [columns] is that of G before any elimination, a constant for
-    derivatives. Columns of a recurrence are unscaled (its states); ``dynamics`` says how its
-    innovations make them, ``point`` is where the form is.
+    :func:`lost`), ``filtered`` that of rows filtered one by one; ``diagonal`` [columns] is that of
+    G before any elimination, a constant for derivatives. Columns of a recurrence are unscaled (its
+    states); ``dynamics`` says how its innovations make them, ``point`` is where the form is.
     """
 
     values: tuple[Any, ...]
@@ -43,6 +43,7 @@ class QuadraticForm(NamedTuple):
     dynamics: tuple[Dynamics, ...] = ()
     point: Any = None
     error: Any = 0.0
+    filtered: Any = 0.0
 
     def read(self, index: np.ndarray) -> Any:
         """Entries of G by their place in the pattern, 0 where the place is -1."""

@@ -44,13 +44,15 @@ class Residual:
     """Σ_i ω[w_i] r_i² from one or several fits, which are equal but for rounding.
 
     ``size`` [F] are root sums of squares of the features' coefficients; ``columns`` is the number
-    of columns without the constant one; ``rounded`` is as :func:`rounded` says.
+    of columns without the constant one; ``rounded`` is as :func:`rounded` says. ``own`` are the
+    features that have squares, with the slot of each one's weight and its sum, [·].
     """
 
     fits: tuple[Fit, ...]
     size: np.ndarray
     columns: int
     rounded: float
+    own: tuple[np.ndarray, np.ndarray, np.ndarray]
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
@@ -59,6 +61,20 @@ class Residual:
         squares = jnp.stack([fit(omega, v) for fit in self.fits])
         far = [jnp.square(self.size * fit.features(omega, v)).sum() for fit in self.fits]
         return squares[jnp.argmin(jnp.stack(far))]
+
+    def lost(self, omega: Any, v: Any) -> Any:
+        """An estimate of the rounding error at ω and v: that of the squares which are added up.
+
+        Where features cancel in the rows (entries of a whitening matrix, say), these are larger
+        than the rows' squares.
+        """
+        far = [self._own_squares(omega, fit.features(omega, v)) for fit in self.fits]
+        least = jax.lax.stop_gradient(jnp.stack(far).min())
+        return 2 * jnp.finfo(least.dtype).eps * least
+
+    def _own_squares(self, omega: Any, features: Any) -> Any:
+        feature, weight, total = self.own
+        return jnp.sum(omega[weight] * jnp.asarray(total) * jnp.square(features[feature]))
 
     def linear(self, omega: Any) -> Any:
         """-Aᵀ W c [columns], half the slope downwards at δ = 0, from the fit of least size."""
@@ -138,7 +154,9 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
     shifts = found.least_squares(raw.total)
     fits = tuple(_fit(form, found.column, found.slot, shift) for shift in shifts)
     size = np.where(found.data, 0.0, found.size)
-    return Residual(fits, size, form.columns, rounded(raw, found, shifts[-1]))
+    own = np.flatnonzero((found.left == found.right) & ~found.data[found.left])
+    squares = found.left[own], raw.weight[own], raw.total[own]
+    return Residual(fits, size, form.columns, rounded(raw, found, shifts[-1]), squares)
 
 
 def rounded(raw: Statistics, found: Features, shift: np.ndarray) -> float:

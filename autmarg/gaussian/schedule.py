@@ -27,6 +27,8 @@ from autmarg.gaussian.triangle import Triangles, TriangularAssembly
 # Nats a row and column by which the estimated rounding error of a log-density may be off, and its
 # share of the sum of squares. Beyond, the density is NaN: never a plausible number.
 _LOST, _RELATIVE = 1e-6, 1e-9
+# That share where the digits are lost in adding up the squares themselves.
+_OWN = 1e-12
 # The same, of what a bound on the error may be for cross-products to be trusted unseen.
 _PLAIN = 1e-8
 
@@ -111,25 +113,41 @@ class Schedule:
             else:
                 errors = [self.stages[k].errors(factors[k]) for k in self.by_rows]
                 squares = _at_minimum(self._squares_over_filters, point, errors, z)
-        sound = self._sound(point, quadratic.error, z, squares)
+        sound = self._sound(point, quadratic, z, squares)
         return sound * (constant - 0.5 * quadratic.log_det), sound * squares
 
-    def _sound(self, point: Point, error: Any, z: Any, squares: Any) -> Any:
+    def _sound(self, point: Point, form: QuadraticForm, z: Any, squares: Any) -> Any:
         """One, or NaN where the digits are lost; ``squares`` are those at z.
 
-        Let log|G| be off by ``error``. The sum of squares is then off by as much times the square
-        of what the directions in question have in z, or times the length of all rows, and by the
-        rounding of the known residuals.
+        Let log|G| be off by ``form.error``. The sum of squares is then off by as much times the
+        square of what the directions in question have in z, or times the length of all rows, and
+        by the rounding of the known residuals. Of rows that are filtered one by one, S and what is
+        weighed by 1/S are off by the same share, ``form.filtered`` at most.
+
+        Rows on several devices would have to be added up once more for their sum of squares; it
+        is taken for what it is where the model fits.
         """
         z, squares = jax.lax.stop_gradient((z, squares))
-        eps = jnp.finfo(squares.dtype).eps
-        rounding = jnp.square(eps) * self.residual.rounded
+        eps = jnp.finfo(z.dtype).eps
         proper = jnp.asarray(~self.form.flat, z.dtype)
         largest = jnp.square(proper * z).max(initial=0.0)
+        if self.form.layout is not None:
+            squares = self.assembly.stats.n + self._prior_squares(z)
+        rounding = jnp.square(eps) * self.residual.rounded
         length = jnp.sqrt(squares)
-        estimate = error * (1.0 + largest + length) + length * jnp.sqrt(rounding) + rounding
-        allowed = _LOST * (self.assembly.stats.n + self.form.columns) + _RELATIVE * squares
-        return jnp.where(estimate <= allowed, 1.0, jnp.nan)
+        estimate = form.error * (1.0 + largest + length) + form.filtered * (1.0 + squares)
+        estimate = estimate + length * jnp.sqrt(rounding) + rounding
+        least = _LOST * (self.assembly.stats.n + self.form.columns)
+        cancelled = self._cancelled(point, z)
+        sound = (estimate <= least + _RELATIVE * squares) & (cancelled <= least + _OWN * squares)
+        return jnp.where(sound, 1.0, jnp.nan)
+
+    def _cancelled(self, point: Point, z: Any) -> Any:
+        """The rounding error of the cross-products' own sum of squares at z; rows have none."""
+        if isinstance(self.residual, Triangles) or self.form.layout is not None:
+            return 0.0
+        numbers = {self.stages[k].number for k in self.by_rows}
+        return self.residual.lost(point.omega, self._centred(point, z, numbers))
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
@@ -138,7 +156,7 @@ class Schedule:
         """
         factors, quadratic, _ = self._eliminate(point)
         z = self._refined(point, factors, noise, self._squares)
-        sound = self._sound(point, quadratic.error, z, self._squares(point, z))
+        sound = self._sound(point, quadratic, z, self._squares(point, z))
         z = sound * z
         # Columns without noise of their own have standard normal stand-ins on both sides.
         idle = jnp.where(self.form.random, 0.0, z)
@@ -157,7 +175,7 @@ class Schedule:
         mean, spread = jax.linearize(lambda xi: self._values(point, self._back(factors, xi)), start)
         each = jax.vmap(spread)(jnp.eye(len(start), dtype=start.dtype))
         z = self._back(factors, start)
-        sound = self._sound(point, quadratic.error, z, self._squares(point, z))
+        sound = self._sound(point, quadratic, z, self._squares(point, z))
         return {name: sound * jnp.square(each[name]).sum(axis=0) for name in mean}
 
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
@@ -171,7 +189,7 @@ class Schedule:
         z = self._scaled(point, values)
         change = self._centred(point, z) - self._centred(point, mean)
         squares = self._by_row(point, change) + self._prior_squares(z - mean)
-        sound = self._sound(point, quadratic.error, mean, self._squares(point, mean))
+        sound = self._sound(point, quadratic, mean, self._squares(point, mean))
         return sound * self._density(point, factors, squares)
 
     @cached_property

@@ -216,23 +216,24 @@ class Chain(Stage):
         )
         total = logs.sum()
         factor = Factor(a, m, q, cov, information, linear, innovation, total / 2)
-        return factor, self._smaller(form, change)._replace(log_det=form.log_det + total)
+        smaller = self._smaller(form, change)._replace(log_det=form.log_det + total)
+        return factor, smaller._replace(error=form.error + _lost(cov, information))
 
     def _by_rows(self, form: QuadraticForm, a: Any, m: Any, q: Any) -> tuple[Factor, QuadraticForm]:
         assert self.rows is not None and form.point is not None
         rows = self.rows(form.point, self.state)
         steps = Steps(_last(a), _last(m), _last(q), None, None)
         last = Observations(*(_last(x) for x in rows))
-        mean, error, weight, logs = (
-            _first(x) for x in filter_rows(steps, last, self.recurrence.blocks)
-        )
+        found = filter_rows(steps, last, self.recurrence.blocks)
+        mean, error, weight, logs, lost = (_first(x) for x in found)
         change = -einsum("tbn,tbnr,tbns->brs", weight, error, error, **_EXACT)
         total = logs.sum()
         root = jnp.sqrt(rows.weight)[..., None]
         ahead = einsum("tbnd,tbdr->tbnr", rows.read, mean, **_EXACT) + rows.offset
         seen = Seen(rows.read * root, ahead * root, error, weight)
         factor = Factor(a, m, q, None, None, None, None, total / 2, seen)
-        return factor, self._smaller(form, change)._replace(log_det=form.log_det + total)
+        smaller = self._smaller(form, change)._replace(log_det=form.log_det + total)
+        return factor, smaller._replace(filtered=form.filtered + lost.sum())
 
     def errors(self, factor: Factor) -> tuple[Any, Any]:
         """e [T, B, n, R+1] and ω/S of rows that are filtered one by one."""
@@ -421,6 +422,18 @@ class _Roots(NamedTuple):
     lower: Any
     shift: Any
     rotation: Any
+
+
+def _lost(covariance: Any, information: Any) -> Any:
+    """A bound on the rounding error of Σ log|I + P_t H_t|, whose pivots are one or more.
+
+    H is a sum of cross-products, of which a direction that it does not have is left as ε H.
+    """
+    covariance, information = jax.lax.stop_gradient((covariance, information))
+    if covariance.shape[-1] == 1:
+        return jnp.zeros((), covariance.dtype)  # one direction: nothing is subtracted
+    size = einsum("tbii,tbii->", covariance, information)
+    return 2 * jnp.finfo(size.dtype).eps * size
 
 
 def _last(x: Any) -> Any:
