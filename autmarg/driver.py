@@ -51,6 +51,11 @@ class Compiled:
     program: Program
     recovery: Recovery
 
+    @property
+    def rewritten(self) -> bool:
+        """Whether a pass changed a site: a program that none did runs as its user wrote it."""
+        return any(step.sites for step in self.plan.history)
+
 
 def compile_program(
     program: Program, passes: Passes, after: Callable[[Step], None] | None = None
@@ -124,7 +129,7 @@ class MarginalizedModel:
             return self._without_data(program, args, kwargs)
         compiled = self._compile(program)
         self._runs.add(program, traced, data_key(self.source, args, kwargs))
-        if program.obstacles:
+        if program.obstacles or not compiled.rewritten:
             return self.source(*args, **kwargs)
         check_handlers(compiled.program)
         Emission(compiled.program, traced, self._prior(args, kwargs)).run()

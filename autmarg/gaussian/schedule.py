@@ -93,9 +93,9 @@ class Schedule:
     def _has_digits(self, point: Point) -> Any:
         """Whether cross-products have digits enough: no pivot is below one, and G_ii is bounded."""
         assert self.exact is not None and isinstance(self.exact.residual, Triangles)
-        rows = jax.lax.stop_gradient(self.exact.residual.scaled(point, self.form.members))
+        size = jax.lax.stop_gradient(self.exact.residual.rounding(point, self.form.members))
         allowed = _PLAIN * (self.assembly.stats.n + self.form.columns)
-        return jnp.finfo(rows.dtype).eps * jnp.vdot(rows, rows) <= allowed
+        return jnp.finfo(size.dtype).eps * size <= allowed
 
     def _by_rows(self, point: Point) -> tuple[Any, Any]:
         assert self.exact is not None

@@ -16,6 +16,7 @@ Methods for Least Squares Problems, ch. 2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,6 +66,19 @@ class Triangles:
         features = omega[self.slot] * v[self.column] - jnp.asarray(self.shift)
         products = jnp.dot(jnp.asarray(self.known), features, precision="highest")
         return self._weights(omega) * (products + jnp.asarray(self.rest))
+
+    def rounding(self, point: Point, members: tuple[Member, ...]) -> Any:
+        """What cross-products add up, whose rounding they lose: |B|² and Σ_f |a_f φ̂_f|² / σ².
+
+        The second is what a feature's known coefficients times its fit are, row by row: a prior
+        that holds φ far from φ̂ leaves a difference of numbers as large as the data.
+        """
+        rows = self.scaled(point, members)
+        return jnp.vdot(rows, rows) + jnp.dot(point.omega[self.weight], self._fitted)
+
+    @cached_property
+    def _fitted(self) -> np.ndarray:
+        return np.square(self.known * self.shift).sum(axis=1)
 
     def linear(self, omega: Any) -> None:
         """The slope at δ = 0, which an elimination of rows has no use for."""

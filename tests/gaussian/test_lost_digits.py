@@ -32,6 +32,7 @@ DESIGNS: dict[str, list[tuple[np.ndarray, float]]] = {
     "cubic in years": [(YEARS, 1e3)],
     "crossed": [(ONE, 10.0), (GROUPS, 1.0), (np.eye(4)[np.arange(N) // 3], 2.0)],
     "slopes": [(ONE, 10.0), (GROUPS, 1.0), (GROUPS * X, 0.5)],
+    "narrow intercept": [(ONE, 1.0), (X, 1.0), (GROUPS, 1e3)],
 }
 NOISES = np.array([1.0, 1e-2, 1e-4, 1e-6, 1e-8, 1e-9, 1e-12])
 mpmath.mp.dps = 60
@@ -120,6 +121,17 @@ def test_by_rows(design):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=allowed)
         if s >= 1e-8:
             np.testing.assert_allclose(ours_slope, slopes, rtol=1e-6, atol=1e-4)
+
+
+def test_data_far_outside_the_priors():
+    """10⁵ prior standard deviations away, at noises that need no rows otherwise.
+
+    The fit and the conditional mean lie as far apart, which cross-products subtract."""
+    far = data("narrow intercept") + 1e5
+    _, value, _ = found("narrow intercept", far)
+    for s, ours in zip(NOISES[:3], value, strict=False):
+        theirs = expected("narrow intercept", far, float(np.exp(np.log(s))))[0]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-7 * N)
 
 
 @pytest.mark.parametrize("design", ["intercept and groups", "crossed"])
