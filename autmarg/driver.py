@@ -130,7 +130,7 @@ class MarginalizedModel:
         compiled = self._compile(program)
         self._runs.add(program, traced, data_key(self.source, args, kwargs))
         if program.obstacles or not compiled.rewritten:
-            return self.source(*args, **kwargs)
+            return self._as_written(program, args, kwargs)[0]
         check_handlers(compiled.program)
         Emission(compiled.program, traced, self._prior(args, kwargs)).run()
         return None
@@ -307,18 +307,13 @@ class MarginalizedModel:
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""
         self._check_once(program)
-        given = _Given()
-        with given:
-            result = self.source(*args, **kwargs)
+        result, given = self._as_written(program, args, kwargs)
         noise = {  # given where the site itself is not
             name: decentered(name)
             for name in given.drawn
             if any(gives(h, message(decentered(name), dist.Normal(0, 1))) for h in _PYRO_STACK)
         }
-        shapes = {n.name: n.shape for n in program.latents}
-        for name, shape in given.shapes.items():
-            check_shape(self.__name__, name, shape, shapes.get(name, shape))
-        names = given.names & shapes.keys() | set(noise.values())
+        names = given.names & {n.name for n in program.latents} | set(noise.values())
         missing = self._would_integrate(program) & given.drawn | set(noise) if names else set()
         if missing:
             raise RequestError(
@@ -327,6 +322,14 @@ class MarginalizedModel:
                 "marg.recover returned (or use marg.source for a prior predictive)"
             )
         return result
+
+    def _as_written(
+        self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, _Given]:
+        """What the source returns, and which latents were given a value, in the right shape."""
+        given = _Given(self.__name__, {n.name: n.shape for n in program.latents})
+        with given:
+            return self.source(*args, **kwargs), given
 
     def _check_once(self, program: Program) -> None:
         """Raise where latents are read at indices out of range."""
@@ -365,14 +368,11 @@ class _Given(Messenger):
     It sees a message last, just before NumPyro would draw, so it knows every handler's doing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(None)
-        self.shapes: dict[str, tuple[int, ...]] = {}  # of the values that were given
+        self.model, self.shapes = model, shapes
+        self.names: set[str] = set()
         self.drawn: set[str] = set()
-
-    @property
-    def names(self) -> set[str]:
-        return set(self.shapes)
 
     def __enter__(self) -> None:
         _PYRO_STACK.insert(0, self)
@@ -386,10 +386,12 @@ class _Given(Messenger):
             return
         scanned = msg.get("_control_flow_done", False)  # it has a value in any case
         given = any(gives(h, msg) for h in _PYRO_STACK) if scanned else msg["value"] is not None
+        name, shape = msg["name"], np.shape(msg["value"])
         if not given:
-            self.drawn.add(msg["name"])
+            self.drawn.add(name)
         else:
-            self.shapes[msg["name"]] = np.shape(msg["value"])
+            self.names.add(name)
+            check_shape(self.model, name, shape, self.shapes.get(name, shape))
 
 
 class Source:
