@@ -1,6 +1,6 @@
 """Programs that nobody wrote: what should be integrated out is, and the identity holds.
 
-10 programs in double and 10 in single precision by default, always the same. In the slow lane
+5 programs in double and 5 in single precision by default, always the same. In the slow lane
 (``pytest -m slow tests/test_generated.py``) ``AUTMARG_TEST_PROGRAMS`` programs (200) from a fresh
 seed, every tenth ten of them in single precision; pytest's summary says the seed, and
 ``AUTMARG_TEST_SEED`` takes it. A failure prints the least failing program as text: paste it into
@@ -23,7 +23,7 @@ from tests.generator.program import Program
 from tests.generator.strategies import programs
 from tests.lanes import lanes
 
-CHUNK = 10  # programs of one test, so that workers share them
+CHUNK = 5  # programs of one test, so that workers share them
 TRIES = 4  # of each, since some are drawn twice
 
 # The rules by which a latent of a generated program may stay.
