@@ -18,7 +18,7 @@ from numpyro.infer import Predictive
 from numpyro.infer.util import log_density
 
 import autmarg
-from tests.generator.identity import identity
+from tests.generator.identity import check_exact
 
 RNG = np.random.default_rng(7)
 N, GROUP = 12, np.arange(12) % 4
@@ -152,10 +152,7 @@ CASES = {
 
 @pytest.mark.parametrize("model", CASES, ids=lambda model: model.__name__)
 def test_exact(model: Callable[..., Any]):
-    marg = autmarg.transform(model, marginalize="all")
-    found = identity(marg)
-    assert marg.plan().integrated == tuple(CASES[model].split())
-    assert np.abs(found.errors).max() <= found.tolerance
+    check_exact(model, CASES[model])
 
 
 def test_restricted_likelihood():

@@ -16,7 +16,7 @@ from numpyro.infer import log_likelihood
 from numpyro.infer.util import log_density
 
 import autmarg
-from tests.generator.identity import identity
+from tests.generator.identity import check_exact
 
 RNG = np.random.default_rng(5)
 A, B, Y = RNG.normal(size=(3, 9))
@@ -100,10 +100,7 @@ CASES = {
 
 @pytest.mark.parametrize("model", CASES, ids=lambda model: model.__name__)
 def test_exact(model: Callable[..., Any]):
-    marg = autmarg.transform(model, marginalize="all")
-    found = identity(marg)
-    assert marg.plan().integrated == tuple(CASES[model].split())
-    assert np.abs(found.errors).max() <= found.tolerance
+    check_exact(model, CASES[model])
 
 
 def test_the_smaller_factor_of_a_product_is_kept():

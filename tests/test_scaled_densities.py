@@ -15,7 +15,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 import autmarg
-from tests.generator.identity import identity
+from tests.generator.identity import check_exact
 
 RNG = np.random.default_rng(6)
 N, GROUP = 8, np.array([0, 1, 2, 0, 1, 2, 0, 3])
@@ -151,10 +151,7 @@ CASES = {
 
 @pytest.mark.parametrize("model", CASES, ids=lambda model: model.__name__)
 def test_exact(model: Callable[..., Any]):
-    marg = autmarg.transform(model, marginalize="all")
-    found = identity(marg)
-    assert marg.plan().integrated == tuple(CASES[model].split())
-    assert np.abs(found.errors).max() <= found.tolerance
+    check_exact(model, CASES[model])
 
 
 def weighted(factor: Any) -> str:

@@ -16,7 +16,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import transforms
 
 import autmarg
-from tests.generator.identity import identity
+from tests.generator.identity import check_exact, identity
 
 RNG = np.random.default_rng(8)
 GROUP, ORDER = np.array([0, 1, 2, 0, 1, 2]), np.array([2, 0, 1])
@@ -74,10 +74,7 @@ GAUSSIAN = {cleaned: "u", gaps_filled: "u", first_powers: "u", permuted_vectors:
 
 @pytest.mark.parametrize("model", GAUSSIAN, ids=lambda model: model.__name__)
 def test_exact(model: Callable[..., Any]):
-    marg = autmarg.transform(model, marginalize="all")
-    found = identity(marg)
-    assert marg.plan().integrated == tuple(GAUSSIAN[model].split())
-    assert np.abs(found.errors).max() <= found.tolerance
+    check_exact(model, GAUSSIAN[model])
 
 
 def test_other_questions_and_powers_are_no_first_ones():

@@ -6,6 +6,7 @@ made by NumPy, since log p(θ, u, y) = log p_marg(θ, y) + log p_recover(u | θ,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,3 +79,11 @@ def identity(
     size = sum(n.size for n in program.latents) + sum(n.size for n in program.observed)
     rate = 1e-9 if jax.config.values["jax_enable_x64"] else 1e-4
     return Found(np.asarray(errors), rate * size, kept, float(density))
+
+
+def check_exact(model: Callable[..., Any], integrated: str) -> None:
+    """Assert which sites go when everything may, in a string of names, and that it is exact."""
+    marg = autmarg.transform(model, marginalize="all")
+    found = identity(marg)
+    assert marg.plan().integrated == tuple(integrated.split())
+    assert np.abs(found.errors).max() <= found.tolerance
