@@ -34,6 +34,8 @@ from autmarg.passes.pipeline import Passes, Step
 from autmarg.passes.registry import load_plugins
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
+from autmarg.posterior.after_fit import AfterFit
+from autmarg.posterior.draws import draws_of
 from autmarg.rules.registry import rules
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays, data_key, with_arrays
@@ -73,7 +75,7 @@ def compile_program(
     return Compiled(plan, rewritten, Recovery(rewritten))
 
 
-class MarginalizedModel:
+class MarginalizedModel(AfterFit):
     """A NumPyro model with fewer latent sites; what :func:`transform` returns.
 
     Attributes:
@@ -208,23 +210,9 @@ class MarginalizedModel:
         """
         given = as_arrays(args, kwargs)
         program, traced = trace_program(self.source, *given)
-        draws = None
-        if hasattr(mcmc_or_samples, "get_samples"):
-            if getattr(mcmc_or_samples, "_states", True) is None:
-                raise RequestError("recover was given an MCMC that has not run: call run first")
-            samples = mcmc_or_samples.get_samples(group_by_chain=group_by_chain)
-            chains = mcmc_or_samples.num_chains
-            each = mcmc_or_samples.num_samples // mcmc_or_samples.thinning
-            draws = (chains, each) if group_by_chain else (chains * each,)
-        elif isinstance(mcmc_or_samples, Mapping):
-            samples = dict(mcmc_or_samples)
-        else:
-            raise RequestError(
-                "recover takes an MCMC object or a dict of draws by site name, found "
-                f"{type(mcmc_or_samples).__name__}"
-            )
+        draws = draws_of(mcmc_or_samples, "recover", group_by_chain=group_by_chain)
         if not program.observed:
-            return self._nothing_to_recover(program, samples, moments)
+            return self._nothing_to_recover(program, draws.samples, moments)
         if not other_data:
             ran = arguments_of(mcmc_or_samples)
             ran = None if ran is None else as_arrays(*ran)
@@ -233,12 +221,12 @@ class MarginalizedModel:
         compiled = self._compile(program)
         recovery = compiled.recovery
         if compiled.program.obstacles or not (recovery.nodes or recovery.noncentred):
-            return {} if moments else dict(samples)
+            return {} if moments else draws.samples
         return recovery.run(
             rng_key,
-            samples,
+            draws.samples,
             traced,
-            draws=draws,
+            draws=draws.lead,
             moments=moments,
             batch_size=batch_size,
             progress=progress,

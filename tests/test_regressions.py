@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from numpyro.infer.reparam import TransformReparam
 
 import autmarg
+from tests.generator.identity import check_exact
 
 
 def test_a_fit_to_nothing_but_rounding():
@@ -72,3 +73,25 @@ def test_a_scale_that_reads_a_latent_under_a_mask_of_everything():
         numpyro.sample("z", dist.Normal(u + w, t), obs=np.linspace(-1.0, 1.0, 4))
 
     assert autmarg.verify(model, points=2, quiet=True, marginalize="all").integrated == ("u", "w")
+
+
+def test_a_kept_mean_that_centring_takes_out():
+    """Its coefficient, 3 · (1/3) - 1, is not quite zero: the fit of the rows by itself was 1e15."""
+
+    def model():
+        s = numpyro.sample("s", dist.Laplace(0.0, 1.0))
+        u = numpyro.sample("u", dist.Normal(s, 1.0).expand([3]))
+        numpyro.sample("y", dist.Normal((u - u.mean())[np.array([0])], 1.0), obs=np.ones(1))
+
+    check_exact(model, "u")
+
+
+def test_a_form_without_rows_whose_members_are_correlated():
+    """A reshape of no rows asked JAX to find out their number."""
+
+    def model():
+        u = numpyro.sample("u", dist.MultivariateNormal(np.zeros(2), np.eye(2) + 0.3))
+        with numpyro.handlers.mask(mask=False):
+            numpyro.sample("y", dist.Normal(u, 1.0), obs=np.ones(2))
+
+    check_exact(model, "u")

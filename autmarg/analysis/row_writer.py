@@ -12,6 +12,7 @@ from autmarg.analysis.domain import Affine, Opaque
 from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, log_factors, multiply
 from autmarg.analysis.rules.contraction import linear_map
 from autmarg.gaussian.affine import Member, Rows, RowTerm
+from autmarg.gaussian.like_terms import collected
 
 
 class RowWriter:
@@ -149,7 +150,7 @@ class RowWriter:
             terms.append(RowTerm(column, term.known, slot.astype(narrow)))
         if precision is not None:
             precision = precision.astype(narrow)
-        return Rows(name, form.size, tuple(terms), precision)
+        return Rows(name, form.size, tuple(collected(terms)), precision)
 
 
 def picked(value: Any, keep: np.ndarray | None) -> Any:

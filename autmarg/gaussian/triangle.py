@@ -229,6 +229,8 @@ def _times(matrix: Any, member: Member, prior: Any) -> Any:
     part = matrix[:, member.offset : member.offset + member.blocks * member.size]
     if prior.ndim == 1:
         return part * prior
-    part = part.reshape(-1, member.blocks, member.size)
+    n = len(matrix)  # (a form may have no rows)
+    part = part.reshape(n, member.blocks, member.size)
     priors = jnp.broadcast_to(prior, (member.blocks, *prior.shape[1:]))
-    return jnp.einsum("mbk,bka->mba", part, priors, precision="highest").reshape(len(matrix), -1)
+    product = jnp.einsum("mbk,bka->mba", part, priors, precision="highest")
+    return product.reshape(n, member.blocks * member.size)

@@ -1,0 +1,76 @@
+"""Collecting like terms of rows: what multiplies one column by one slot of ω is one coefficient.
+
+b - mean(b + …) multiplies b by 1 - 3 · (1/3), which is zero but for rounding. Left as three
+coefficients, or as one of 1e-16, it would be a feature that data seem to determine: a least-squares
+fit of it is 1e15, and all digits are lost in taking it out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autmarg.gaussian.affine import RowTerm
+
+
+def collected(terms: Sequence[RowTerm]) -> list[RowTerm]:
+    """The terms with like ones added up, and coefficients that are nothing but rounding zero.
+
+    Terms that read other columns or slots in each row are alike where all their rows are.
+    """
+    same = [term for term in terms if len(term.column) == len(term.slot) == 1]
+    other = [term for term in terms if len(term.column) > 1 or len(term.slot) > 1]
+    return _of_all_rows(same) + _row_by_row(other)
+
+
+def _of_all_rows(terms: list[RowTerm]) -> list[RowTerm]:
+    """Of terms that read the same columns and slots in all rows."""
+    full = [term.full(len(term.known)) for term in terms]
+    if not full:
+        return []
+    places = np.concatenate([np.stack([c[0], p[0]], axis=1) for c, _, p in full])
+    keys, first, which, count = np.unique(
+        places, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(keys) == len(places):
+        return terms
+    which = which.reshape(-1)
+    summands = [known[:, k] for _, known, _ in full for k in range(known.shape[1])]
+    sums = [summands[start] for start in first]
+    for key in np.flatnonzero(count > 1):
+        sums[key] = _sum([summands[k] for k in np.flatnonzero(which == key)])
+    out = []
+    for length in sorted({len(known) for known in sums}):  # one for all rows, or one a row
+        some = [k for k, known in enumerate(sums) if len(known) == length]
+        column, slot = keys[some].T[:, None]
+        out.append(RowTerm(column, np.stack([sums[k] for k in some], axis=1), slot))
+    return out
+
+
+def _row_by_row(terms: list[RowTerm]) -> list[RowTerm]:
+    groups: list[list[RowTerm]] = []
+    for term in terms:
+        for group in groups:
+            if _alike(group[0], term):
+                group.append(term)
+                break
+        else:
+            groups.append([term])
+    return [
+        RowTerm(group[0].column, _sum([each.known for each in group]), group[0].slot)
+        if len(group) > 1
+        else group[0]
+        for group in groups
+    ]
+
+
+def _alike(one: RowTerm, other: RowTerm) -> bool:
+    pairs = ((one.column, other.column), (one.slot, other.slot))
+    return one.width == other.width and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _sum(parts: list[np.ndarray]) -> np.ndarray:
+    """Their sum, zero where it is within the rounding of the parts and of adding them up."""
+    total, size = sum(parts), sum(abs(part) for part in parts)
+    return np.where(abs(total) <= len(parts) * np.finfo(np.float64).eps * size, 0.0, total)

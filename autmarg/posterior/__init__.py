@@ -1,0 +1,1 @@
+"""After the fit: what is asked of posterior draws, answered by exact conditionals."""
