@@ -19,9 +19,15 @@ def collected(terms: Sequence[RowTerm]) -> list[RowTerm]:
 
     Terms that read other columns or slots in each row are alike where all their rows are.
     """
+    terms = [RowTerm(_once(t.column), t.known, _once(t.slot)) for t in terms]
     same = [term for term in terms if len(term.column) == len(term.slot) == 1]
     other = [term for term in terms if len(term.column) > 1 or len(term.slot) > 1]
     return _of_all_rows(same) + _row_by_row(other)
+
+
+def _once(label: np.ndarray) -> np.ndarray:
+    """Columns or slots [n|1, K], [1, K] where all rows have the same."""
+    return label[:1] if (label == label[:1]).all() else label
 
 
 def _of_all_rows(terms: list[RowTerm]) -> list[RowTerm]:
@@ -73,4 +79,5 @@ def _alike(one: RowTerm, other: RowTerm) -> bool:
 def _sum(parts: list[np.ndarray]) -> np.ndarray:
     """Their sum, zero where it is within the rounding of the parts and of adding them up."""
     total, size = sum(parts), sum(abs(part) for part in parts)
-    return np.where(abs(total) <= len(parts) * np.finfo(np.float64).eps * size, 0.0, total)
+    rounding = 4 * len(parts) * np.finfo(np.float64).eps * size
+    return np.where(abs(total) <= rounding, 0.0, total)
