@@ -46,9 +46,10 @@ def verify(
     parameters and values of the elements i of its sites, each moved by one step ε up or down at
     random (the most of four tries),
 
-        4 (|log p(x ± εx) - log p(x)| + Σ_i |log p_i(± ε) - log p_i| + ε Σ_i |log p_i|),
+        10 (|log p(x ± εx) - log p(x)| + Σ_i |log p_i(± ε) - log p_i| + ε Σ_i |log p_i|),
 
-    or 2e-13 Σ_i |log p_i|, if that is more.
+    or 2e-13 Σ_i |log p_i|, if that is more (1e-9 · at the moved scales, where log p of a density
+    that is off by more is NaN).
 
     Points at which the source itself has no finite log-density are left out; the report names the
     site that is the cause. Points at which autmarg's density is NaN, since digits would be lost,

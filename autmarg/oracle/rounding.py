@@ -12,6 +12,7 @@ from numpyro.infer.util import compute_log_probs
 
 TRIES = 4  # of moving all numbers at random
 RELATIVE = 2e-13  # of Σ|log p_i|: a thousand roundings in double precision
+MOVED = 1e-9  # of it at moved scales: where more is lost, a density is NaN (gaussian/schedule.py)
 
 Model = Callable[..., Any]
 

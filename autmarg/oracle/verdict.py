@@ -15,10 +15,10 @@ from autmarg.ir.program import Program
 from autmarg.oracle.identity import Found
 from autmarg.oracle.points import Points
 from autmarg.oracle.report import Report
-from autmarg.oracle.rounding import RELATIVE
+from autmarg.oracle.rounding import MOVED, RELATIVE
 from autmarg.plan.plan import Plan
 
-ROUNDINGS = 4.0  # of the program's own numbers, which no evaluation can be held to undercut
+ROUNDINGS = 10.0  # of a program's own numbers: each of its steps, and ours, rounds as well
 
 
 def report_of(
@@ -42,7 +42,7 @@ def report_of(
     left_out = ~np.isfinite(density)
     lost = ~left_out & (np.isnan(error) | ~found.ours)
     used = ~left_out & ~lost
-    limits = _limits(found, np.where(moved, scaled_tolerance, tolerance))
+    limits = _limits(found, moved, np.where(moved, scaled_tolerance, tolerance))
     wrong = used & ~(np.abs(error) <= limits)
     scaled, draws = used & moved, used & ~moved
     return Report(
@@ -83,9 +83,10 @@ def _tolerances(plan: Plan) -> tuple[float, float]:
     return 1e-9 * size, 1e-6 * size
 
 
-def _limits(found: Found, tolerance: np.ndarray) -> np.ndarray:
+def _limits(found: Found, moved: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """What the error may be at each point: see :func:`autmarg.verify`."""
-    rounding = np.maximum(ROUNDINGS * found.rounding, RELATIVE * found.magnitude)
+    relative = np.where(moved, MOVED, RELATIVE) * found.magnitude
+    rounding = np.maximum(ROUNDINGS * found.rounding, relative)
     return np.maximum(np.nan_to_num(rounding, nan=0.0, posinf=0.0), tolerance)
 
 
