@@ -275,8 +275,8 @@ class _Pieces(dict[str, Any]):
         return self[name]
 
 
-def composed(seed: int) -> tuple[str, Callable[[], None], dict[str, np.ndarray]]:
-    """The text of a random model, the model, and the arrays that it reads."""
+def composed(seed: int) -> tuple[str, Callable[[], None]]:
+    """The text of a random model, and the model."""
     composer = Composer(seed)
     text = composer.text()
     scope = {
@@ -285,4 +285,4 @@ def composed(seed: int) -> tuple[str, Callable[[], None], dict[str, np.ndarray]]
         **composer.data,
     }  # fmt: skip
     exec(compile(text, f"<composed {seed}>", "exec"), scope)
-    return text, scope["model"], composer.data
+    return text, scope["model"]
