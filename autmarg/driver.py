@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.infer import NUTS
-from numpyro.primitives import _PYRO_STACK, Messenger
+from numpyro.primitives import _PYRO_STACK
 
 from autmarg.analysis.families import FAMILIES
 from autmarg.backend.emit import Emission
-from autmarg.backend.given import check_shape, gives, message
+from autmarg.backend.given import Given, gives, message
 from autmarg.backend.kernel import MarginalNUTS
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.recovery import Recovery
@@ -38,8 +37,9 @@ from autmarg.posterior.after_fit import AfterFit
 from autmarg.posterior.draws import draws_of
 from autmarg.rules.registry import rules
 from autmarg.trace.capture import trace_program
-from autmarg.trace.columns import as_arrays, data_key, with_arrays
+from autmarg.trace.columns import as_arrays, data_key
 from autmarg.trace.record import is_tracing, name_of
+from autmarg.trace.source import Source
 
 Model = Callable[..., Any]
 _CACHED = 16  # compiled programs that one transformed model keeps
@@ -313,9 +313,9 @@ class MarginalizedModel(AfterFit):
 
     def _as_written(
         self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, _Given]:
+    ) -> tuple[Any, Given]:
         """What the source returns, and which latents were given a value, in the right shape."""
-        given = _Given(self.__name__, {n.name: n.shape for n in program.latents})
+        given = Given(self.__name__, {n.name: n.shape for n in program.latents})
         with given:
             return self.source(*args, **kwargs), given
 
@@ -348,54 +348,6 @@ def _left(program: Program) -> Program:
     """A program without data, with that as the reason for leaving it as it is."""
     reason = "the model is left as the source: it has no observed site with these arguments"
     return replace(program, obstacles=(*program.obstacles, Refusal("", "outside the IR", reason)))
-
-
-class _Given(Messenger):
-    """Outermost handler for a while: which latent sites other handlers gave a value, and which not.
-
-    It sees a message last, just before NumPyro would draw, so it knows every handler's doing.
-    """
-
-    def __init__(self, model: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        super().__init__(None)
-        self.model, self.shapes = model, shapes
-        self.names: set[str] = set()
-        self.drawn: set[str] = set()
-
-    def __enter__(self) -> None:
-        _PYRO_STACK.insert(0, self)
-
-    def __exit__(self, *error: Any) -> None:
-        if self in _PYRO_STACK:
-            _PYRO_STACK.remove(self)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] != "sample" or msg["is_observed"]:
-            return
-        scanned = msg.get("_control_flow_done", False)  # it has a value in any case
-        given = any(gives(h, msg) for h in _PYRO_STACK) if scanned else msg["value"] is not None
-        name, shape = msg["name"], np.shape(msg["value"])
-        if not given:
-            self.drawn.add(name)
-        else:
-            self.names.add(name)
-            check_shape(self.model, name, shape, self.shapes.get(name, shape))
-
-
-class Source:
-    """The user's model, which also takes columns of tables for arrays."""
-
-    def __init__(self, fn: Model) -> None:
-        self.fn = fn
-        functools.update_wrapper(self, fn, updated=())
-        self.__name__ = name_of(fn)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = as_arrays(args, kwargs)
-        return with_arrays(self.fn)(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<source {self.__name__}>"
 
 
 def transform(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from numpyro import handlers
-from numpyro.primitives import _PYRO_STACK
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import decentered
@@ -89,3 +90,35 @@ def check_shape(model: str, name: str, given: tuple[int, ...], shape: tuple[int,
             f"'{model}' with these arguments: expected draws of that shape. For new groups draw "
             "their effects from the prior first, and append them"
         )
+
+
+class Given(Messenger):
+    """Outermost handler for a while: which latent sites other handlers gave a value, and which not.
+
+    It sees a message last, just before NumPyro would draw, so it knows every handler's doing.
+    """
+
+    def __init__(self, model: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(None)
+        self.model, self.shapes = model, shapes
+        self.names: set[str] = set()
+        self.drawn: set[str] = set()
+
+    def __enter__(self) -> None:
+        _PYRO_STACK.insert(0, self)
+
+    def __exit__(self, *error: Any) -> None:
+        if self in _PYRO_STACK:
+            _PYRO_STACK.remove(self)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] != "sample" or msg["is_observed"]:
+            return
+        scanned = msg.get("_control_flow_done", False)  # it has a value in any case
+        given = any(gives(h, msg) for h in _PYRO_STACK) if scanned else msg["value"] is not None
+        name, shape = msg["name"], np.shape(msg["value"])
+        if not given:
+            self.drawn.add(name)
+        else:
+            self.names.add(name)
+            check_shape(self.model, name, shape, self.shapes.get(name, shape))

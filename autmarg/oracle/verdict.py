@@ -36,7 +36,7 @@ def report_of(
         scopes: marginal → the sites whose density it has.
         note: for the report.
     """
-    moved = points.exponents.any(axis=1)
+    moved = np.any(points.exponents, axis=1)
     tolerance, scaled_tolerance = _tolerances(plan)
     error, density = found.error, found.log_density
     left_out = ~np.isfinite(density)
