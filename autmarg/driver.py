@@ -189,13 +189,15 @@ class MarginalizedModel(AfterFit):
             rng_key: a JAX random key.
             mcmc_or_samples: an ``MCMC`` that has run, or a dict of arrays of the kept sites with
                 any leading dimensions (draws, or chains and draws), which are kept. A non-centred
-                site may be there under its own name or as its standard noise.
+                site may be there under its own name or as its standard noise. Or a fit that
+                :meth:`to_arviz` made, or the path that it was saved to.
             args, kwargs: what the model was run with, data included.
             moments: return {site: {"mean": …, "var": …}} of the conditional distribution at each
                 draw instead of a draw; averaging them is the Rao-Blackwell estimate.
             batch_size: draws worked on at once (bounds memory).
             progress: show a progress bar; by default only when it takes long.
-            group_by_chain: with an ``MCMC``: leading dimensions (chain, draw) rather than (draw,).
+            group_by_chain: with an ``MCMC`` or a saved fit: leading dimensions (chain, draw) rather
+                than (draw,).
             other_data: recover for other data (or covariates) than those of the run. An ``MCMC``
                 knows the arguments of its run; a dict of draws does not, and is held against the
                 runs of this transformed model in this process, if there were any.
@@ -214,10 +216,7 @@ class MarginalizedModel(AfterFit):
         if not program.observed:
             return self._nothing_to_recover(program, draws.samples, moments)
         if not other_data:
-            ran = arguments_of(mcmc_or_samples)
-            ran = None if ran is None else as_arrays(*ran)
-            key = data_key(self.source, *given)
-            self._runs.check(program, traced, given, key, ran, self._program)
+            self._check_data(program, traced, mcmc_or_samples, given)
         compiled = self._compile(program)
         recovery = compiled.recovery
         if compiled.program.obstacles or not (recovery.nodes or recovery.noncentred):
@@ -231,6 +230,31 @@ class MarginalizedModel(AfterFit):
             batch_size=batch_size,
             progress=progress,
         )
+
+    def check_data(
+        self, mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Raise where draws are asked about for other data than they were made for.
+
+        Args:
+            mcmc_or_samples: the draws, as ``recover`` takes them.
+            args, kwargs: what the model is called with now.
+
+        Raises:
+            RequestError: these are not the arguments of the run, as far as that is known.
+        """
+        given = as_arrays(args, kwargs)
+        program, traced = trace_program(self.source, *given)
+        if program.observed:
+            self._check_data(program, traced, mcmc_or_samples, given)
+
+    def _check_data(
+        self, program: Program, traced: Mapping[str, Any], draws: Any, given: Arguments
+    ) -> None:
+        ran = arguments_of(draws)
+        ran = None if ran is None else as_arrays(*ran)
+        key = data_key(self.source, *given)
+        self._runs.check(program, traced, given, key, ran, self._program)
 
     def _nothing_to_recover(
         self, program: Program, samples: Mapping[str, Any], moments: bool

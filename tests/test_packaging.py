@@ -72,8 +72,9 @@ def test_everything_imported_is_declared():
     project = PYPROJECT["project"]
     optional = project["optional-dependencies"]
     needed = declared(project["dependencies"])
-    assert needed <= imported("autmarg") <= needed | declared(optional["demo"] + optional["rich"])
-    installed = needed | declared(optional["demo"] + optional["rich"] + optional["test"])
+    extras = declared(optional["arviz"] + optional["demo"] + optional["rich"])
+    assert needed <= imported("autmarg") <= needed | extras
+    installed = needed | extras | declared(optional["test"])
     assert imported("tests") <= installed
 
 

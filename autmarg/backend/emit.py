@@ -18,6 +18,7 @@ from autmarg.backend.distributions import (
     SequentialDistribution,
 )
 from autmarg.backend.given import as_written, check_shape, gives, message, met
+from autmarg.backend.rows import leaves_out_rows
 from autmarg.backend.support import is_traced, outside, restricted
 from autmarg.errors import ImproperPriorError, InternalError, RequestError
 from autmarg.ir.nodes import (
@@ -177,6 +178,8 @@ class Emission:
 
     def _marginal(self, node: Marginal) -> None:
         """Each observed site under its own name; the first carries the joint density."""
+        if leaves_out_rows(self.program.name, [site.name for site in node.observed]):
+            return
         traced = {n: x for n, x in self.values.items() if n.startswith("@")}
         found = [self._outside(site) for site in node.observed if is_traced(self.program, site)]
 

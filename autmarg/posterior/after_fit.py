@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from autmarg.ir.program import Program
+from autmarg.posterior import inference_data
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays
@@ -19,10 +21,17 @@ class AfterFit:
     Attributes:
         source: the user's model.
         recover: exact draws of what was integrated out.
+        plan: what is integrated out for some arguments.
+        compiled: the compiled program for some arguments.
+        check_data: raises where draws were made for other data.
     """
 
     source: Callable[..., Any]
+    __signature__: inspect.Signature
     recover: Callable[..., dict[str, Any]]
+    plan: Callable[..., Any]
+    compiled: Callable[..., Any]
+    check_data: Callable[..., None]
     _integrated: set[str]
     _check_once: Callable[[Program], None]
 
@@ -79,3 +88,55 @@ class AfterFit:
         wanted = Wanted(sites, mean, new_levels, batch_size)
         given = (args, kwargs)
         return predict(self.source, program, fit, given, predicting, wanted, self._integrated)
+
+    def to_arviz(
+        self,
+        mcmc_or_samples: Any,
+        *args: Any,
+        rng_key: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        prior: int | bool = False,
+        posterior_predictive: bool = False,
+        log_likelihood: str | None = "auto",
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The fit for ArviZ: every site of the source, with names of dimensions and levels.
+
+        Args:
+            mcmc_or_samples: an ``MCMC`` that has run; a dict of draws of the kept sites, or of
+                all sites (then nothing is recovered), [draws, …] or [chains, draws, …]; or a saved
+                fit.
+            args, kwargs: what the model was run with; with an ``MCMC`` they may be left out.
+            rng_key: a JAX random key, for recovery and predictions; by default a fixed one.
+            coords: labels along dimensions, ``{"subjects": names}``. A plate is a dimension of its
+                name; the labels of a pandas column of categories are there already if the program
+                reads a site at its codes.
+            dims: names of a site's (or an array argument's) first dimensions, ``{"u": ["subjects",
+                "term"]}``, where plates do not say them.
+            prior: how many draws from the prior to add (True: 500), data drawn anew with them.
+            posterior_predictive: add data drawn anew at each draw, for the same rows and groups.
+            log_likelihood: "marginal" is log p(yᵢ | y₋ᵢ, θ), one value per row, the effects
+                integrated out; "conditional" is log p(yᵢ | effects, θ). ``az.loo`` estimates the
+                same number from both, from the first one with far less variable weights. "auto" is
+                the first where it has a closed form, else the second. The group's attribute
+                ``which`` says which it is. None leaves the group out.
+            other_data: as for ``recover``.
+
+        Returns:
+            An ``InferenceData`` (ArviZ 0.x) or ``DataTree`` (1.x) with the groups posterior,
+            sample_stats (of an ``MCMC``: the fields that it collected; divergences, and what
+            ``mcmc.run(…, extra_fields=("energy", "num_steps", "accept_prob"))`` names),
+            log_likelihood, observed_data, constant_data, and those asked for. ``.to_netcdf(path)``
+            saves it; this model's methods take it, or the path, in place of the ``MCMC``.
+
+        Raises:
+            RequestError: ArviZ is not installed; a name in ``coords`` or ``dims`` is not there;
+                or as for ``recover``.
+        """
+        return inference_data.to_arviz(
+            self, mcmc_or_samples, args, kwargs, rng_key=rng_key, coords=coords, dims=dims,
+            prior=prior, posterior_predictive=posterior_predictive, log_likelihood=log_likelihood,
+            other_data=other_data,
+        )  # fmt: skip

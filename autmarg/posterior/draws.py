@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autmarg.backend.runs import Arguments, arguments_of
 from autmarg.errors import RequestError
+from autmarg.posterior.stored import is_stored, samples_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +28,14 @@ class Draws:
 
 
 def draws_of(mcmc_or_samples: Any, method: str, *, group_by_chain: bool = False) -> Draws:
-    """The draws of an ``MCMC`` that has run, or of a dict of arrays by site.
+    """The draws of an ``MCMC`` that has run, of a dict of arrays by site, or of a saved fit.
 
     Args:
-        mcmc_or_samples: either.
+        mcmc_or_samples: either of them; a saved fit is what ``to_arviz`` returned (an
+            ``InferenceData`` or a ``DataTree``), or the path that it was saved to.
         method: who asks, for messages.
-        group_by_chain: of an ``MCMC``, leading dimensions (chains, draws) rather than (draws,).
+        group_by_chain: of an ``MCMC`` or a saved fit, leading dimensions (chains, draws) rather
+            than (draws,).
 
     Raises:
         RequestError: it is something else, or has not run.
@@ -44,9 +48,28 @@ def draws_of(mcmc_or_samples: Any, method: str, *, group_by_chain: bool = False)
         each = mcmc_or_samples.num_samples // mcmc_or_samples.thinning
         lead = (chains, each) if group_by_chain else (chains * each,)
         return Draws(dict(samples), lead, mcmc_or_samples)
+    if is_stored(mcmc_or_samples):
+        return _stored(samples_of(mcmc_or_samples, method), method, group_by_chain)
     if isinstance(mcmc_or_samples, Mapping):
         return Draws(dict(mcmc_or_samples), None)
     raise RequestError(
-        f"{method} takes an MCMC object or a dict of draws by site name, found "
-        f"{type(mcmc_or_samples).__name__}"
+        f"{method} takes an MCMC object, a dict of draws by site name, or what to_arviz returned "
+        f"or saved; found {type(mcmc_or_samples).__name__}"
     )
+
+
+def _stored(samples: dict[str, Any], method: str, group_by_chain: bool) -> Draws:
+    if not samples:
+        raise RequestError(f"{method} was given a saved fit without draws of any site")
+    lead = next(iter(samples.values())).shape[:2]
+    if group_by_chain:
+        return Draws(samples, lead)
+    joined = {name: x.reshape(-1, *x.shape[2:]) for name, x in samples.items()}
+    return Draws(joined, (lead[0] * lead[1],))
+
+
+def arguments_for(mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The arguments given, or where there are none those that an ``MCMC`` was run with."""
+    if args or kwargs:
+        return args, kwargs
+    return arguments_of(mcmc_or_samples) or (args, kwargs)
