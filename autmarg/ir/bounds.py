@@ -15,6 +15,11 @@ from autmarg.ir.tape import Equation, Tape
 _MEMBERS = ("gather", "dynamic_slice")
 _SAME = ("broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "concatenate")
 
+_BEYOND = (
+    "To predict for levels beyond those fitted, pass marg.predict a larger number of levels; where "
+    "the model fixes that number, name the sites in new_levels=[…] and number new levels from 0."
+)
+
 
 def check_bounds(
     equation: Equation,
@@ -91,7 +96,12 @@ def check_indices(program: Program, *, one_by_one: bool = False) -> None:
         indices = [np.asarray(values[v]) for v in equation.inputs[1:]]
         index = indices[0] if equation.primitive.name == "gather" else np.stack(indices, axis=-1)
         shape = tuple(tape.avals[equation.inputs[0]].shape)
-        _check(equation, index, shape, program.names)
+        try:
+            _check(equation, index, shape, program.names)
+        except ModelError as error:
+            if program.observed:
+                raise
+            raise ModelError(f"{error} {_BEYOND}") from None
 
 
 def _reads(program: Program, one_by_one: bool) -> Iterator[Equation]:

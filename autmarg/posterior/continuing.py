@@ -21,7 +21,11 @@ from autmarg.ir.nodes import base_of
 
 Array = jax.Array
 Distribution = dist.Distribution
-_ORDERED = (transforms.LowerCholeskyAffine, transforms.RecursiveLinearTransform)
+_ORDERED = (
+    transforms.AffineTransform,
+    transforms.LowerCholeskyAffine,
+    transforms.RecursiveLinearTransform,
+)
 
 
 class CannotContinue(Exception):
