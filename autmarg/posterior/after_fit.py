@@ -60,7 +60,8 @@ class AfterFit:
             rng_key: a JAX random key.
             mcmc_or_samples: an ``MCMC`` that has run, or a dict of draws [*lead, *shape] of every
                 latent, as ``recover`` returns them.
-            args, kwargs: the new arguments; observed sites to predict have no data (None).
+            args, kwargs: the new arguments; observed sites to predict have no data (None). Data of
+                other observed sites are taken as they are and do not update the fit.
             sites: names of the sites to return, latents too. By default all sites without draws,
                 and the deterministic ones.
             mean: return the mean of each observed site's distribution rather than a draw from it.

@@ -94,8 +94,8 @@ def leading(program: Program, fit: Fit) -> tuple[int, ...]:
             shape = np.shape(samples[node.name])
             return shape[: max(0, len(shape) - len(node.shape))]
     raise RequestError(
-        f"predict was given draws of {sorted(samples)}, of which '{program.name}' has no latent "
-        f"site with these arguments: expected draws of {[n.name for n in program.latents]}"
+        f"predict was given draws of {sorted(samples)}, and the latent sites of '{program.name}' "
+        f"are {[n.name for n in program.latents]}: expected draws of these"
     )
 
 
@@ -175,16 +175,16 @@ def check_sites(
         return
     if missing := sorted((fit.latents & latents) - there):
         raise RequestError(
-            f"the draws have no {named(missing)}, latent in the fit: pass the MCMC, or what "
-            f"marg.recover returned; for rows of new levels, new_levels={missing}"
+            f"predict found no draws of {named(missing)}, latent in the fit: pass the MCMC or what "
+            f"marg.recover returned, or new_levels={missing} if all elements are new here"
         )
     ran = {n.name for n in fit.program.nodes}
     added, gone = sorted(latents - ran - set(new_levels)), sorted(fit.latents - latents)
     if added and gone:
         raise RequestError(
-            f"with these arguments '{program.name}' has {named(added)}, which the fit had not, and "
-            f"has not {named(gone)}, which the fit had: expected sites of the same names. To draw "
-            f"them from their prior, say new_levels={added}"
+            f"'{program.name}' has {named(added)} with these arguments and had {named(gone)} in "
+            "the fit: expected sites of the same names. To draw new sites from their prior, pass "
+            f"new_levels={added}"
         )
 
 

@@ -145,7 +145,7 @@ WRONG = {
     "coupled for good": (zero_sum, "x", (4,), (3, THREE), "new elements of a ZeroSumNormal"),
     "masked": (masked, "x", (4,), (3, THREE), "a mask on its density"),
     "improper": (flat, "x", (4,), (3, THREE), "has no draws"),
-    "another name": (renamed, "x", ("z",), ("x", THREE), r"'z'.*and.*'x'.*names"),
+    "another name": (renamed, "x", ("z",), ("x", THREE), "has 'z' with these.*had 'x'"),
     "replicates as a past": (loop, "phi", (4,), (2, THREE[:2]), "Pass the data of 'y1'"),
     "out of reach": (hidden, "a/x", (3,), None, "cannot give 'hidden' its draws"),
 }  # fmt: skip
