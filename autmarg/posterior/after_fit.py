@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from autmarg.ir.program import Program
-from autmarg.posterior import inference_data
+from autmarg.posterior import densities, inference_data, plots, summary
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays
@@ -140,4 +140,151 @@ class AfterFit:
             self, mcmc_or_samples, args, kwargs, rng_key=rng_key, coords=coords, dims=dims,
             prior=prior, posterior_predictive=posterior_predictive, log_likelihood=log_likelihood,
             other_data=other_data,
+        )  # fmt: skip
+
+    def summary(
+        self,
+        mcmc_or_samples: Any,
+        *args: Any,
+        largest: int = 10,
+        prob: float = 0.95,
+        rng_key: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> summary.Summary:
+        """Coefficients, group standard deviations and correlations, noise, the largest effects.
+
+        What a latent is follows from where the program reads it. An *effect* is a latent whose
+        prior scale is not known, or that is in a plate, or that a positive latent multiplies; a row
+        ``sd`` or ``cor`` is the standard deviation or correlation that its prior has at each draw,
+        however the program writes it. What scales the noise of an observed Gaussian is *noise*, an
+        unconstrained latent in no plate is a coefficient, and the rest is under "other".
+
+        Args:
+            mcmc_or_samples, args, kwargs, rng_key, coords, dims, other_data: as for
+                :meth:`to_arviz`.
+            largest: how many effects to show: those with the largest absolute means in units of
+                their prior's standard deviation.
+            prob: of the intervals, which leave as much out below as above.
+
+        Returns:
+            A value that prints as one table; its sections are pandas tables. Effective sample
+            sizes, R̂ and Monte Carlo errors are ArviZ's.
+
+        Raises:
+            RequestError: as for :meth:`to_arviz`.
+        """
+        return summary.summary(
+            self, mcmc_or_samples, args, kwargs, count=largest, prob=prob, rng_key=rng_key,
+            coords=coords, dims=dims, other_data=other_data,
+        )  # fmt: skip
+
+    def densities(
+        self,
+        mcmc_or_samples: Any,
+        site: str,
+        *args: Any,
+        grid: Any = None,
+        rng_key: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Marginal posterior densities of an integrated site: smooth curves without a kernel.
+
+        Each is the average over posterior draws of the exact normal conditional given the data:
+
+            p(x | y) ≈ (1/S) Σ_s N(x; m(θ_s, y), v(θ_s, y))
+
+        Args:
+            mcmc_or_samples, args, kwargs, rng_key, coords, dims, other_data: as for
+                :meth:`to_arviz`.
+            site: name of a site that was integrated out as Gaussian.
+            grid: where to evaluate them: an array [points] for all elements, or how many points to
+                take over four standard deviations to each side of an element's mean (201).
+
+        Returns:
+            An xarray dataset with ``x`` and ``density``, each [*site's shape, point]; plot one with
+            ``found.sel(subjects=308)`` and ``plt.plot(one.x, one.density)``.
+
+        Raises:
+            RequestError: the site is sampled, or a conjugate rule integrated it out; its
+                conditional has no density; or as for :meth:`to_arviz`.
+        """
+        return densities.densities(
+            self, mcmc_or_samples, site, args, kwargs, grid=grid, rng_key=rng_key, coords=coords,
+            dims=dims, other_data=other_data,
+        )  # fmt: skip
+
+    def plot_effects(
+        self,
+        mcmc_or_samples: Any,
+        *args: Any,
+        sites: Sequence[str] | str | None = None,
+        prob: float = 0.95,
+        levels: int = 40,
+        rng_key: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """A forest plot of effects, with the names of levels.
+
+        Args:
+            mcmc_or_samples, args, kwargs, rng_key, coords, dims, other_data: as for
+                :meth:`to_arviz`.
+            sites: names of sites; by default all effects that :meth:`summary` finds. A site's first
+                axis are its levels, each element along the others has a panel.
+            prob: of the outer intervals; the inner ones have 50 %.
+            levels: how many to show in a panel, those farthest from their prior mean.
+
+        Returns:
+            A matplotlib figure; the dashed line is the mean of the effects' prior.
+
+        Raises:
+            RequestError: matplotlib is not installed, or there are no such sites; or as for
+                :meth:`to_arviz`.
+        """
+        return plots.plot_effects(
+            self, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
+            shrinkage=False, rng_key=rng_key, coords=coords, dims=dims, other_data=other_data,
+        )  # fmt: skip
+
+    def plot_shrinkage(
+        self,
+        mcmc_or_samples: Any,
+        *args: Any,
+        sites: Sequence[str] | str | None = None,
+        prob: float = 0.95,
+        levels: int = 40,
+        rng_key: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """How far pooling moves each effect: its posterior mean beside what its level says alone.
+
+        The estimate without pooling is the exact conditional mean of the effects under a prior a
+        thousand times as wide as they are, everything else at posterior draws. Levels whose rows do
+        not determine it have none.
+
+        Args:
+            mcmc_or_samples, args, kwargs, sites, prob, levels, rng_key, coords, dims, other_data:
+                as for :meth:`plot_effects`.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            RequestError: an effect cannot be integrated out, so that there is no such exact
+                estimate; or as for :meth:`plot_effects`.
+        """
+        return plots.plot_effects(
+            self, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
+            shrinkage=True, rng_key=rng_key, coords=coords, dims=dims, other_data=other_data,
         )  # fmt: skip

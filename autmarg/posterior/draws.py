@@ -8,7 +8,7 @@ from typing import Any
 
 from autmarg.backend.runs import Arguments, arguments_of
 from autmarg.errors import RequestError
-from autmarg.posterior.stored import is_stored, samples_of
+from autmarg.posterior.stored import is_stored, posterior_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +20,13 @@ class Draws:
         lead: their leading dimensions, (draws,) or (chains, draws); None where only the sites'
             shapes can tell.
         mcmc: the ``MCMC`` that made them, or None.
+        stored: the dataset of a saved fit that they are from, or None.
     """
 
     samples: dict[str, Any]
     lead: tuple[int, ...] | None
     mcmc: Any = None
+    stored: Any = None
 
 
 def draws_of(mcmc_or_samples: Any, method: str, *, group_by_chain: bool = False) -> Draws:
@@ -49,7 +51,7 @@ def draws_of(mcmc_or_samples: Any, method: str, *, group_by_chain: bool = False)
         lead = (chains, each) if group_by_chain else (chains * each,)
         return Draws(dict(samples), lead, mcmc_or_samples)
     if is_stored(mcmc_or_samples):
-        return _stored(samples_of(mcmc_or_samples, method), method, group_by_chain)
+        return _stored(posterior_of(mcmc_or_samples, method), method, group_by_chain)
     if isinstance(mcmc_or_samples, Mapping):
         return Draws(dict(mcmc_or_samples), None)
     raise RequestError(
@@ -58,14 +60,15 @@ def draws_of(mcmc_or_samples: Any, method: str, *, group_by_chain: bool = False)
     )
 
 
-def _stored(samples: dict[str, Any], method: str, group_by_chain: bool) -> Draws:
+def _stored(dataset: Any, method: str, group_by_chain: bool) -> Draws:
+    samples = {str(name): array.values for name, array in dataset.items()}
     if not samples:
         raise RequestError(f"{method} was given a saved fit without draws of any site")
-    lead = next(iter(samples.values())).shape[:2]
+    chains, each = next(iter(samples.values())).shape[:2]
     if group_by_chain:
-        return Draws(samples, lead)
-    joined = {name: x.reshape(-1, *x.shape[2:]) for name, x in samples.items()}
-    return Draws(joined, (lead[0] * lead[1],))
+        return Draws(samples, (chains, each), stored=dataset)
+    joined = {name: x.reshape(chains * each, *x.shape[2:]) for name, x in samples.items()}
+    return Draws(joined, (chains * each,), stored=dataset)
 
 
 def arguments_for(mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:

@@ -20,7 +20,7 @@ from autmarg.ir.program import Program
 from autmarg.posterior.dims import Dims, dims_of
 from autmarg.posterior.draws import Draws, arguments_for, draws_of
 from autmarg.posterior.labels import categorical, known
-from autmarg.posterior.stored import container, needed
+from autmarg.posterior.stored import LEAD, container, needed
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import named_values
 
@@ -37,7 +37,7 @@ WHICH = {
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class WholeFit:
     """Draws of all sites of the source program, with what they were drawn for.
 
     Attributes:
@@ -66,7 +66,7 @@ class Fit:
         return self.dims.dataset(values, attrs=_attrs(self.program) | attrs)
 
 
-def fit_of(
+def whole_fit(
     marg: AfterFit,
     mcmc_or_samples: Any,
     args: tuple[Any, ...],
@@ -77,7 +77,7 @@ def fit_of(
     coords: Mapping[str, Any] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     other_data: bool = False,
-) -> Fit:
+) -> WholeFit:
     """Draws of all sites of the source, recovered where they are not there yet.
 
     Args:
@@ -108,8 +108,20 @@ def fit_of(
     posterior = _in_chains(program, _of_source(marg, program, samples, draws, args, kwargs), method)
     named = named_values(marg.source, args, kwargs)
     arrays = {n: a.shape for n, a in constant(marg, program, args, kwargs).items()}
-    found = dims_of(program, named, coords, dims, arrays)
-    return Fit(program, args, kwargs, posterior, found, plan.integrated, draws.mcmc, later)
+    before, labels = _stored_names(draws.stored, posterior)
+    found = dims_of(program, named, labels | dict(coords or {}), before | dict(dims or {}), arrays)
+    return WholeFit(program, args, kwargs, posterior, found, plan.integrated, draws.mcmc, later)
+
+
+def _stored_names(
+    stored: Dataset | None, sites: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Dimensions and labels of sites as a saved fit has them."""
+    if stored is None:
+        return {}, {}
+    names = {n: [str(d) for d in stored[n].dims[len(LEAD) :]] for n in sites if n in stored}
+    used = {name for own in names.values() for name in own}
+    return names, {n: stored.coords[n].values for n in used if n in stored.coords}
 
 
 def to_arviz(
@@ -131,7 +143,7 @@ def to_arviz(
         raise RequestError(
             f"log_likelihood={log_likelihood!r}: expected 'auto', 'marginal', 'conditional' or None"
         )
-    fit = fit_of(
+    fit = whole_fit(
         marg, mcmc_or_samples, args, kwargs, method="to_arviz", rng_key=rng_key, coords=coords,
         dims=dims, other_data=other_data,
     )  # fmt: skip
@@ -271,8 +283,12 @@ def _same(one: np.ndarray, two: np.ndarray) -> bool:
     return one.shape == two.shape and np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
 
 
-def _log_likelihood(marg: AfterFit, fit: Fit, which: str) -> Dataset:
-    """Pointwise log-likelihoods; the attribute ``which`` says which."""
+def _log_likelihood(marg: AfterFit, fit: WholeFit, which: str) -> Dataset:
+    """Pointwise log-likelihoods; the attribute ``which`` says which.
+
+    "auto" is the marginal one where it has numbers: it raises where it has no closed form, and is
+    NaN where its digits are lost.
+    """
     found, used = None, which
     if which != "conditional":
         try:
@@ -280,24 +296,24 @@ def _log_likelihood(marg: AfterFit, fit: Fit, which: str) -> Dataset:
         except RequestError:
             if which != "auto":
                 raise
-    if found is None:
+    if found is None or (which == "auto" and any(np.isnan(x).any() for x in found.values())):
         found, used = _conditional(marg, fit), "conditional"
     return fit.dims.dataset(found, attrs=_attrs(fit.program) | {"which": WHICH[used]})
 
 
-def _pointwise(marg: AfterFit, fit: Fit, which: str) -> dict[str, Any]:
+def _pointwise(marg: AfterFit, fit: WholeFit, which: str) -> dict[str, Any]:
     ask = getattr(marg, "log_likelihood", None)
     if ask is None:
         raise RequestError("this version has only conditional log-likelihoods")
     return ask(fit.posterior, *fit.args, which=which, other_data=True, **fit.kwargs)
 
 
-def _conditional(marg: AfterFit, fit: Fit) -> dict[str, Any]:
+def _conditional(marg: AfterFit, fit: WholeFit) -> dict[str, Any]:
     latents = {n.name: fit.posterior[n.name] for n in fit.program.latents}
     return log_likelihood(marg.source, latents, *fit.args, batch_ndims=2, **fit.kwargs)
 
 
-def _posterior_predictive(marg: AfterFit, fit: Fit, sites: list[str]) -> dict[str, Any]:
+def _posterior_predictive(marg: AfterFit, fit: WholeFit, sites: list[str]) -> dict[str, Any]:
     """Data drawn anew at each posterior draw, for the same rows and groups."""
     latents = {n.name: fit.posterior[n.name] for n in fit.program.latents}
     model = handlers.uncondition(marg.source)
@@ -306,7 +322,7 @@ def _posterior_predictive(marg: AfterFit, fit: Fit, sites: list[str]) -> dict[st
 
 
 def _prior(
-    marg: AfterFit, fit: Fit, count: int, sites: list[str], attrs: dict[str, Any]
+    marg: AfterFit, fit: WholeFit, count: int, sites: list[str], attrs: dict[str, Any]
 ) -> dict[str, Dataset]:
     """Draws of all sites from the prior; data are not used."""
     predict = Predictive(

@@ -76,11 +76,6 @@ def posterior_of(stored: Any, method: str) -> Dataset:
     return found.transpose(*LEAD, ...)
 
 
-def samples_of(stored: Any, method: str) -> dict[str, Any]:
-    """Draws [chain, draw, …] by site; see :func:`posterior_of`."""
-    return {str(name): array.values for name, array in posterior_of(stored, method).items()}
-
-
 def _read(path: str | os.PathLike[str], method: str) -> Any:
     """A container from disk, whole: the file can be written again while it is in use."""
     if not os.path.exists(path):
@@ -102,4 +97,4 @@ def _shown(stored: Any) -> str:
     return f"a {type(stored).__name__}"
 
 
-__all__ = ["LEAD", "container", "is_stored", "needed", "posterior_of", "samples_of"]
+__all__ = ["LEAD", "container", "is_stored", "needed", "posterior_of"]

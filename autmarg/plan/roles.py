@@ -1,0 +1,214 @@
+"""What each latent is in the words of mixed models: coefficients, effects, their covariance, noise.
+
+Nothing goes by a name or a distribution's class alone. A latent is an *effect* if the scale of its
+prior is not known, if it stands in a plate, or if a positive latent multiplies it (an effect in
+standard units). What enters an effect's prior scale is *covariance*, what enters the scale of an
+observed Gaussian is *noise*. An unconstrained latent in no plate is a *population-level*
+coefficient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import networkx as nx
+from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.transforms import IdentityTransform, IndependentTransform
+
+from autmarg.analysis.admissible import Facts, facts_of
+from autmarg.analysis.families.location_scale import NotLocationScale, as_location_scale
+from autmarg.analysis.sites import Normalised, normalise
+from autmarg.ir.nodes import Factor, Observe, Sample
+from autmarg.ir.program import Program
+from autmarg.ir.tape import Tape
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Tape numbers of the parts of a location-scale prior, in the site's own units.
+
+    Attributes:
+        loc: mean given what the site reads, of the site's elements (with a chain's own past).
+        scale: standard deviations, or None where the elements are correlated.
+        scale_tril: factors [G|1, d, d] of the covariance of groups of d elements, or None.
+        mask: which elements count, or None for all.
+        gaussian: whether ``scale`` is a standard deviation.
+    """
+
+    loc: int
+    scale: int | None
+    scale_tril: int | None
+    mask: int | None = None
+    gaussian: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """Every latent of a program in one of these.
+
+    Attributes:
+        program: on the tape that the priors' numbers are of.
+        population: unconstrained coefficients in no plate.
+        effects: sites that vary by level, and their priors (None: not location-scale).
+        standardised: effects in units of a latent that multiplies them.
+        covariance: what enters the scale of an effect's prior.
+        multipliers: positive latents by which standardised effects are multiplied.
+        correlations: correlation matrices that no effect's prior reads → whether the site is the
+            Cholesky factor of one.
+        noise: what enters the scale of an observed Gaussian.
+        other: the rest.
+    """
+
+    program: Program
+    population: tuple[str, ...]
+    effects: dict[str, Prior | None]
+    standardised: frozenset[str]
+    covariance: tuple[str, ...]
+    multipliers: tuple[str, ...]
+    correlations: dict[str, bool]
+    noise: tuple[str, ...]
+    other: tuple[str, ...]
+
+
+def roles(program: Program) -> Roles:
+    """The role of every latent of a source program."""
+    facts = facts_of(normalise(program))
+    normalised = facts.normalised
+    tape, priors = _priors(normalised)
+    known = normalised.program.replace_nodes(normalised.program.nodes, tape)
+    latents = {n.name: n for n in known.latents}
+    reads = {name: _scale_reads(tape, prior) & set(latents) for name, prior in priors.items()}
+    pairs = _multiplied(facts, known)
+    informed = _informed(known)
+    effects: dict[str, Prior | None] = {}
+    for name, node in latents.items():
+        varies = bool(reads.get(name)) or node.plates or node.scanned
+        varies = varies or (node.size > 1 and bool(node.parents & set(latents)))
+        if name in informed and name in priors and (varies or name in pairs):
+            effects[name] = priors[name]
+    covariance = frozenset().union(*(reads[name] for name in effects)) - set(effects)
+    multipliers = frozenset().union(*(pairs[n] for n in effects if n in pairs)) - covariance
+    noise = frozenset().union(*_noise(normalised)) & set(latents)
+    noise -= set(effects)
+    shared = set(effects) | covariance | multipliers | noise
+    supports = {n: _support(known, node) for n, node in latents.items() if n not in shared}
+    matrices = (constraints.corr_matrix, constraints.corr_cholesky)
+    correlations = {n: s is matrices[1] for n, s in supports.items() if s in matrices}
+    free = [n for n in latents if n not in {*shared, *correlations} and _is_free(known, latents[n])]
+    population = [n for n in free if not latents[n].plates and n in informed]
+    listed = {*shared, *correlations, *population}
+    return Roles(
+        known,
+        tuple(population),
+        effects,
+        frozenset(n for n in effects if n in pairs and not reads[n]),
+        tuple(n for n in latents if n in covariance),
+        tuple(n for n in latents if n in multipliers),
+        correlations,
+        tuple(n for n in latents if n in noise),
+        tuple(n for n in latents if n not in listed),
+    )
+
+
+def _support(program: Program, node: Sample) -> Any:
+    """The support of a latent, at any values of what it reads; None where it has none to name."""
+    tape = program.tape
+    fn = node.distribution.unflatten(
+        [jnp.ones(tape.avals[v].shape, tape.avals[v].dtype) for v in node.distribution.values]
+    )
+    return getattr(fn, "support", None)
+
+
+def _is_free(program: Program, node: Sample) -> bool:
+    """Whether a latent is unconstrained."""
+    support = _support(program, node)
+    try:
+        transform = biject_to(support)
+    except (NotImplementedError, TypeError, KeyError):
+        return False
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    return isinstance(transform, IdentityTransform)
+
+
+def _is_positive(program: Program, node: Sample) -> bool:
+    support = _support(program, node)
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    lower = getattr(support, "lower_bound", None)
+    return support in (constraints.positive, constraints.nonnegative) or (
+        lower is not None and not hasattr(support, "upper_bound") and bool(jnp.all(lower >= 0))
+    )
+
+
+def _priors(normalised: Normalised) -> tuple[Tape, dict[str, Prior]]:
+    """Priors of the latents that are location-scale without a transform on top."""
+    program = normalised.program
+    tape, found = program.tape, {}
+    for node in program.latents:
+        site = normalised.gaussian.get(node.name)
+        if site is not None and not site.bijection and site.basis is None:
+            found[node.name] = Prior(site.loc, site.scale, site.scale_tril, site.mask)
+        elif site is None:
+            try:
+                tape, prior = _location_scale(tape, node)
+            except NotLocationScale:
+                continue
+            found[node.name] = prior
+    return tape, found
+
+
+def _location_scale(tape: Tape, node: Sample) -> tuple[Tape, Prior]:
+    """The prior of a latent that is location-scale and not Gaussian."""
+
+    def parts(*leaves: Any) -> list[Any]:
+        read = as_location_scale(node.distribution.unflatten(leaves))
+        if read.bijection or read.scale is None:
+            raise NotLocationScale("a transform")
+        return [jnp.broadcast_to(x, node.shape) for x in (read.loc, read.scale)]
+
+    tape, (loc, scale) = tape.extend(parts, node.distribution.values)
+    return tape, Prior(loc, scale, None, gaussian=False)
+
+
+def _scale_reads(tape: Tape, prior: Prior) -> frozenset[str]:
+    """What the scale of a prior depends on."""
+    return tape.dependencies([v for v in (prior.scale, prior.scale_tril) if v is not None])
+
+
+def _noise(normalised: Normalised) -> Iterator[frozenset[str]]:
+    """For each observed Gaussian site, what its scale depends on."""
+    tape = normalised.program.tape
+    for node in normalised.program.observed:
+        if (site := normalised.gaussian.get(node.name)) is not None:
+            parts = (site.scale, site.scale_tril, site.basis)
+            yield tape.dependencies([v for v in parts if v is not None])
+
+
+def _multiplied(facts: Facts, program: Program) -> dict[str, set[str]]:
+    """Latents that a positive latent multiplies, → these."""
+    found: dict[str, set[str]] = {}
+    latents = {n.name: n for n in program.latents}
+    numbers = [v for n in facts.normalised.program.nodes for v in n.numbers]
+    numbers += [v for site in facts.normalised.gaussian.values() for v in site.numbers]
+    pairs = {pair for number in numbers for pair in facts.degree(number).clashes}
+    positive = {
+        n for pair in pairs for n in pair if n in latents and _is_positive(program, latents[n])
+    }
+    for pair in pairs:
+        for name in pair - positive:
+            if pair & positive:
+                found.setdefault(name, set()).update(pair & positive)
+    return found
+
+
+def _informed(program: Program) -> set[str]:
+    """Latents that data or factors read, through other latents too."""
+    ends = [n.name for n in program.nodes if isinstance(n, Observe | Factor)]
+    return set().union(*(nx.ancestors(program.graph, end) for end in ends))
+
+
+__all__ = ["Prior", "Roles", "roles"]

@@ -1,0 +1,170 @@
+"""``marg.summary``: one table as readers of mixed models know it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autmarg.errors import RequestError
+from autmarg.plan.roles import Roles, roles
+from autmarg.posterior.estimates import Rows, estimates, largest, rows_of, shown
+from autmarg.posterior.inference_data import WholeFit, whole_fit
+from autmarg.posterior.variances import Variances, correlation_rows, variances
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from xarray import Dataset
+
+    from autmarg.posterior.after_fit import AfterFit
+
+_OTHER = 20  # rows of the last section that are printed
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Estimates by section, each a pandas table with one row a quantity; prints as one table.
+
+    Columns are the posterior mean, its standard deviation, the ends of an interval, bulk and tail
+    effective sample size, R̂ (NaN with one chain, if ArviZ has none) and the Monte Carlo error of
+    the mean.
+
+    Attributes:
+        title: model, draws, and what was integrated out.
+        population: unconstrained latents in no plate ("fixed effects").
+        groups: standard deviations and correlations of effects ("VarCorr").
+        noise: what scales the noise of observed sites.
+        effects: the largest effects ("ranef"), less their prior means.
+        other: all other latents.
+        left_out: how many effects are not among the largest.
+    """
+
+    title: str
+    population: DataFrame
+    groups: DataFrame
+    noise: DataFrame
+    effects: DataFrame
+    other: DataFrame
+    left_out: int
+
+    @property
+    def sections(self) -> dict[str, DataFrame]:
+        """The tables that have rows, by what they are called."""
+        count = len(self.effects)
+        most = f"the {count} largest of {count + self.left_out}" if self.left_out else "all"
+        named = {
+            "Population-level effects": self.population,
+            "Group-level standard deviations and correlations": self.groups,
+            "Noise": self.noise,
+            f"Group-level effects, as deviations from their prior means ({most})": self.effects,
+            "Other": self.other,
+        }
+        return {name: table for name, table in named.items() if len(table)}
+
+    def __str__(self) -> str:
+        wide = [shown(table.head(_OTHER) if name == "Other" else table) for name, table in
+                self.sections.items()]  # fmt: skip
+        if not wide:
+            return self.title
+        label = max(len(str(row)) for table in wide for row in table.index)
+        columns = wide[0].columns
+        widths = [max(len(c), *(len(text) for table in wide for text in table[c])) for c in columns]
+        head = " " * label + "".join(f"  {c:>{w}}" for c, w in zip(columns, widths, strict=True))
+        lines = [self.title, "", head]
+        for name, table in zip(self.sections, wide, strict=True):
+            lines += [name]
+            for row, values in zip(table.index, table.values, strict=True):
+                cells = "".join(f"  {x:>{w}}" for x, w in zip(values, widths, strict=True))
+                lines.append(f"{row:<{label}}{cells}")
+            if name == "Other" and (more := len(self.other) - len(table)) > 0:
+                lines.append(f"… {more} more rows in .other")
+            lines.append("")
+        return "\n".join(lines[:-1])
+
+    def _repr_html_(self) -> str:
+        tables = (
+            f"<h4>{html.escape(name)}</h4>{shown(table.head(_OTHER)).to_html()}"
+            if name == "Other"
+            else f"<h4>{html.escape(name)}</h4>{shown(table).to_html()}"
+            for name, table in self.sections.items()
+        )
+        return f"<p>{html.escape(self.title)}</p>{''.join(tables)}"
+
+
+def summary(
+    marg: AfterFit,
+    mcmc_or_samples: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    count: int,
+    prob: float,
+    **options: Any,
+) -> Summary:
+    """See :meth:`autmarg.MarginalizedModel.summary`."""
+    if not 0 < prob < 1:
+        raise RequestError(f"summary was called with prob={prob}: expected it between 0 and 1")
+    fit = whole_fit(marg, mcmc_or_samples, args, kwargs, method="summary", **options)
+    posterior = fit.dataset()
+    if fit.program.obstacles:
+        every = {k: v for x in posterior.data_vars.values() for k, v in rows_of(x).items()}
+        none = estimates({}, prob)
+        return Summary(_title(fit), none, none, none, none, estimates(every, prob), 0)
+    found = roles(fit.program)
+    spread = variances(found, posterior)
+    groups = spread.rows | _by_site(found, posterior)
+    effects, sizes = _effects(found, spread)
+    ranked = largest(effects, sizes, count)
+    names = [*found.other, *(n for n in found.covariance if n in spread.unseen)]
+    return Summary(
+        _title(fit),
+        estimates(_rows(posterior, found.population), prob),
+        estimates(groups, prob),
+        estimates(_rows(posterior, found.noise), prob),
+        estimates(ranked, prob),
+        estimates(_rows(posterior, [n for n in names if n not in found.noise]), prob),
+        len(effects) - len(ranked),
+    )
+
+
+def _title(fit: WholeFit) -> str:
+    chains, draws = next(iter(fit.posterior.values())).shape[:2]
+    gone = f"integrated out: {', '.join(fit.integrated)}" if fit.integrated else "all sampled"
+    count = f"{chains} chain{'s' if chains > 1 else ''} of {draws:,} draws"
+    diverging = fit.mcmc.get_extra_fields().get("diverging") if fit.mcmc is not None else None
+    failed = "" if diverging is None else f"; {int(np.sum(diverging)):,} divergences"
+    return f"{fit.program.name}: {count}{failed}; {gone}"
+
+
+def _rows(posterior: Dataset, names: Any) -> Rows:
+    return {k: v for name in names for k, v in rows_of(posterior[name]).items()}
+
+
+def _by_site(found: Roles, posterior: Dataset) -> Rows:
+    """Scales that multiply standardised effects, and correlation matrices that no prior reads."""
+    rows: Rows = {}
+    for name in found.multipliers:
+        rows |= rows_of(posterior[name])
+    for name, is_factor in found.correlations.items():
+        matrix = posterior[name].values
+        if matrix.ndim != 4:
+            continue
+        if is_factor:
+            matrix = matrix @ np.swapaxes(matrix, -1, -2)
+        rows |= correlation_rows(matrix, [f"{name}[{k}]" for k in range(matrix.shape[-1])])
+    return rows
+
+
+def _effects(found: Roles, spread: Variances) -> tuple[Rows, dict[str, float]]:
+    """Deviations of all elements that a mask leaves in, and the unit in which each is ranked."""
+    rows: Rows = {}
+    sizes: dict[str, float] = {}
+    for name, array in spread.deviations.items():
+        own = rows_of(array.rename(name))
+        unit = spread.sizes.get(name, np.ones(array.shape[2:]))
+        for (label, draws), size in zip(own.items(), unit.reshape(-1), strict=True):
+            if np.isfinite(size):
+                rows[label], sizes[label] = draws, float(size) or 1.0
+    return rows, sizes
