@@ -232,13 +232,18 @@ class MarginalizedModel(AfterFit):
         )
 
     def check_data(
-        self, mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        mcmc_or_samples: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        method: str = "recover",
     ) -> None:
         """Raise where draws are asked about for other data than they were made for.
 
         Args:
             mcmc_or_samples: the draws, as ``recover`` takes them.
             args, kwargs: what the model is called with now.
+            method: what needs the draws, for messages.
 
         Raises:
             RequestError: these are not the arguments of the run, as far as that is known.
@@ -246,15 +251,20 @@ class MarginalizedModel(AfterFit):
         given = as_arrays(args, kwargs)
         program, traced = trace_program(self.source, *given)
         if program.observed:
-            self._check_data(program, traced, mcmc_or_samples, given)
+            self._check_data(program, traced, mcmc_or_samples, given, method)
 
     def _check_data(
-        self, program: Program, traced: Mapping[str, Any], draws: Any, given: Arguments
+        self,
+        program: Program,
+        traced: Mapping[str, Any],
+        draws: Any,
+        given: Arguments,
+        method: str = "recover",
     ) -> None:
         ran = arguments_of(draws)
         ran = None if ran is None else as_arrays(*ran)
         key = data_key(self.source, *given)
-        self._runs.check(program, traced, given, key, ran, self._program)
+        self._runs.check(program, traced, given, key, ran, self._program, method)
 
     def _nothing_to_recover(
         self, program: Program, samples: Mapping[str, Any], moments: bool

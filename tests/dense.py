@@ -41,11 +41,15 @@ class _Gaussian:
     transforms: tuple[Any, ...]
 
     def log_prob(self, x: Any) -> Any:
+        return self.terms(x).sum()
+
+    def terms(self, x: Any) -> Any:
+        """The log-density of each draw in a batch."""
         terms = self.base.log_prob(x)
         for mask in self.masks:
             mask = jnp.asarray(mask)
             terms = jnp.where(mask.reshape(*mask.shape, *(1,) * (terms.ndim - mask.ndim)), terms, 0)
-        return terms.sum()
+        return terms
 
     def forward(self, x: Any) -> Any:
         for transform in self.transforms:
@@ -96,6 +100,43 @@ def marginal(
     model: Callable[..., Any], integrated: Iterable[str], kept: Mapping[str, Any], *args: Any
 ) -> float:
     """log p(kept, data) of ``model(*args)``, the latents ``integrated`` integrated out."""
+    return joint(model, integrated, kept, *args).log_density()
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The Gaussian rows of a program as one normal, N(residual; 0, covariance).
+
+    Attributes:
+        site, element: of each row, which element of which site it is.
+        constant: log-density of what is no Gaussian, and log-Jacobians.
+        jacobian: log-Jacobians by site, of its batch shape.
+    """
+
+    residual: np.ndarray
+    covariance: np.ndarray
+    site: np.ndarray
+    element: np.ndarray
+    constant: float
+    jacobian: Mapping[str, np.ndarray]
+
+    def log_density(self, rows: Any = slice(None)) -> float:
+        """Of all of it, or of some rows, by number or as a boolean array, and the constant."""
+        residual = self.residual[rows]
+        if not residual.size:
+            return self.constant
+        normal = multivariate_normal(np.zeros(len(residual)), self.covariance[rows][:, rows])
+        return self.constant + float(normal.logpdf(residual))
+
+    def left_out(self, rows: np.ndarray) -> float:
+        """log p(rows | all others)."""
+        return self.log_density() - self.log_density(~rows)
+
+
+def joint(
+    model: Callable[..., Any], integrated: Iterable[str], kept: Mapping[str, Any], *args: Any
+) -> Joint:
+    """The rows of ``model(*args)`` at values of the latents that are kept."""
     members = sorted(integrated)
     shapes = jax.eval_shape(lambda: prior_draw(model, members, *args))
     zero, unravel = ravel_pytree({name: np.zeros(x.shape) for name, x in shapes.items()})
@@ -116,7 +157,7 @@ def marginal(
 
 
 def _rows(fn: Any, value: Any, member: bool) -> Any:
-    """Of a member: mean and covariance. Of others: mean, precision, value, log-Jacobian.
+    """Of a member: mean and covariance. Of others: mean, precision, value, log-Jacobians.
 
     Of what is no Gaussian: its log-density.
     """
@@ -126,7 +167,9 @@ def _rows(fn: Any, value: Any, member: bool) -> Any:
     if not member:
         x = gaussian.inverse(value)
         mean, precision = _moments(gaussian, jnp.shape(x))
-        return mean, precision, jnp.ravel(x), fn.log_prob(value).sum() - gaussian.log_prob(x)
+        whole, terms = fn.log_prob(value), gaussian.terms(x)
+        terms = terms.sum(axis=tuple(range(whole.ndim, terms.ndim)))
+        return mean, precision, jnp.ravel(x), whole - terms
     shape = jax.eval_shape(gaussian.inverse, value).shape
     mean, precision = _moments(gaussian, shape)
     push = jax.jacobian(lambda x: jnp.ravel(gaussian.forward(x.reshape(shape))))(mean)
@@ -135,8 +178,8 @@ def _rows(fn: Any, value: Any, member: bool) -> Any:
     return jnp.ravel(gaussian.forward(mean.reshape(shape))), covariance
 
 
-def _joint(at: Mapping[str, Any], members: list[str]) -> float:
-    """Add up what no member touches, and the density of one normal of all rows."""
+def _joint(at: Mapping[str, Any], members: list[str]) -> Joint:
+    """Add up what no member touches, and make one normal of all rows."""
     d = sum(at[name][0].shape[1] for name in members)
     offset = np.concatenate([at[name][0][0] for name in members] or [np.zeros(0)])
     design = np.concatenate([_slopes(at[name][0]) for name in members] or [np.zeros((0, 0))])
@@ -144,7 +187,7 @@ def _joint(at: Mapping[str, Any], members: list[str]) -> float:
     mean = spread @ offset
     own = block_diag(np.zeros((0, 0)), *(at[name][1][0] for name in members))
     covariance = spread @ own @ spread.T
-    total, parts = 0.0, []
+    total, parts, jacobians = 0.0, [], {}
     for name in sorted(at.keys() - set(members)):
         if not isinstance(at[name], tuple):
             total += float(at[name][0])
@@ -152,13 +195,16 @@ def _joint(at: Mapping[str, Any], members: list[str]) -> float:
         loc, precision, x, jacobian = at[name]
         seen = np.flatnonzero(np.diagonal(precision[0]))
         slopes, noise = _slopes(loc)[seen], np.linalg.inv(precision[0][np.ix_(seen, seen)])
-        parts.append((x[0][seen] - loc[0][seen] - slopes @ mean, slopes, noise))
-        total += float(jacobian[0])
-    residual, slopes = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
-    if not residual.size:
-        return total
-    joint = slopes @ covariance @ slopes.T + block_diag(*(p[2] for p in parts))
-    return total + float(multivariate_normal(np.zeros(len(joint)), joint).logpdf(residual))
+        names = np.full(len(seen), name)
+        parts.append((x[0][seen] - loc[0][seen] - slopes @ mean, slopes, names, seen, noise))
+        total += float(jacobian[0].sum())
+        jacobians[name] = jacobian[0]
+    none = (np.zeros(0), np.zeros((0, d)), np.zeros(0, str), np.zeros(0, np.int64))
+    residual, slopes, site, element = (
+        np.concatenate([none[i], *(p[i] for p in parts)]) for i in range(4)
+    )
+    noise = block_diag(np.zeros((0, 0)), *(p[4] for p in parts))
+    return Joint(residual, slopes @ covariance @ slopes.T + noise, site, element, total, jacobians)
 
 
 def _slopes(values: np.ndarray) -> np.ndarray:

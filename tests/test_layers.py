@@ -21,7 +21,17 @@ ALLOWED = {
     "plan": {"rules", "analysis", "trace", "ir", "errors", "gaussian"},
     "passes": {"rules", "plan", "analysis", "trace", "ir", "errors", "gaussian"},
     "backend": {"passes", "plan", "trace", "ir", "errors", "gaussian"},
-    "posterior": {"backend", "passes", "plan", "trace", "ir", "errors", "gaussian"},
+    "posterior": {
+        "backend",
+        "passes",
+        "plan",
+        "rules",
+        "analysis",
+        "trace",
+        "ir",
+        "errors",
+        "gaussian",
+    },
     "report": {"plan", "ir", "errors"},
     "oracle": {"backend", "passes", "plan", "analysis", "trace", "ir", "errors"},
 }

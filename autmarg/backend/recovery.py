@@ -46,11 +46,11 @@ class Recovery:
         self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
     ) -> dict[str, Any]:
         """One joint draw of the integrated sites, and the deterministic sites, at one point."""
-        met = self._met(values, traced)
+        met = self.met(values, traced)
         drawn, _ = self.draw_with_density(key, {**values, **met}, traced)
         return met | drawn | self.deterministic({**traced, **values, **met, **drawn})
 
-    def _met(self, values: Mapping[str, Any], traced: Mapping[str, Any]) -> dict[str, Any]:
+    def met(self, values: Mapping[str, Any], traced: Mapping[str, Any]) -> dict[str, Any]:
         """Non-centred sites of which only the standard noise is given."""
         met: dict[str, Any] = {}
         for node in self.noncentred:
@@ -109,7 +109,7 @@ class Recovery:
     ) -> dict[str, dict[str, Any]]:
         """Conditional mean and variance of each integrated site at one point."""
         out = {}
-        given = {**traced, **values, **self._met(values, traced)}
+        given = {**traced, **values, **self.met(values, traced)}
         for node in self.nodes:
             flat = node.density.moments(given)
             for m in node.members:
@@ -148,14 +148,8 @@ class Recovery:
             RequestError: a kept site is missing or has another shape than in the model, or there
                 are no draws.
         """
-        lead, flat = self._flatten(samples, draws)
-        flat |= self._params(samples, traced, lead)
+        lead, flat = self.points(samples, traced, draws)
         count = math.prod(lead)
-        if not count:
-            raise RequestError(
-                f"recover was given no draws (their leading dimensions are {lead}): expected at "
-                "least one"
-            )
         elements = sum(m.size for m in self.members.values()) + 1
         batch = batch_size or max(1, min(count, int(_MEMORY / elements)))
         together = min(batch, _TOGETHER)
@@ -178,11 +172,31 @@ class Recovery:
         own = {name: value for name, value in samples.items() if name not in noise}
         return recovered if moments else self._ordered({**own, **recovered})
 
+    def points(
+        self,
+        samples: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        draws: tuple[int, ...] | None,
+        method: str = "recover",
+    ) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Leading dimensions of draws, and the kept sites and params with them flattened to one.
+
+        ``method`` is what needs them, for messages; the rest is as for :meth:`run`.
+        """
+        lead, flat = self._flatten(samples, draws, method)
+        flat |= self._params(samples, traced, lead, method)
+        if not math.prod(lead):
+            raise RequestError(
+                f"{method} was given no draws (their leading dimensions are {lead}): expected at "
+                "least one"
+            )
+        return lead, flat
+
     def _ordered(self, values: dict[str, Any]) -> dict[str, Any]:
         return {name: jnp.asarray(value) for name, value in values.items()}
 
     def _flatten(
-        self, samples: Mapping[str, Any], draws: tuple[int, ...] | None
+        self, samples: Mapping[str, Any], draws: tuple[int, ...] | None, method: str
     ) -> tuple[tuple[int, ...], dict[str, Any]]:
         """Leading dimensions, and kept sites with them flattened to one."""
         lead: tuple[int, ...] | None = None
@@ -204,7 +218,7 @@ class Recovery:
         for name, shape in needed.items():
             if name not in samples:
                 raise RequestError(
-                    f"recover needs draws of the sampled site '{name}'; found only "
+                    f"{method} needs draws of the sampled site '{name}'; found only "
                     f"{sorted(samples)}{did_you_mean(name, samples)}. Pass the MCMC object or all "
                     "of mcmc.get_samples()."
                 )
@@ -219,7 +233,11 @@ class Recovery:
         return lead, flat
 
     def _params(
-        self, samples: Mapping[str, Any], traced: Mapping[str, Any], lead: tuple[int, ...]
+        self,
+        samples: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        lead: tuple[int, ...],
+        method: str,
     ) -> dict[str, Any]:
         """Params as given with the draws (one value, or one a draw), else their initial values."""
         flat = {}
@@ -230,7 +248,7 @@ class Recovery:
                 (value,) = self.program.tape.evaluate([node.initial], traced)
             else:
                 raise RequestError(
-                    f"the param '{node.name}' has a random initial value, so recover cannot know "
+                    f"the param '{node.name}' has a random initial value, so {method} cannot know "
                     f"it: expected its value among the draws, found only {sorted(samples)}"
                 )
             if jnp.shape(value) not in (node.shape, (*lead, *node.shape)):

@@ -15,7 +15,7 @@ from autmarg.ir.program import Program
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _PLAIN = (bool, int, float, complex, str, bytes)
 _REMEMBERED = 4096  # hashes of data sets
-_REMEDY = "if these data are meant, say so: recover(…, other_data=True)"
+_REMEDY = "if these data are meant, say so: {method}(…, other_data=True)"
 
 
 class Runs:
@@ -42,6 +42,7 @@ class Runs:
         key: str,
         ran: Arguments | None,
         trace: Callable[[Arguments], Program],
+        method: str = "recover",
     ) -> None:
         """Raise where draws would be recovered for data that they are not draws for.
 
@@ -50,6 +51,7 @@ class Runs:
             ran: those of the run; None for a dict of draws, which says nothing of its data and is
                 held against all runs of this process, if there was one.
             trace: arguments → their program.
+            method: what needs the draws, for messages.
 
         Raises:
             RequestError: they are draws for other data.
@@ -60,21 +62,22 @@ class Runs:
             known = not traced and _concrete(other)
             return known and trace(other).fingerprint == program.fingerprint
 
+        remedy = _REMEDY.format(method=method)
         if ran is not None and not _same(ran, given) and not alike(ran):
             raise RequestError(
-                f"recover was given other data or arguments than the run of '{program.name}' "
-                f"({_difference(ran, given)}): expected what mcmc.run was given. For "
+                f"{method} was given other data or arguments than the run of '{program.name}' "
+                f"({_difference(ran, given, method)}): expected what mcmc.run was given. For "
                 "predictions, recover with the run's arguments and pass the draws to "
-                f"Predictive(marg, draws) without data; {_REMEDY}"
+                f"Predictive(marg, draws) without data; {remedy}"
             )
         if traced or self._unknown or not program.comparable or not self._seen:
             return
         if program.fingerprint not in self._seen and key not in self._seen:
             raise RequestError(
-                f"recover was given data with which '{program.name}' has not been run in this "
+                f"{method} was given data with which '{program.name}' has not been run in this "
                 "session: expected the arguments, and the arrays that the model closes over, as "
                 "they were when the draws were made (an array may have been changed in place); "
-                f"{_REMEDY}, for draws that were made elsewhere, too"
+                f"{remedy}, for draws that were made elsewhere, too"
             )
 
 
@@ -108,13 +111,13 @@ def _alike(one: np.ndarray, two: np.ndarray) -> bool:
     return np.array_equal(one, two, equal_nan=floats)
 
 
-def _difference(ran: Any, given: Any) -> str:
+def _difference(ran: Any, given: Any, method: str) -> str:
     """The first argument in which two calls differ, in words."""
     for k, (one, two) in enumerate(zip(ran[0], given[0], strict=False)):
         if not _same(one, two):
-            return f"argument {k + 1} differs: the run had {_shown(one)}, recover {_shown(two)}"
+            return f"argument {k + 1} differs: the run had {_shown(one)}, {method} {_shown(two)}"
     if len(ran[0]) != len(given[0]):
-        return f"the run had {len(ran[0])} positional arguments, recover {len(given[0])}"
+        return f"the run had {len(ran[0])} positional arguments, {method} {len(given[0])}"
     names = sorted({*ran[1], *given[1]})
     differ = [n for n in names if not _same(ran[1].get(n), given[1].get(n))]
     return f"the arguments {differ} differ"

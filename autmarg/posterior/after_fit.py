@@ -9,7 +9,8 @@ from typing import Any
 import jax
 
 from autmarg.ir.program import Program
-from autmarg.posterior import densities, inference_data, plots, summary
+from autmarg.posterior import densities, inference_data, plots, pointwise, summary
+from autmarg.posterior.draws import arguments_for, draws_of
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays
@@ -288,3 +289,63 @@ class AfterFit:
             self, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
             shrinkage=True, rng_key=rng_key, coords=coords, dims=dims, other_data=other_data,
         )  # fmt: skip
+
+    def log_likelihood(
+        self,
+        mcmc_or_samples: Any,
+        *args: Any,
+        which: str = "conditional",
+        by: Any = None,
+        rng_key: Any = None,
+        group_by_chain: bool = False,
+        batch_size: int | None = None,
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Log-likelihoods of single observations or groups at each draw, for WAIC and LOO.
+
+        With θ the sampled sites and u what is integrated out:
+
+        * ``"conditional"``: log p(y_i | θ, u), the source's own, at recovered u.
+        * ``"marginal"``: log p(y_i | y_-i, θ), u integrated out given all other observations.
+        * ``"group"``: log p(y_g | y_-g, θ), all observations of a group left out together.
+
+        The last two are exact given θ (:mod:`autmarg.gaussian.leave_out`): the marginal one costs
+        two gradients for each draw, groups an evaluation for each draw and group. Where a row that
+        is left out has all the information about an effect, to six digits, the marginal one is
+        a difference of log-densities as well; in a marginal that shares a variance which is
+        integrated out it is NaN there.
+
+        A row's value that also stands in the mean of other rows, as in an autoregression on
+        observed values, is known there. ``handlers.scale`` tempers how other rows inform u, not
+        the density that is returned.
+
+        Args:
+            mcmc_or_samples: an ``MCMC`` that has run, or a dict of draws, as for :meth:`recover`.
+            args, kwargs: what the model was run with, data included.
+            which: see above.
+            by: of groups: the name of a plate or of an argument with the group of each
+                observation, an array of that, or a dict of arrays by observed site.
+            rng_key: draws u where ``"conditional"`` needs it; ``jax.random.key(0)`` by default.
+            group_by_chain: with an ``MCMC``: leading dimensions (chain, draw) rather than (draw,).
+            batch_size: draws worked on at once (bounds memory).
+            other_data: the data are others than those of the run, on purpose.
+
+        Returns:
+            By observed site, arrays [*lead, *shape of the site's log-density], as of
+            :func:`numpyro.infer.log_likelihood`; of groups [*lead, groups], in the order of the
+            plate or of the sorted labels. Where several observed sites read what is integrated
+            out, a group's values are given those of earlier sites, so that their sum is the
+            group's joint log-density.
+
+        Raises:
+            RequestError: draws of a sampled site are missing, the data are others than those of
+                the run, or there is no such group; a value is computed from what is integrated out.
+        """
+        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        draws = draws_of(mcmc_or_samples, "log_likelihood", group_by_chain=group_by_chain)
+        if not other_data:
+            self.check_data(mcmc_or_samples, args, kwargs, "log_likelihood")
+        key = jax.random.key(0) if rng_key is None else rng_key
+        fit = pointwise.Fit(self, draws, args, kwargs, key, batch_size)
+        return pointwise.log_likelihood(fit, which, by)

@@ -74,11 +74,13 @@ class Data:
         y: [n], [n, K] for vectors, or labels [n].
         others: what else the rule's child has, by its symbols, [n] or [n, 1].
         rows: the element of x that each reads, [n].
+        order: their places among all rows of the site, flattened, [n].
     """
 
     y: Any
     others: dict[Expr, Any]
     rows: np.ndarray
+    order: np.ndarray
 
 
 def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any]) -> Data:
@@ -118,7 +120,7 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     y = _picked(y, order, match.keep.ndim)
     others = {s: _picked(v, order, match.keep.ndim) for s, v in others.items()}
     _check(match.rule, y, others, width)
-    return Data(y, others, rows.reshape(-1)[order])
+    return Data(y, others, rows.reshape(-1)[order], order)
 
 
 def _sure(rule: Rule, y: Any, others: Mapping[Expr, Any]) -> np.ndarray | bool:

@@ -46,6 +46,29 @@ class Statistics:
 
 
 @dataclass(frozen=True, eq=False)
+class RowStatistics:
+    """What each row of one child site says of x; the numbers are of a tape.
+
+    Attributes:
+        site: its name.
+        rule: by which it updates the prior.
+        terms: of the rule's aggregates, [n] (or [n, K]).
+        own: H of each row, [n]; where the rule is evaluated at one x, what else there is in H,
+            and the rows' y and what else they have.
+        rows: the element of x that each reads.
+        order: places of the rows among all rows of the site, of shape ``shape``.
+    """
+
+    site: str
+    rule: Rule
+    terms: tuple[int, ...]
+    own: tuple[int, ...]
+    rows: np.ndarray
+    order: np.ndarray
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class ConjugateMarginal:
     """One latent x, all elements of which have children of their own (or none).
 
@@ -56,6 +79,7 @@ class ConjugateMarginal:
         tape: on which the numbers are.
         blocks: Gaussian marginals that share x, which update it after them; their members are
             drawn given x.
+        each: makes the statistics of single rows, and the tape that they are on.
     """
 
     member: str
@@ -65,6 +89,7 @@ class ConjugateMarginal:
     children: tuple[Statistics, ...]
     tape: Tape
     blocks: tuple[Shared, ...] = ()
+    each: Callable[[], tuple[Tape, tuple[RowStatistics, ...]]] | None = None
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -143,14 +168,14 @@ class ConjugateMarginal:
             own = [next(numbers) for _ in child.own]
             if self.family.vector:
                 aggregates = [jnp.broadcast_to(a, parameters[0].shape) for a in aggregates]
-            after = [f(*parameters, *aggregates) for f in _updates(child.rule)]
+            after = [f(*parameters, *aggregates) for f in updates_of(child.rule)]
             pairs = zip(after, parameters, strict=True)
             after = [jnp.broadcast_to(new, old.shape) for new, old in pairs]
             total = total + self._likelihood(child, parameters, aggregates, after, own)
             parameters = after
         for each in self.blocks:
             aggregates, own = each.statistics(self._at(values, jnp.ones(1)))
-            after = [f(*parameters, *aggregates) for f in _updates(each.rule)]
+            after = [f(*parameters, *aggregates) for f in updates_of(each.rule)]
             gain = marginal_likelihood(each.rule).parameters(*parameters, *aggregates)
             total, parameters = total + jnp.sum(gain) + own, after
         return parameters, total
@@ -186,7 +211,7 @@ def summed(terms: Any, like: Any) -> Any:
 
 
 @cache
-def _updates(rule: Rule) -> tuple[Callable[..., Any], ...]:
+def updates_of(rule: Rule) -> tuple[Callable[..., Any], ...]:
     """New parameters as functions of the old ones and of the aggregates."""
     symbols = aggregates_of(rule)
     arguments = (*rule.prior.arguments, *symbols.values())

@@ -12,7 +12,7 @@ import numpy as np
 from autmarg.ir.nodes import Sample
 from autmarg.ir.tape import Tape
 from autmarg.rules.child import Data, Match, data_of, inputs_of
-from autmarg.rules.conjugate import ConjugateMarginal, Statistics, summed
+from autmarg.rules.conjugate import ConjugateMarginal, RowStatistics, Statistics, summed
 from autmarg.rules.families import Family, onehot
 from autmarg.rules.language import Aggregate, Largest, Smallest, SumOver
 from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
@@ -47,7 +47,67 @@ def density_of(
         rest = tuple(next(each) for _ in range(own))
         children.append(Statistics(match.rule, some, rest, rows))
     folded = tape.folded(numbers)
-    return ConjugateMarginal(latent.name, latent.shape, family, before, tuple(children), folded)
+    return ConjugateMarginal(
+        latent.name, latent.shape, family, before, tuple(children), folded,
+        each=lambda: _row_by_row(tape, latent, matches),
+    )  # fmt: skip
+
+
+def _row_by_row(
+    tape: Tape, latent: Sample, matches: list[Match]
+) -> tuple[Tape, tuple[RowStatistics, ...]]:
+    """The statistics of single rows, on a tape that has them."""
+    names = inputs_of(tape, [v for m in matches for v in (*m.arguments, m.site.value)], latent.name)
+    read: list[tuple[int, int, Data]] = []
+
+    def statistics(*arrays: Any) -> list[Any]:
+        values = dict(zip(names, arrays, strict=True))
+        out = []
+        for match in matches:
+            data = data_of(tape, latent, match, values)
+            terms, own = _terms(match, data, latent.shape[-1:])
+            read.append((len(terms), len(own), data))
+            out += [*terms, *own]
+        return out
+
+    tape, numbers = tape.extend(statistics, [tape.inputs[n] for n in names])
+    each, found = iter(numbers), []
+    for match, (terms, own, data) in zip(matches, read, strict=True):
+        some, rest = (tuple(next(each) for _ in range(n)) for n in (terms, own))
+        shape = match.keep.shape
+        found.append(
+            RowStatistics(match.site.name, match.rule, some, rest, data.rows, data.order, shape)
+        )
+    return tape.folded(numbers), tuple(found)
+
+
+def _terms(match: Match, data: Data, width: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
+    """What each row adds to a rule's aggregates, and what the rule needs of the rows."""
+    rule, float_, y = match.rule, jnp.result_type(float), data.y
+    if rule.child.family.labels:
+        y = jax.nn.one_hot(jnp.asarray(y), width[0])
+    arguments = (rule.child.variable, *(s for s, _ in rule.others))
+    values = [jnp.asarray(v, float_) for v in (y, *(data.others[s] for s in arguments[1:]))]
+    identity = np.arange(len(data.rows))
+    terms = [
+        _aggregate(
+            each, jax_function(arguments, each.args[0])(*values), identity, len(identity),
+            rule.prior.family.vector, values[0],
+        )
+        for each in rule.aggregates
+    ]  # fmt: skip
+    none = jnp.zeros(len(identity), float_)
+    own = none if match.off_by is None else _each(match.off_by(*values), none)
+    formula = marginal_likelihood(rule)
+    if formula.at_one_x:
+        return terms, [own, *values]
+    return terms, [own + _each(formula.child(*values), none)]
+
+
+def _each(terms: Any, none: Any) -> Any:
+    """One number for each row, from one for each, [n] or [n, 1], or one for all."""
+    terms = jnp.asarray(terms, none.dtype)
+    return jnp.broadcast_to(terms.reshape(terms.shape[:1]) if terms.ndim else terms, none.shape)
 
 
 def _statistics(
