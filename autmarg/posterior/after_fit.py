@@ -340,7 +340,7 @@ class AfterFit:
 
         Raises:
             RequestError: draws of a sampled site are missing, the data are others than those of
-                the run, or there is no such group; a value is computed from what is integrated out.
+                the run, or there is no such group.
         """
         args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
         draws = draws_of(mcmc_or_samples, "log_likelihood", group_by_chain=group_by_chain)

@@ -83,10 +83,17 @@ class Fit:
         ones."""
         every = dict(samples)
         if any(n.name not in samples for n in self.source.latents):
+            known = any(n.name in samples for n in self.compiled.program.latents)
+            blank = {} if known or self.draws.lead is None else {"": jnp.zeros(self.draws.lead)}
             every = self.marg.recover(
-                self.key, dict(samples), *self.args, batch_size=self.batch_size, other_data=True,
-                **self.kwargs,
+                self.key, blank or dict(samples), *self.args, batch_size=self.batch_size,
+                other_data=True, **self.kwargs,
             )  # fmt: skip
+        if missing := [n.name for n in self.source.latents if n.name not in every]:
+            raise RequestError(
+                f"log_likelihood needs draws of {missing}; found only {sorted(samples)}. Pass the "
+                "MCMC object or all of mcmc.get_samples()"
+            )
         lead = _lead(every, self.source) or self.draws.lead
         if lead is None:
             raise RequestError(
@@ -94,12 +101,16 @@ class Fit:
                 "expected an MCMC"
             )
         params = {n.name: n.shape for n in self.source.nodes if isinstance(n, Param)}
-        given = {n: jnp.broadcast_to(every[n], (*lead, *s)) for n, s in params.items() if n in every}
+        given = {
+            n: jnp.broadcast_to(every[n], (*lead, *s)) for n, s in params.items() if n in every
+        }
         return {n.name: jnp.asarray(every[n.name]) for n in self.source.latents} | given
 
     def first(self) -> dict[str, Any]:
         """All latents, params and traced constants at the first draw."""
-        lead = self.lead or ()
+        lead = self.lead
+        if lead is None:
+            return self.traced | {n: x[0] for n, x in self.effects({"": jnp.zeros(1)}).items()}
         inside = {n: x for n, x in self.draws.samples.items() if jnp.shape(x)[: len(lead)] == lead}
         one = {n: jnp.asarray(x)[(0,) * len(lead)][None] for n, x in inside.items()}
         return self.traced | {n: x[0] for n, x in self.effects(one).items()}
@@ -183,7 +194,6 @@ class Parts:
             if not own:  # its rows are added up, and none was made to depend on another
                 others += node.observed
                 continue
-            _check_values(program, node, {m.name for m in own})
             marginals.append((node.observed, _planned(program, node, own, groups)))
         return cls(program, tuple(marginals), tuple(others), groups)
 
@@ -250,18 +260,6 @@ def _planned(
         f"{named([n.name for n in node.observed])}, a {type(node.density).__name__}: expected a "
         "Gaussian marginal or a conjugacy; which='conditional' works"
     )
-
-
-def _check_values(program: Program, node: Marginal, members: set[str]) -> None:
-    """Raise where an observed value is computed from what is integrated out."""
-    for site in node.observed:
-        reads = sorted(program.tape.dependencies([site.value]) & members)
-        if reads:
-            raise RequestError(
-                f"the value of the observed site '{site.name}' ({site.place}) is computed from "
-                f"'{reads[0]}', which is integrated out, so it has no log p(y_i | y_-i): use "
-                f"which='conditional', or transform(keep=['{reads[0]}'])"
-            )
 
 
 def _at_draws(
