@@ -156,7 +156,7 @@ def test_what_else_is_gaussian_is_integrated_out_all_the_same():
 
     def model(y=None, w=None):
         numpyro.sample("y", dist.Poisson(jnp.exp(groups_of_a_mean()[G])), obs=y)
-        numpyro.sample("w", dist.Normal(normal("b", 0, scale("t"), 5)[G % 5], scale("s")), obs=w)
+        numpyro.sample("w", dist.Normal(normal("b", 0, 1, 5)[G % 5], scale("s")), obs=w)
 
     args = FLAT, _RNG.normal(size=G.size)
     assert autmarg.transform(model).plan(*args).integrated == ("b",)
@@ -206,25 +206,8 @@ def test_a_gradient_far_dearer_than_the_sources_is_not_taken():
     assert planned == source
     everything = autmarg.transform(rows_with_their_own_noise, marginalize="all").plan(x, x.sum(1))
     assert everything.predicted[0].gradient > 20 * source.gradient
-
-
-def test_a_plain_regression_stays_as_it_is_where_its_gradient_costs_no_more():
-    """Not where covariates are nearly collinear, nor where there are many rows."""
-
-    def regression(x, y):
-        b = normal("b", 0, 1, x.shape[1])
-        numpyro.sample("y", dist.Normal(x @ b, scale("s")), obs=y)
-
-    def plan(x):
-        return autmarg.transform(regression).plan(x, x.sum(1))
-
-    x = _RNG.normal(size=(100, 3))
-    plain = plan(x)
-    assert plain.integrated == ()
-    assert "the rows tell its elements apart" in " ".join(str(plain).split())
-    assert plan(x * [1.0, 1e-3, 1e3]).integrated == ()  # the mass matrix sees to scales
-    assert plan(np.cumsum(x * [1.0, 0.1, 0.1], axis=1)).integrated == ("b",)
-    assert plan(_RNG.normal(size=(50_000, 3))).integrated == ("b",)
+    few = autmarg.transform(rows_with_their_own_noise).plan(x[:20, :2], x[:20].sum(1))
+    assert few.integrated == ("b",)  # a difference that no run would notice
 
 
 def test_local_scales_pay_for_a_dearer_gradient():

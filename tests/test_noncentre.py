@@ -155,7 +155,7 @@ def test_the_oracle_checks_the_change_of_variables(monkeypatch):
 
 
 def test_sites_plates_and_text():
-    marg = autmarg.transform(spread, marginalize="all")
+    marg = autmarg.transform(spread)
     trace = handlers.trace(handlers.seed(marg, 0)).get_trace(Y)
     assert list(trace) == ["groups", "m", "t", "s_decentered", "s", "size", "y"]
     noise = trace["s_decentered"]
@@ -187,8 +187,7 @@ POINT = {"m": 0.4, "t": 0.7, "s": np.linspace(-1, 1, 5)}
 SAMPLES = {n: np.stack([np.asarray(v) + k / 9 for k in range(3)]) for n, v in POINT.items()}
 NOISE = {n: SAMPLES[n] for n in ("m", "t")}
 NOISE["s_decentered"] = (SAMPLES["s"] - NOISE["m"][:, None]) / NOISE["t"][:, None]
-MARG = autmarg.transform(spread, marginalize="all")
-OFF = autmarg.transform(spread, marginalize="all", reparameterize="off")
+MARG, OFF = autmarg.transform(spread), autmarg.transform(spread, reparameterize="off")
 
 
 def test_values_under_the_users_names_are_honoured():
@@ -306,7 +305,7 @@ def test_requests_that_cannot_be_met():
 
     assert "is a HalfNormal, not a location-scale family" in refused(["t"])
     assert "'m' has a constant prior" in refused(["m"])
-    assert "'a' is integrated out, not sampled" in refused(["a"], marginalize="all")
+    assert "'a' is integrated out, not sampled" in refused(["a"])
     assert "'b' is not a latent site" in refused(["b"])
     assert r"did you mean ['s']?" in refused("s")
     assert "integrated out by one option and non-centred by another" in refused(

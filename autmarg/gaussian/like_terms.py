@@ -33,8 +33,8 @@ def _once(label: np.ndarray) -> np.ndarray:
 def _of_all_rows(terms: list[RowTerm]) -> list[RowTerm]:
     """Of terms that read the same columns and slots in all rows."""
     full = [term.full(len(term.known)) for term in terms]
-    if not full:
-        return []
+    if not full or any(len(term.known) == 0 for term in terms):  # no terms, or no rows
+        return terms
     places = np.concatenate([np.stack([c[0], p[0]], axis=1) for c, _, p in full])
     keys, first, which, count = np.unique(
         places, axis=0, return_index=True, return_inverse=True, return_counts=True

@@ -30,7 +30,6 @@ from autmarg.gaussian.variance import variance_ratios
 from autmarg.plan.cost import evaluation_seconds, overhead, seconds, source_seconds
 from autmarg.plan.groups import Part
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
-from autmarg.plan.plain import is_plain
 from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
 from autmarg.plan.timing import in_blocks
 from autmarg.plan.work import Work, jaxpr_work
@@ -51,8 +50,7 @@ class Choice:
 
     ``everything`` is None where integrating everything out would take too much memory, for the
     reason ``why``. ``steps`` is how many times as many leapfrog steps an effective draw then takes.
-    Of the sampled, those ``as_written`` are better not non-centred. ``plain`` says that they are
-    the coefficients of a plain regression (:mod:`autmarg.plan.plain`).
+    Of the sampled, those ``as_written`` are better not non-centred.
     """
 
     sampled: tuple[str, ...]
@@ -61,7 +59,6 @@ class Choice:
     why: str
     steps: float
     as_written: tuple[str, ...] = ()
-    plain: bool = False
 
     def refusal(self, name: str) -> Refusal:
         """Why a member is not integrated out."""
@@ -69,11 +66,6 @@ class Choice:
         return Refusal(name, "cost", f"'{name}' is {self}", remedy=remedy)
 
     def __str__(self) -> str:
-        if self.plain:
-            return (
-                "sampled since it has a known prior and the rows tell its elements apart: it takes "
-                "NUTS no more steps, and a gradient without it is not predicted to be much cheaper"
-            )
         words = f"sampled since a gradient is then predicted to take {in_words(self.chosen)}, "
         if self.everything is None:
             return words + self.why
@@ -107,7 +99,6 @@ class Costs:
         self.rest, self.others, self.local, self.again = rest, others, local, again
         self.names = tuple(m.name for m in part.members)
         self._known: dict[tuple[str, ...], list[tuple[float, Work, int]]] = {}
-        self.plain = is_plain(part)
         self.in_time = bool(part.system.form.recurrences or part.system.form.correlated)
 
     @cached_property
@@ -236,7 +227,6 @@ def choose(costs: Costs) -> Choice | None:
         str(found.refused or ""),
         taken.steps,
         tuple(written),
-        costs.plain,
     )
 
 
@@ -268,9 +258,7 @@ class _Found:
         least, source = self.least(), self.predictions[self.costs.names]
         if least is None:
             return self.costs.names
-        other = self.predictions[least]
-        plain = self.costs.plain and _SHARE * source.draw < other.draw
-        return self.costs.names if plain or takes_source(source, other) else least
+        return self.costs.names if takes_source(source, self.predictions[least]) else least
 
 
 def takes_source(source: Prediction, other: Prediction) -> bool:
