@@ -25,13 +25,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # One of each structure; tests/test_dense.py and tests/test_states.py have others.
 QUICK = {
     "autoregressive",
-    "vector_autoregressive",
     "stochastic_volatility",
     "random_walks_in_a_plate",
-    "state_space",
     "cumulative_sum",
-    "noncentred_autoregression",
-    "ragged",
 }
 
 

@@ -17,6 +17,9 @@ from tests.programs import CASES, Y
 
 # Other spellings of means that tests/test_means.py and other cases have.
 REPEATED = {
+    "radon",
+    "gaussian_process",
+    "measurement_error",
     "python_loop",
     "horseshoe",
     "one_hot",

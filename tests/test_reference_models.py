@@ -33,7 +33,7 @@ SPELLINGS = [(name, spelling) for name, model in MODELS.items() for spelling in 
 FIRST = [(name, next(iter(model.spellings))) for name, model in MODELS.items()]
 OTHERS = [pair for pair in SPELLINGS if pair not in FIRST]
 """All but the first spelling of each model."""
-INTEGRALS, VERIFIED = STRUCTURES[1::4], STRUCTURES[::4]
+INTEGRALS, VERIFIED = STRUCTURES[1::4], STRUCTURES[:1]
 LAST = [(name, list(MODELS[name].spellings)[-1]) for name in STRUCTURES]
 
 

@@ -97,9 +97,14 @@ SMOOTHING = [
     (smoothing_in_a_plate, TWO, 3),
     (smoothing_in_a_fori_loop, Y, 1),
 ]
+# (not by tests.lanes: arrays have no truth value)
+IN_LANES = [
+    pytest.param(*case, id=case[0].__name__, marks=[pytest.mark.slow] if k else [])
+    for k, case in enumerate(SMOOTHING)
+]
 
 
-@pytest.mark.parametrize("model, data, latents", SMOOTHING, ids=[m[0].__name__ for m in SMOOTHING])
+@pytest.mark.parametrize("model, data, latents", IN_LANES)
 def test_few_latents_that_drive_a_loop_are_read_by_its_rows(model, data, latents):
     assert structure(exact(model, data)) == [f"dense root of {latents}"]
 

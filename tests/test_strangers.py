@@ -395,6 +395,9 @@ def check(model, integrated):
 
 # Their structures are in other tests, too.
 REPEATED = {
+    "tasks_with_correlated_coefficients",
+    "factor_analysis",
+    "baseball_partial_pooling",
     "eight_schools_reparam",
     "eight_schools_transform_reparam",
     "finnish_horseshoe",

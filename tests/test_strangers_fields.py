@@ -200,7 +200,6 @@ def pagels_lambda():
 QUICK = {
     "changepoints_and_seasons",
     "media_with_carry_over",
-    "hsgp_of_the_contrib_module",
     "simultaneous_autoregression",
     "brownian_motion_on_a_tree",
 }

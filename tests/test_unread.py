@@ -30,6 +30,7 @@ def several(y: Any) -> None:
 UNREAD = ("rate", "chol", "count", "twice")
 
 
+@pytest.mark.slow
 def test_the_density_is_the_source_s_without_them() -> None:
     marg = autmarg.transform(several, reparameterize="off")
     assert marg.plan(Y).integrated == UNREAD

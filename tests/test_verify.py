@@ -13,6 +13,7 @@ import pytest
 import autmarg
 from autmarg.gaussian.schedule import Schedule
 from autmarg.oracle.points import MAGNITUDES, scales_of
+from tests.lanes import lanes
 from tests.programs import GROUP, Y
 
 FILE = "test_verify.py"
@@ -72,7 +73,7 @@ def test_digits_that_are_lost_are_no_error(monkeypatch):
     assert not issubclass(autmarg.InconclusiveError, autmarg.InternalError)
 
 
-@pytest.mark.parametrize("integrated", [True, False])
+@pytest.mark.parametrize("integrated", lanes([True, False], quick=[False]))
 def test_a_covariance_of_the_users_that_is_not_positive_definite(integrated):
     distance = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0)))
 

@@ -53,6 +53,7 @@ def test_kept_sites_stay_in_their_plates():
     assert trace["s"]["value"].shape == (5,)
 
 
+@pytest.mark.slow
 def test_nuts_has_a_dense_block_for_scales_and_not_for_effects(quick_compilation):
     marg = autmarg.transform(MODEL, keep=["school"])
     blocks = mass_matrix(marg.nuts(max_tree_depth=3))
@@ -90,12 +91,12 @@ def with_param(y):
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        (MODEL, {}),
+        pytest.param(MODEL, {}, marks=pytest.mark.slow),
         pytest.param(MODEL, {"init_strategy": init_to_sample}, marks=pytest.mark.slow),
         pytest.param(
             MODEL, {"init_strategy": init_to_median(num_samples=3)}, marks=pytest.mark.slow
         ),
-        (bounded_by_a_computed_number, {}),
+        pytest.param(bounded_by_a_computed_number, {}, marks=pytest.mark.slow),
         (with_param, {}),
     ],
 )
@@ -115,6 +116,7 @@ def test_a_chain_starts_where_numpyros_own_would(model, options, quick_compilati
     assert np.isfinite(state.potential_energy)
 
 
+@pytest.mark.slow
 def test_a_chain_starts_in_a_trace_and_where_it_is_told(quick_compilation):
     kernel = autmarg.transform(MODEL).nuts()
     start = jax.jit(lambda key: kernel.init(key, 10, model_args=(Y,)).z)(jax.random.key(0))
@@ -218,6 +220,7 @@ def test_replaced_data_are_refused(marg):
 SAMPLES_AT_ONE = dict.fromkeys(KEPT, 1.0)
 
 
+@pytest.mark.slow
 def test_handlers_around_the_model():
     conditioned = handlers.condition(MODEL, data={"mu": jnp.array(0.1)})
     marg = autmarg.transform(conditioned)

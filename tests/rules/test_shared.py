@@ -16,6 +16,7 @@ from scipy import stats
 
 import autmarg
 from tests.generator.identity import identity
+from tests.lanes import lanes
 
 RNG = np.random.default_rng(0)
 G = np.array([0, 1, 1, 2, 0, 2, 2, 1])
@@ -83,7 +84,7 @@ def values_of(latents):
     return out
 
 
-@pytest.mark.parametrize("model", PROGRAMS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", lanes(PROGRAMS, quick=[regression, singular]))
 def test_found_and_exact(model, quick_compilation):
     marg = autmarg.transform(model)
     plan = marg.plan()
@@ -92,9 +93,8 @@ def test_found_and_exact(model, quick_compilation):
     assert np.abs(found.errors).max() < 1e-9
 
 
-@pytest.mark.parametrize(
-    "model", [regression, pytest.param(precision, marks=pytest.mark.slow)], ids=lambda m: m.__name__
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [regression, precision], ids=lambda m: m.__name__)
 def test_verify_holds(model, quick_compilation):
     report = autmarg.verify(model, points=2, quiet=True)
     assert report.worst < 1e-9
