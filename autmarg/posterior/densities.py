@@ -50,7 +50,8 @@ def densities(
         fit.key, fit.posterior, *fit.args, moments=True, other_data=True, **fit.kwargs
     )[site]
     mean, variance = (np.asarray(moments[name]) for name in ("mean", "var"))
-    mean, variance = (x.reshape(-1, *x.shape[2:]) for x in (mean, variance))
+    count = mean.shape[0] * mean.shape[1]
+    mean, variance = (x.reshape(count, *x.shape[2:]) for x in (mean, variance))
     if not np.all(variance > 0):
         raise RequestError(
             f"'{site}' has no density at {int((~(variance > 0)).any(axis=0).sum())} elements: at "

@@ -26,10 +26,12 @@ class Dims:
 
     Attributes:
         names: dimensions by site, without chain and draw.
+        sizes: of each dimension.
         coords: labels by dimension, where they are not 0, 1, ….
     """
 
     names: Names
+    sizes: dict[str, int]
     coords: dict[str, np.ndarray]
 
     def dataset(
@@ -51,8 +53,13 @@ class Dims:
         return xarray.Dataset(found, coords=coords, attrs=dict(attrs or {}))
 
     def _fitting(self, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-        """Names for the axes of an array: a log-density has only the first of its site's."""
+        """Names for the axes of an array.
+
+        A log-density has only the first of its site's axes, and an argument may have a site's name.
+        """
         names = self.names.get(name, ())[: len(shape)]
+        if any(self.sizes[own] != size for own, size in zip(names, shape, strict=False)):
+            names = ()
         return (*names, *(f"{name}_dim_{k}" for k in range(len(names), len(shape))))
 
 
@@ -80,13 +87,14 @@ def dims_of(
     shapes = {node.name: _shape(program, node) for node in program.nodes if _held(node)}
     taken = {*shapes, *LEAD}
     names = _from_plates(program, shapes, taken)
-    known = {**shapes, **(others or {})}
+    known = {**(others or {}), **shapes}
     for name, given in (dims or {}).items():
         names[name] = _asked(name, tuple(given), names.get(name, ()), known, taken)
     sizes = _sizes(names, known)
     for (site, axis), labels in level_names(program, named).items():
         sizes.setdefault(_at(names, site, axis), {}).setdefault("labels", labels)
-    return Dims(names, _coords(sizes, coords or {}))
+    lengths = {name: own["size"] for name, own in sizes.items()}
+    return Dims(names, lengths, _coords(sizes, coords or {}))
 
 
 def _held(node: Node) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from autmarg.posterior.after_fit import AfterFit
 
-_OTHER = 20  # rows of the last section that are printed
+_ROWS = 40  # of a section that are printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,34 +63,42 @@ class Summary:
         }
         return {name: table for name, table in named.items() if len(table)}
 
+    @property
+    def _shown(self) -> dict[str, tuple[DataFrame, int]]:
+        """As text: the first rows of each section, and how many more there are."""
+        return {
+            name: (shown(table.head(_ROWS)), max(len(table) - _ROWS, 0))
+            for name, table in self.sections.items()
+        }
+
     def __str__(self) -> str:
-        wide = [shown(table.head(_OTHER) if name == "Other" else table) for name, table in
-                self.sections.items()]  # fmt: skip
-        if not wide:
+        sections = self._shown
+        if not sections:
             return self.title
-        label = max(len(str(row)) for table in wide for row in table.index)
-        columns = wide[0].columns
-        widths = [max(len(c), *(len(text) for table in wide for text in table[c])) for c in columns]
+        tables = [table for table, _ in sections.values()]
+        label = max(len(str(row)) for table in tables for row in table.index)
+        columns = tables[0].columns
+        widths = [max(len(c), *(len(x) for table in tables for x in table[c])) for c in columns]
         head = " " * label + "".join(f"  {c:>{w}}" for c, w in zip(columns, widths, strict=True))
         lines = [self.title, "", head]
-        for name, table in zip(self.sections, wide, strict=True):
+        for name, (table, more) in sections.items():
             lines += [name]
             for row, values in zip(table.index, table.values, strict=True):
                 cells = "".join(f"  {x:>{w}}" for x, w in zip(values, widths, strict=True))
                 lines.append(f"{row:<{label}}{cells}")
-            if name == "Other" and (more := len(self.other) - len(table)) > 0:
-                lines.append(f"… {more} more rows in .other")
-            lines.append("")
+            lines += [_more(more)] * (more > 0) + [""]
         return "\n".join(lines[:-1])
 
     def _repr_html_(self) -> str:
-        tables = (
-            f"<h4>{html.escape(name)}</h4>{shown(table.head(_OTHER)).to_html()}"
-            if name == "Other"
-            else f"<h4>{html.escape(name)}</h4>{shown(table).to_html()}"
-            for name, table in self.sections.items()
-        )
-        return f"<p>{html.escape(self.title)}</p>{''.join(tables)}"
+        parts = [
+            f"<h4>{html.escape(name)}</h4>{table.to_html()}{_more(more) if more else ''}"
+            for name, (table, more) in self._shown.items()
+        ]
+        return f"<p>{html.escape(self.title)}</p>{''.join(parts)}"
+
+
+def _more(count: int) -> str:
+    return f"… {count:,} more rows, in the summary's tables"
 
 
 def summary(

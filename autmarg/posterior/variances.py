@@ -56,7 +56,8 @@ class At:
         self.tape = roles.program.tape
         names = [n.name for n in roles.program.latents]
         self.lead = posterior[names[0]].shape[:2]
-        self.flat = {n: posterior[n].reshape(-1, *posterior[n].shape[2:]) for n in names}
+        count = self.lead[0] * self.lead[1]
+        self.flat = {n: posterior[n].reshape(count, *posterior[n].shape[2:]) for n in names}
 
     def __call__(
         self, number: int, then: Callable[[Any], Any] = lambda x: x, some: int | None = None
@@ -155,7 +156,7 @@ def _of_scale(at: At, prior: Prior, array: DataArray) -> Rows | None:
     draws = at(prior.scale, lambda x: x[index])
     word = "sd" if prior.gaussian else "scale"
     labels = _labels(array, [d for d, flat in zip(dims, same, strict=True) if not flat])
-    flat = draws.reshape(*at.lead, -1)
+    flat = draws.reshape(*at.lead, len(labels))
     return {f"{word}({array.name}{label})": flat[..., k] for k, label in enumerate(labels)}
 
 
