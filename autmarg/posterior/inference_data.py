@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import numpyro
 from numpyro import handlers
-from numpyro.infer import Predictive, log_likelihood
+from numpyro.infer import Predictive
 
 from autmarg.backend.runs import arguments_of
 from autmarg.errors import RequestError
@@ -95,7 +95,7 @@ def whole_fit(
     draws = draws_of(mcmc_or_samples, method, group_by_chain=True)
     program, traced = trace_program(marg.source, args, kwargs)
     if not other_data:
-        marg.check_data(mcmc_or_samples, args, kwargs)
+        marg.check_data(mcmc_or_samples, args, kwargs, method)
     if traced:
         raise RequestError(f"{method} was called where arguments are traced: expected known data")
     key = jax.random.key(0) if rng_key is None else rng_key
@@ -297,20 +297,13 @@ def _log_likelihood(marg: AfterFit, fit: WholeFit, which: str) -> Dataset:
             if which != "auto":
                 raise
     if found is None or (which == "auto" and any(np.isnan(x).any() for x in found.values())):
-        found, used = _conditional(marg, fit), "conditional"
+        found, used = _pointwise(marg, fit, "conditional"), "conditional"
     return fit.dims.dataset(found, attrs=_attrs(fit.program) | {"which": WHICH[used]})
 
 
 def _pointwise(marg: AfterFit, fit: WholeFit, which: str) -> dict[str, Any]:
-    ask = getattr(marg, "log_likelihood", None)
-    if ask is None:
-        raise RequestError("this version has only conditional log-likelihoods")
-    return ask(fit.posterior, *fit.args, which=which, other_data=True, **fit.kwargs)
-
-
-def _conditional(marg: AfterFit, fit: WholeFit) -> dict[str, Any]:
-    latents = {n.name: fit.posterior[n.name] for n in fit.program.latents}
-    return log_likelihood(marg.source, latents, *fit.args, batch_ndims=2, **fit.kwargs)
+    """By observed site [chains, draws, …], at the effects of the fit."""
+    return marg.log_likelihood(fit.posterior, *fit.args, which=which, other_data=True, **fit.kwargs)
 
 
 def _posterior_predictive(marg: AfterFit, fit: WholeFit, sites: list[str]) -> dict[str, Any]:

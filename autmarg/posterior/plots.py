@@ -109,7 +109,7 @@ def _panels(fit: WholeFit, site: str, shrinkage: bool) -> list[Panel]:
     """Levels along the site's first axis, a panel for each element of the others."""
     array = fit.dataset([site])[site]
     levels, *terms = array.dims[2:]
-    draws = array.values.reshape(-1, *array.shape[2:])
+    draws = array.values.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
     centre = _centres(fit, site)
     alone = unpooled(fit, site) if shrinkage else None
     shape = tuple(array.sizes[d] for d in terms)

@@ -106,6 +106,16 @@ def test_loo_of_conditional_log_likelihoods():
     assert az.loo(found).n_data_points == 8
 
 
+def test_loo_of_marginal_log_likelihoods_is_the_default():
+    """The two estimate one number; the marginal values weight draws more evenly."""
+    found = MARG.to_arviz(DRAWS, *ARGS)
+    values = groups(found)["log_likelihood"]
+    assert values.attrs["which"].startswith("marginal: log p(y_i | y_-i")
+    expected = MARG.log_likelihood(DRAWS, *ARGS, which="marginal")["y"]
+    np.testing.assert_allclose(values["y"], expected, rtol=1e-12)
+    assert az.loo(found).n_data_points == 8
+
+
 def test_data_drawn_anew():
     draws = {**DRAWS, "sigma": np.full((2, 30), 1e-9)}
     found = MARG.to_arviz(draws, *ARGS, posterior_predictive=True, prior=3, log_likelihood=None)
