@@ -80,15 +80,16 @@ def _read(path: str | os.PathLike[str], method: str) -> Any:
     """A container from disk, whole: the file can be written again while it is in use."""
     if not os.path.exists(path):
         raise RequestError(f"{method} was given the path {str(path)!r}: found no file there")
-    arviz = needed("arviz", method)
-    read = arviz.from_zarr if os.path.isdir(path) else arviz.from_netcdf
+    xarray = needed("xarray", method)
+    engine = {"engine": "zarr"} if os.path.isdir(path) else {}
     try:
-        found = read(str(path))
-    except ImportError as error:
+        with xarray.open_datatree(str(path), **engine) as tree:
+            return tree.load()
+    except (ImportError, OSError, ValueError) as error:
         raise RequestError(
-            f"{method} cannot read {str(path)!r}: {error}; pip install 'autmarg[arviz]'"
+            f"{method} cannot read {str(path)!r} as a saved fit: {error}. Expected what "
+            "marg.to_arviz(…).to_netcdf(path) wrote, and pip install 'autmarg[arviz]' to read it"
         ) from error
-    return found.load() if hasattr(found, "load") else found
 
 
 def _shown(stored: Any) -> str:

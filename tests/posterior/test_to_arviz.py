@@ -235,8 +235,11 @@ def test_a_saved_fit_stands_for_its_draws(tmp_path, as_path):
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [("no such file", "found no file there"), (3.0, "found float"), ([], "found list")],
-)
+    [
+        ("no such file", "found no file there"), (__file__, "cannot read .* as a saved fit"),
+        (3.0, "found float"), ([], "found list"),
+    ],
+)  # fmt: skip
 def test_what_are_no_draws(given, words):
     with pytest.raises(autmarg.RequestError, match=words):
         MARG.recover(KEY, given, *ARGS)
