@@ -95,3 +95,16 @@ def test_a_form_without_rows_whose_members_are_correlated():
             numpyro.sample("y", dist.Normal(u, 1.0), obs=np.ones(2))
 
     check_exact(model, "u")
+
+
+def test_a_masked_latents_scale_that_reads_a_member():
+    """Its prior is not met where it is flat; where nothing reads it, it is drawn from the prior."""
+
+    def model(read):
+        a = numpyro.sample("a", dist.Normal(0.4, 0.5))
+        with numpyro.handlers.mask(mask=False):
+            u = numpyro.sample("u", dist.Normal(0.4, jnp.exp(0.5 * a)))
+        numpyro.sample("y", dist.Normal(a + u if read else 0.0, 1.0), obs=np.ones(3))
+
+    check_exact(lambda: model(True), "a u")
+    check_exact(lambda: model(False), "u")

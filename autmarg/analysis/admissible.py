@@ -178,7 +178,7 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
         return
     assert isinstance(child, Sample)
     site = facts.normalised.gaussian.get(child.name)
-    if has_no_density(facts.normalised, child.name):
+    if _is_not_met(facts.normalised, child):
         return
     read_by = f"'{name}' is read by {located(child)}"
     if site is None:
@@ -222,6 +222,18 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
     if latents := [f"'{n}'" for n in others if not n.startswith("@")]:
         words = f"{read_by}, whose mask depends on {', '.join(latents)}, so it must be sampled"
         yield Refusal(name, "mask of a latent", words, child.place)
+
+
+def _is_not_met(normalised: Normalised, child: Sample) -> bool:
+    """Whether the distribution of a site is not used at all.
+
+    Data under a mask over all are not. A masked latent is not, where all of its elements have a
+    flat prior; those that nothing reads are drawn from their own distribution.
+    """
+    if not has_no_density(normalised, child.name) or isinstance(child, Observe):
+        return has_no_density(normalised, child.name)
+    flat = flat_elements(normalised, child)
+    return flat is not None and bool(flat.all())
 
 
 def _unknown_scale(facts: Facts, node: Sample) -> str:

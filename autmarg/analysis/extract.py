@@ -161,6 +161,8 @@ class _Writer(RowWriter):
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
         site, flat = self.sites[node.name], self.flat_priors[node.name]
+        if flat is not None and flat.all():  # whatever the masked prior reads
+            return Member(node.name, node.size, 1, offset, flat=flat), jnp.ones(1)
         if site.basis is not None:
             return self._in_basis(node, site, offset)
         if site.scale is not None:
