@@ -1,6 +1,7 @@
 """autmarg integrates Gaussian latent variables out of NumPyro models, exactly."""
 
 from autmarg.analysis.families import Gaussian, register_gaussian
+from autmarg.compare import Comparison, compare
 from autmarg.driver import MarginalizedModel, transform
 from autmarg.errors import (
     AutmargError,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AutmargError",
+    "Comparison",
     "ExactnessError",
     "Gaussian",
     "InconclusiveError",
@@ -41,6 +43,7 @@ __all__ = [
     "Step",
     "UnprovedRuleError",
     "WrongRuleError",
+    "compare",
     "default_passes",
     "register_gaussian",
     "register_rule",

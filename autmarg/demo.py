@@ -8,10 +8,8 @@ NUTS, one chain each, and compared on the same elements: every latent, recovered
 # pyright: reportIndexIssue=false
 
 import importlib.util
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,12 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from numpy.typing import NDArray
-from numpyro.diagnostics import effective_sample_size
-from numpyro.infer import NUTS
-from scipy.special import ndtri
-from scipy.stats import rankdata
 from tqdm import tqdm
 
 import autmarg
+from autmarg.backend.kernel import MarginalNUTS
+from autmarg.pilot.chain import Sampler
+from autmarg.pilot.ess import sizes_by_site, smallest
 
 Model = Callable[..., None]
 Draws = Mapping[str, Array]
@@ -156,79 +153,42 @@ def examples() -> tuple[Example, ...]:
 
 
 def sample(
-    title: str, model: Model, arguments: Sequence[Any], key: Array, warmup: int, draws: int
-) -> Run:
-    """Run one NUTS chain with a progress bar; `draws` of the result have shape (draws, *site).
+    title: str, model: Model, marg: autmarg.MarginalizedModel, arguments: tuple[Any, ...],
+    seed: int, warmup: int, draws: int,
+) -> Run:  # fmt: skip
+    """Run one NUTS chain of `model`, which is `marg` or its source, with a progress bar.
+
+    `draws` of the result have shape (draws, *site).
 
     The steps run inside compiled loops of up to 50, and the bar moves between two loops: with
     NumPyro's own bar, which moves at every step, the time would be mostly the bar's.
     """
-    kernel = NUTS(model)
+    kernel = MarginalNUTS(model, marg.plan, dense_mass=False)
     with tqdm(total=warmup + draws, desc=title, unit="step", postfix="compiling") as bar:
-        # Compiled as one program: run eagerly, initialisation compiles some hundred small ones.
-        state = jax.jit(lambda key: kernel.init(key, warmup, None, arguments, {}))(key)
-        size = gcd(warmup, draws, 50)
 
-        def step(state: Any, _: None) -> tuple[Any, tuple[Any, Array]]:
-            state = kernel.sample(state, arguments, {})
-            return state, (state.z, state.diverging)
+        def watch(phase: str, steps: int) -> None:
+            bar.set_postfix_str(phase, refresh=False)
+            bar.update(steps)
 
-        loop = jax.jit(lambda state: jax.lax.scan(step, state, None, length=size))
-        loop = loop.lower(state).compile()
-        bar.set_postfix_str("warm-up")
-        started = time.perf_counter()
-        for _ in range(warmup // size):
-            state, _ = jax.block_until_ready(loop(state))
-            bar.update(size)
-        bar.set_postfix_str("sampling")
-        begun = time.perf_counter()
-        kept = []
-        for _ in range(draws // size):
-            state, out = jax.block_until_ready(loop(state))
-            kept.append(out)
-            bar.update(size)
-        ended = time.perf_counter()
-        positions, diverging = jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
-        constrain = jax.vmap(kernel.postprocess_fn(arguments, {}))
-        values = jax.block_until_ready(jax.jit(constrain)(positions))
+        sampler = Sampler.of(kernel, arguments, warmup=warmup, seed=seed)
+        chain = sampler.run(seed, draws, watch=watch)
+        values = jax.block_until_ready(sampler.constrained(chain.z, set()))
         bar.set_postfix_str("done")
     return Run(
         draws=values,
-        dimensions=sum(value[0].size for value in jax.tree.leaves(positions)),
-        divergences=int(diverging.sum()),
-        warmup=begun - started,
-        sampling=ended - begun,
+        dimensions=chain.dimensions,
+        divergences=int(chain.diverging.sum()),
+        warmup=chain.warmup_seconds,
+        sampling=chain.sampling_seconds,
     )
 
 
-def bulk_ess(draws: Array) -> NDArray[np.float64]:
-    """Return the bulk effective sample size of each element of one site, flattened.
-
-    Of rank-normalised, split chains (Vehtari et al., Rank-normalization, folding, and localization,
-    2021), at most n log₁₀ n; nan where an element never moves. `draws` has shape (draws, *site).
-    """
-    flat = np.asarray(draws, dtype=np.float64).reshape(len(draws), -1)
-    ranked = ndtri((rankdata(flat, axis=0) - 0.375) / (len(flat) + 0.25))
-    half = len(flat) // 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ess = effective_sample_size(np.stack([ranked[:half], ranked[half : 2 * half]]))
-    most = len(flat) * np.log10(len(flat))  # of draws that swing to and fro it comes out negative
-    ess = np.where((ess > 0) & (ess < most), ess, most)
-    return np.where(flat.std(axis=0) > 0, ess, np.nan)
-
-
 def smallest_ess(*runs: Draws) -> tuple[float, ...]:
-    """Return each run's smallest bulk ESS over all elements of the sites of the first run.
-
-    An element that moves in no run (the zeros of a Cholesky factor) is a constant of the model and
-    does not count; one that moves in some other run only has got stuck, and counts as zero.
-    """
-    sizes = np.stack([np.concatenate([bulk_ess(run[name]) for name in runs[0]]) for run in runs])
-    moving = ~np.isnan(sizes).all(axis=0)
-    return tuple(float(size) for size in np.nan_to_num(sizes[:, moving]).min(axis=1))
+    """Return each run's smallest bulk ESS over all elements of the sites of the first run."""
+    return tuple(smallest(sizes)[0] for sizes in sizes_by_site(runs, [*runs[0]]))
 
 
-def compare(example: Example, key: Array, warmup: int, draws: int) -> tuple[Row, Row]:
+def compare(example: Example, seed: int, warmup: int, draws: int) -> tuple[Row, Row]:
     """Print plan and proof of one example, sample both of its programs, and return their rows."""
     transformed = autmarg.transform(example.model)
     print(f"\n== {example.name}\n")
@@ -236,14 +196,10 @@ def compare(example: Example, key: Array, warmup: int, draws: int) -> tuple[Row,
     autmarg.verify(example.model, *example.arguments)
     print(flush=True)
 
-    source_key, transformed_key, recovery_key = jax.random.split(key, 3)
-    source = sample(
-        f"{example.name}, source", example.model, example.arguments, source_key, warmup, draws
-    )
-    run = sample(
-        f"{example.name}, autmarg", transformed, example.arguments, transformed_key, warmup, draws
-    )
-    recovered = transformed.recover(recovery_key, run.draws, *example.arguments)
+    name, data, lengths = example.name, example.arguments, (warmup, draws)
+    source = sample(f"{name}, source", example.model, transformed, data, seed, *lengths)
+    run = sample(f"{name}, autmarg", transformed, transformed, data, seed, *lengths)
+    recovered = transformed.recover(jax.random.key(seed + 1), run.draws, *data)
     run = replace(run, draws=recovered)
     before, after = smallest_ess(source.draws, run.draws)
     return (
@@ -332,10 +288,9 @@ def run(draws: int, warmup: int, seed: int, output: Path) -> tuple[Row, ...]:
     check_output(output)
     numpyro.enable_x64()
     chosen = examples()
-    keys = jax.random.split(jax.random.key(seed), len(chosen))
     rows: list[Row] = []
-    for example, key in zip(chosen, keys, strict=True):
-        rows.extend(compare(example, key, warmup, draws))
+    for example in chosen:
+        rows.extend(compare(example, seed, warmup, draws))
     figure(chosen, rows, output)
     print(f"\n== {draws} draws after {warmup} warm-up steps, one chain each, float64\n")
     print(table(rows))

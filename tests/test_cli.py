@@ -5,11 +5,10 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import autmarg
-from autmarg import commands, demo
+from autmarg import commands
 from autmarg.__main__ import main
 from tests.lanes import lanes
 
@@ -203,31 +202,6 @@ def test_an_output_that_cannot_be_written_fails_before_sampling(output, complain
     pytest.importorskip("matplotlib")
     assert main(["demo", "--output", output]) == 1
     assert complaint in one_line(capsys)
-
-
-def test_bulk_ess_counts_independent_draws_as_what_they_are():
-    draws = np.random.default_rng(0).standard_cauchy(size=(2000, 3))
-    assert demo.bulk_ess(draws) == pytest.approx(2000, rel=0.15)
-
-
-def test_bulk_ess_of_draws_that_swing_is_large_and_not_negative():
-    noise = np.random.default_rng(0).normal(size=(101, 1))
-    assert demo.bulk_ess(noise[1:] - noise[:-1]) == pytest.approx(100 * np.log10(100))
-
-
-def test_bulk_ess_sees_a_shift_between_the_halves():
-    draws = np.random.default_rng(0).normal(size=(2000, 1))
-    draws[1000:] += 5
-    assert demo.bulk_ess(draws)[0] < 10
-
-
-def test_the_smallest_ess_leaves_constants_out_and_counts_a_stuck_element_as_zero():
-    generator = np.random.default_rng(0)
-    moving = {"x": generator.normal(size=(500, 2)), "chol": np.ones((500, 2, 2))}
-    stuck = {**moving, "x": moving["x"] * [1.0, 0.0]}
-    alive, dead = demo.smallest_ess(moving, stuck)
-    assert alive > 300
-    assert dead == 0
 
 
 @pytest.mark.slow

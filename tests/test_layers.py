@@ -33,6 +33,7 @@ ALLOWED = {
         "gaussian",
     },
     "report": {"plan", "ir", "errors"},
+    "pilot": {"report", "plan", "errors"},
     "oracle": {"backend", "passes", "plan", "analysis", "trace", "ir", "errors"},
 }
 # A value prints itself with the report of a later stage, imported when it is printed.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from autmarg.demo import bulk_ess
+from autmarg.pilot.ess import bulk_ess
 
 
 @dataclass(frozen=True)

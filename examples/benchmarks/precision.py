@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.infer import NUTS
 
-from autmarg.demo import bulk_ess
+from autmarg.pilot.chain import Sampler
+from autmarg.pilot.ess import bulk_ess
 from examples.benchmarks.gradients import energy
 from examples.benchmarks.methods import Method, method
-from examples.benchmarks.sampling import Sampler
 from examples.benchmarks.sets import Set
 
 _POINTS = 20
@@ -39,10 +40,10 @@ def _row(data: Set, name: str, warmup: int, draws: int) -> dict[str, Any] | None
             each = method(data, name)
             if each is None:
                 return None
-            chain = Sampler.of(data, each, warmup, dense_mass=False).run(0, draws)
-            flat = [np.asarray(v, np.float64).reshape(draws, -1) for v in chain["z"].values()]
+            chain = Sampler.of(NUTS(each.model), data.args, warmup=warmup).run(0, draws)
+            flat = [np.asarray(v, np.float64).reshape(draws, -1) for v in chain.z.values()]
             runs[double] = np.concatenate(flat, axis=1)
-            divergences.append(int(chain["diverging"].sum()))
+            divergences.append(int(chain.diverging.sum()))
             gradients[double] = _gradients(data, each, runs[True][some])
     exact = gradients[True]
     error = np.linalg.norm(gradients[False] - exact, axis=1)

@@ -16,7 +16,7 @@ from examples.benchmarks.lme4 import lme4, missing
 from examples.benchmarks.measure import append, read, table
 from examples.benchmarks.methods import METHODS, Method, method, subsets
 from examples.benchmarks.precision import precision
-from examples.benchmarks.sampling import CHUNK, sampling, summary
+from examples.benchmarks.sampling import sampling, summary
 from examples.benchmarks.sets import NAMES, Set, load_set
 
 Rows = Sequence[dict[str, Any]]
@@ -37,10 +37,9 @@ def run(options: argparse.Namespace, cores: int) -> None:
 
 
 def _length(options: argparse.Namespace, data: Set) -> tuple[int, int]:
-    """Warm-up steps and draws, in whole chunks."""
+    """Warm-up steps and draws."""
     usual = _LARGE_LENGTH if data.rows > _LARGE else _LENGTH
-    asked = (options.warmup or usual[0], options.draws or usual[1])
-    return CHUNK * -(-asked[0] // CHUNK), CHUNK * -(-asked[1] // CHUNK)
+    return options.warmup or usual[0], options.draws or usual[1]
 
 
 def _methods(options: argparse.Namespace, data: Set, default: Sequence[str]) -> list[Method]:
