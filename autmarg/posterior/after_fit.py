@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from autmarg.ir.program import Program
-from autmarg.posterior import densities, inference_data, plots, pointwise, summary
+from autmarg.posterior import densities, evidence, inference_data, plots, pointwise, summary
 from autmarg.posterior.draws import arguments_for, draws_of
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
@@ -349,3 +349,34 @@ class AfterFit:
         key = jax.random.key(0) if rng_key is None else rng_key
         fit = pointwise.Fit(self, draws, args, kwargs, key, batch_size)
         return pointwise.log_likelihood(fit, which, by)
+
+    def log_evidence(
+        self,
+        rng_key: Any,
+        mcmc_or_samples: Any,
+        *args: Any,
+        other_data: bool = False,
+        **kwargs: Any,
+    ) -> evidence.Evidence:
+        """The log evidence log p(y), by bridge sampling over the sampled sites.
+
+        What is integrated out costs nothing here: only the few dimensions that are left are
+        integrated numerically (:mod:`autmarg.posterior.evidence`).
+
+        Args:
+            rng_key: a JAX random key.
+            mcmc_or_samples, args, kwargs, other_data: as for :meth:`recover`; twenty draws or more
+                for each sampled dimension.
+
+        Returns:
+            The estimate with its Monte Carlo standard error, in nats.
+
+        Raises:
+            RequestError: a prior is improper; there are too few draws; the standard error would be
+                above half a nat; or as for :meth:`recover`.
+        """
+        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        draws = draws_of(mcmc_or_samples, "log_evidence", group_by_chain=True)
+        if not other_data:
+            self.check_data(mcmc_or_samples, args, kwargs, "log_evidence")
+        return evidence.log_evidence(self, rng_key, draws, args, kwargs)

@@ -1,0 +1,209 @@
+"""The log evidence log p(y) from posterior draws, by bridge sampling over what is sampled.
+
+With θ the sampled sites in unconstrained space, g(θ) = p(y, θ) the marginal density that HMC sees,
+and q a normal density fitted to one half of the draws,
+
+    p(y) = E_q[g h] / E_post[q h],    h = 1 / (s₁ g + s₂ p(y) q),
+
+solved for p(y) by iteration; s₁ and s₂ are the shares of the other half of the draws (as many as
+they are effectively) and of the draws from q (Meng & Wong 1996; its relative error is that of
+Frühwirth-Schnatter 2004). Few dimensions are left where most is integrated out, which is what makes
+the estimate sharp.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
+from numpyro import handlers
+from numpyro.diagnostics import effective_sample_size
+from numpyro.infer.util import potential_energy, unconstrain_fn
+
+from autmarg.errors import RequestError, named
+from autmarg.ir.nodes import base_of
+from autmarg.posterior.draws import Draws
+
+if TYPE_CHECKING:
+    from autmarg.posterior.after_fit import AfterFit
+
+_LEAST = 20  # draws for each dimension, below which no normal density is fitted
+_WORST = 0.5  # nats of standard error, above which an estimate is none
+_TOLERANCE, _ITERATIONS = 1e-12, 1000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An estimate of the log evidence.
+
+    Attributes:
+        log_evidence: log p(y) in nats.
+        error: its Monte Carlo standard error in nats; zero where nothing is sampled.
+        dimensions: over which it integrates numerically.
+    """
+
+    log_evidence: float
+    error: float
+    dimensions: int
+
+    def __str__(self) -> str:
+        over = f"{self.dimensions} dimension{'' if self.dimensions == 1 else 's'}"
+        return f"log p(y) = {self.log_evidence:.3f} ± {self.error:.3f} nats (over {over})"
+
+
+def log_evidence(
+    marg: AfterFit, key: Any, draws: Draws, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Evidence:
+    """See :meth:`autmarg.MarginalizedModel.log_evidence`; ``draws`` are grouped by chain."""
+    compiled, _ = marg.compiled(*args, **kwargs)
+    _check_proper(marg, args, kwargs)
+    kept = compiled.plan.kept
+    if missing := [name for name in kept if name not in draws.samples]:
+        raise RequestError(
+            f"log_evidence needs draws of {missing}; found only {sorted(draws.samples)}"
+        )
+    emitted: Any = marg
+    model = handlers.seed(emitted, jax.random.key(0))  # of models that draw keys of their own
+    if not kept:
+        return Evidence(-float(potential_energy(model, args, kwargs, {})), 0.0, 0)
+    shapes = {n.name: n.shape for n in compiled.plan.program.latents}
+    theta = {name: jnp.asarray(draws.samples[name]) for name in kept}
+    lead = draws.lead or _lead(theta[kept[0]], shapes[kept[0]])
+    chains = lead[0] if len(lead) > 1 else 1
+    count = math.prod(lead)
+    flat = {name: x.reshape(count, *shapes[name]) for name, x in theta.items()}
+    points, unravel = _unconstrained(model, args, kwargs, flat)
+
+    def log_density(points: Any) -> np.ndarray:
+        run = jax.jit(lambda zs: jax.lax.map(lambda z: _log_joint(model, args, kwargs, z), zs))
+        return np.asarray(run(jax.vmap(unravel)(points)), np.float64)
+
+    points = np.asarray(points, np.float64).reshape(chains, count // chains, -1)
+    return _bridge(points, log_density, key)
+
+
+def _log_joint(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], z: Any) -> Any:
+    return -potential_energy(model, args, kwargs, z)
+
+
+def _lead(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return x.shape[: x.ndim - len(shape)]
+
+
+def _unconstrained(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], flat: dict[str, Any]
+) -> tuple[Any, Callable[[Any], Any]]:
+    """Draws in unconstrained space [S, p], and what unravels a row."""
+
+    def of(point: dict[str, Any]) -> dict[str, Any]:
+        found = unconstrain_fn(model, args, kwargs, point)
+        return {name: found[name] for name in point}
+
+    moved = jax.jit(jax.vmap(of))(flat)
+    first, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], moved))
+    points = jax.vmap(lambda z: ravel_pytree(z)[0])(moved)
+    if not np.isfinite(points).all():
+        raise RequestError(
+            "some draws lie on the boundary of their support, so that they have no unconstrained "
+            "value: log_evidence needs draws inside"
+        )
+    if len(points) < _LEAST * first.size:
+        raise RequestError(
+            f"log_evidence integrates over {first.size} sampled dimensions and needs at least "
+            f"{_LEAST} draws for each, found {len(points)}: run longer, or integrate more out"
+        )
+    return points, unravel
+
+
+def _bridge(points: np.ndarray, log_density: Callable[[Any], np.ndarray], key: Any) -> Evidence:
+    """From draws [chains, draws, p]."""
+    chains, each, p = points.shape
+    half = each // 2
+    fitted = points[:, :half].reshape(-1, p)
+    ours = points[:, half:].reshape(-1, p)
+    mean, factor = fitted.mean(0), np.linalg.cholesky(np.atleast_2d(np.cov(fitted.T)))
+    noise = np.asarray(jax.random.normal(key, ours.shape), np.float64)
+    theirs = mean + noise @ factor.T
+
+    def log_q(x: np.ndarray) -> np.ndarray:
+        z = np.linalg.solve(factor, (x - mean).T)
+        log_det = np.log(np.diag(factor)).sum()
+        return -0.5 * np.square(z).sum(0) - log_det - 0.5 * p * math.log(2 * math.pi)
+
+    l1 = log_density(jnp.asarray(ours)) - log_q(ours)
+    l2 = log_density(jnp.asarray(theirs)) - log_q(theirs)
+    if np.isnan(l1).any() or np.isnan(l2).any():
+        lost = int(np.isnan(l1).sum() + np.isnan(l2).sum())
+        raise RequestError(
+            f"the density is NaN at {lost} of {len(l1) + len(l2)} points around the posterior, so "
+            "that log_evidence has no value"
+        )
+    shift = float(np.median(l1))
+    g1, g2 = np.exp(np.clip(l1 - shift, -700, 700)), np.exp(np.clip(l2 - shift, -700, 700))
+    effective = _effective(g1.reshape(chains, -1))
+    s1 = effective / (effective + len(g2))
+    s2 = 1.0 - s1
+    r = 1.0
+    for _ in range(_ITERATIONS):
+        f2, f1 = g2 / (s1 * g2 + s2 * r), 1.0 / (s1 * g1 + s2 * r)
+        before, r = r, float(f2.mean() / f1.mean())
+        if abs(r - before) <= _TOLERANCE * r:
+            break
+    f2, f1 = g2 / (s1 * g2 + s2 * r), 1.0 / (s1 * g1 + s2 * r)
+    relative = np.var(f2) / f2.mean() ** 2 / len(f2)
+    relative += np.var(f1) / f1.mean() ** 2 / _effective(f1.reshape(chains, -1))
+    error = math.sqrt(float(relative))
+    if not error <= _WORST:
+        raise RequestError(
+            f"log_evidence would have a standard error of {error:.2g} nats over {p} sampled "
+            "dimensions, so that it says nothing: run longer, or integrate more out"
+        )
+    return Evidence(shift + math.log(r), error, p)
+
+
+def _effective(x: np.ndarray) -> float:
+    """Effective number of draws [chains, draws], at most their number."""
+    if x.shape[1] < 4 or np.ptp(x) == 0:
+        return float(x.size)
+    return float(min(effective_sample_size(x), x.size))
+
+
+def _check_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise where a prior has no density, and the evidence no scale."""
+    with handlers.block():
+        model = handlers.seed(handlers.substitute(marg.source, substitute_fn=_start), 0)
+        sites = handlers.trace(model).get_trace(*args, **kwargs)
+    latents = [s for s in sites.values() if s["type"] == "sample" and not s["is_observed"]]
+    improper = [s["name"] for s in latents if _is_improper(s["fn"])]
+    if improper:
+        raise RequestError(
+            f"{named(improper)} {'has' if len(improper) == 1 else 'have'} an improper prior, so "
+            "that the evidence is no number: expected proper priors"
+        )
+
+
+def _start(site: dict[str, Any]) -> Any:
+    """A value for a site from which one cannot draw."""
+    if site["type"] == "sample" and isinstance(base_of(site["fn"]), dist.ImproperUniform):
+        return jnp.ones(site["fn"].shape())
+    return None
+
+
+def _is_improper(fn: Any) -> bool:
+    if isinstance(base_of(fn), dist.ImproperUniform):
+        return True
+    while fn is not None:
+        if isinstance(fn, dist.MaskedDistribution):
+            return not np.all(np.asarray(fn._mask))
+        fn = getattr(fn, "base_dist", None)
+    return False
+
+
+__all__ = ["Evidence", "log_evidence"]
