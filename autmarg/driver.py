@@ -35,6 +35,7 @@ from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.posterior.after_fit import AfterFit
 from autmarg.posterior.draws import draws_of
+from autmarg.progress import working
 from autmarg.rules.registry import rules
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays, data_key
@@ -301,7 +302,8 @@ class MarginalizedModel(AfterFit):
         if (known := self._compiled.get(key)) is not None:
             return known
         check_widths(program)
-        compiled = compile_program(program.owning(), self.passes)
+        with working(f"planning '{self.__name__}'"):
+            compiled = compile_program(program.owning(), self.passes)
         check_indices(program, one_by_one=True)
         check_indices(compiled.plan.program)
         check_support(compiled.plan.program)

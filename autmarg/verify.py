@@ -18,6 +18,7 @@ from autmarg.oracle.verdict import report_of
 from autmarg.passes.pipeline import Passes
 from autmarg.passes.registry import is_built_in
 from autmarg.plan.plan import Plan
+from autmarg.progress import working
 
 
 def verify(
@@ -121,7 +122,9 @@ def _report(
     source = marg.reference(changing, args, kwargs)
     identity = Identity(source, marg, args, kwargs, plan, compiled.recovery, traced, scales)
     where = points_of(seed, points, len(scales))
-    return report_of(plan, where, identity.at(where), identity.scopes, _note(changing, plan))
+    with working(f"verifying '{marg.__name__}' at {len(where.spread)} points"):
+        found = identity.at(where)
+    return report_of(plan, where, found, identity.scopes, _note(changing, plan))
 
 
 def _note(changing: Passes, plan: Plan) -> str:
