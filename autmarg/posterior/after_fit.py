@@ -122,8 +122,9 @@ class AfterFit:
             log_likelihood: "marginal" is log p(yᵢ | y₋ᵢ, θ), one value per row, the effects
                 integrated out; "conditional" is log p(yᵢ | effects, θ). ``az.loo`` estimates the
                 same number from both, from the first one with far less variable weights. "auto" is
-                the first where it has a closed form, else the second. The group's attribute
-                ``which`` says which it is. None leaves the group out.
+                the first where it has a closed form, else the second, and neither (with a warning)
+                for more than 2·10⁸ numbers. The group's attribute ``which`` says which it is. None
+                leaves the group out.
             other_data: as for ``recover``.
 
         Returns:

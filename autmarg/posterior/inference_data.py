@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,7 +104,7 @@ def whole_fit(
     here, later = jax.random.split(key)
     plan = marg.plan(*args, **kwargs)
     samples = draws.samples
-    if draws.mcmc is not None or not {n.name for n in program.latents} <= set(samples):
+    if not {n.name for n in program.latents} <= set(samples) or program.obstacles:
         given = draws.samples if draws.mcmc is None else draws.mcmc
         samples = marg.recover(here, given, *args, group_by_chain=True, other_data=True, **kwargs)
     posterior = _in_chains(program, _of_source(marg, program, samples, draws, args, kwargs), method)
@@ -151,7 +153,7 @@ def to_arviz(
     if fit.mcmc is not None and (stats := _sample_stats(fit.mcmc)) is not None:
         groups["sample_stats"] = stats
     observed = _observed(fit.program)
-    if observed and log_likelihood is not None:
+    if observed and log_likelihood is not None and not _too_many(fit, log_likelihood):
         groups["log_likelihood"] = _log_likelihood(marg, fit, log_likelihood)
     drawn, skipped = _observable(fit.program)
     attrs = _attrs(fit.program) | ({"left_out": _LEFT_OUT.format(skipped)} if skipped else {})
@@ -167,6 +169,7 @@ def to_arviz(
     return container(groups)
 
 
+_MOST = 2.0e8  # log-likelihoods that are computed without being asked for
 _LEFT_OUT = "{}: sites in a scan, whose own past is data and is not drawn again"
 
 
@@ -299,6 +302,21 @@ def _log_likelihood(marg: AfterFit, fit: WholeFit, which: str) -> Dataset:
     if found is None or (which == "auto" and any(np.isnan(x).any() for x in found.values())):
         found, used = _pointwise(marg, fit, "conditional"), "conditional"
     return fit.dims.dataset(found, attrs=_attrs(fit.program) | {"which": WHICH[used]})
+
+
+def _too_many(fit: WholeFit, which: str) -> bool:
+    """Whether values of each row, which nobody asked for by name, would fill the memory."""
+    draws = math.prod(next(iter(fit.posterior.values())).shape[:2])
+    rows = sum(n.size for n in fit.program.observed)
+    if which != "auto" or draws * rows <= _MOST:
+        return False
+    warnings.warn(
+        f"to_arviz leaves log_likelihood out: {draws:,} draws of {rows:,} rows are "
+        f"{draws * rows:.2g} numbers. Ask for it by name (log_likelihood='marginal'), or give "
+        "fewer draws; log_likelihood=None says that it is not wanted",
+        stacklevel=4,
+    )
+    return True
 
 
 def _pointwise(marg: AfterFit, fit: WholeFit, which: str) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def groups(found):
 
 
 def test_sites_dimensions_and_levels():
-    found = groups(MARG.to_arviz(DRAWS, *ARGS, dims={"outside": ["pupils", "two"]}))
+    dims = {"outside": ["pupils", "two"]}
+    found = groups(MARG.to_arviz(DRAWS, *ARGS, dims=dims, log_likelihood=None))
     posterior = found["posterior"]
     assert list(posterior.data_vars) == ["tau", "sigma", "u", "inside", "outside"]
     assert posterior["u"].dims == posterior["inside"].dims == ("chain", "draw", "pupils")
@@ -114,6 +115,15 @@ def test_loo_of_marginal_log_likelihoods_is_the_default():
     expected = MARG.log_likelihood(DRAWS, *ARGS, which="marginal")["y"]
     np.testing.assert_allclose(values["y"], expected, rtol=1e-12)
     assert az.loo(found).n_data_points == 8
+
+
+def test_log_likelihoods_that_would_fill_the_memory_are_asked_for_by_name(monkeypatch):
+    monkeypatch.setattr("autmarg.posterior.inference_data._MOST", 10)
+    with pytest.warns(UserWarning, match="60 draws of 8 rows") as seen:
+        found = MARG.to_arviz(DRAWS, *ARGS)
+    assert seen[0].filename == __file__ and "log_likelihood" not in groups(found)
+    asked = MARG.to_arviz(DRAWS, *ARGS, log_likelihood="marginal")
+    assert "log_likelihood" in groups(asked)
 
 
 def test_data_drawn_anew():
@@ -217,10 +227,10 @@ def test_arviz_does_not_take_a_joint_density_for_one_row(fitted):
     assert joint["y"].shape == (5,)
 
 
-@pytest.mark.parametrize("as_path", [True, False])
+@pytest.mark.parametrize("as_path", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_saved_fit_stands_for_its_draws(tmp_path, as_path):
     pytest.importorskip("h5netcdf")
-    fit, path = MARG.to_arviz(DRAWS, *ARGS), tmp_path / "fit.nc"
+    fit, path = MARG.to_arviz(DRAWS, *ARGS, log_likelihood=None), tmp_path / "fit.nc"
     fit.to_netcdf(str(path))
     given = path if as_path else az.from_netcdf(str(path))
     found = MARG.recover(KEY, given, *ARGS, group_by_chain=True)
@@ -228,7 +238,7 @@ def test_a_saved_fit_stands_for_its_draws(tmp_path, as_path):
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
     assert MARG.recover(KEY, given, *ARGS)["u"].shape == (60, 3)
-    again = groups(MARG.to_arviz(given, *ARGS))
+    again = groups(MARG.to_arviz(given, *ARGS, log_likelihood=None))
     np.testing.assert_array_equal(again["posterior"]["u"], groups(fit)["posterior"]["u"])
     assert list(again["posterior"]["pupils"].values) == ["anna", "bert", "cleo"]
 
@@ -250,7 +260,7 @@ def test_a_fit_in_another_process(tmp_path):
     """A model by reference, draws from disk: the same recovery."""
     marg = autmarg.transform(nested, marginalize="all")
     draws, path = {"tau": np.array([[0.5, 1.0, 2.0]])}, tmp_path / "fit.nc"
-    marg.to_arviz(draws, 1.0).to_netcdf(str(path))
+    marg.to_arviz(draws, 1.0, log_likelihood=None).to_netcdf(str(path))
     expected = marg.recover(KEY, draws, 1.0)
     (tmp_path / "expected.pickle").write_bytes(
         pickle.dumps({name: np.asarray(value) for name, value in expected.items()})
