@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from numpyro.diagnostics import effective_sample_size
 
 Draws = Mapping[str, Any]
+_BLOCK = 2**22  # numbers worked on at once
 
 
 def bulk_ess(draws: ArrayLike) -> NDArray[np.float64]:
@@ -18,11 +19,17 @@ def bulk_ess(draws: ArrayLike) -> NDArray[np.float64]:
     Of rank-normalised, split chains (Vehtari et al., Rank-normalization, folding, and localization,
     2021), at most n log₁₀ n; nan where an element never moves. ``draws`` has shape [draws, *site].
     """
+    values = np.asarray(draws)
+    flat = values.reshape(len(values), -1)
+    width = max(1, _BLOCK // max(len(flat), 1))
+    blocks = [flat[:, k : k + width] for k in range(0, flat.shape[1], width)]
+    return np.concatenate([np.empty(0), *(_ess(block.astype(np.float64)) for block in blocks)])
+
+
+def _ess(flat: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.special import ndtri  # scipy.stats takes half a second to import
     from scipy.stats import rankdata
 
-    values = np.asarray(draws, dtype=np.float64)
-    flat = values.reshape(len(values), -1)
     ranked = ndtri((rankdata(flat, axis=0) - 0.375) / (len(flat) + 0.25))
     half = len(flat) // 2
     with np.errstate(invalid="ignore", divide="ignore"):
