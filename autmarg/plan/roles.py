@@ -20,7 +20,7 @@ from numpyro.distributions.transforms import IdentityTransform, IndependentTrans
 
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.families.location_scale import NotLocationScale, as_location_scale
-from autmarg.analysis.sites import Normalised, normalise
+from autmarg.analysis.sites import GaussianSite, Normalised, normalise
 from autmarg.ir.nodes import Factor, Observe, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
@@ -33,7 +33,10 @@ class Prior:
     Attributes:
         loc: mean given what the site reads, of the site's elements (with a chain's own past).
         scale: standard deviations, or None where the elements are correlated.
-        scale_tril: factors [G|1, d, d] of the covariance of groups of d elements, or None.
+        scale_tril: factors [G|1, d, d] of the covariance of groups of d elements, or None. Both are
+            None for a prior on a subspace, and for one under ``handlers.scale``, whose deviations
+            are not those that the program writes.
+        reads: names of what the scale or the covariance depends on.
         mask: which elements count, or None for all.
         gaussian: whether ``scale`` is a standard deviation.
     """
@@ -41,6 +44,7 @@ class Prior:
     loc: int
     scale: int | None
     scale_tril: int | None
+    reads: frozenset[str]
     mask: int | None = None
     gaussian: bool = True
 
@@ -52,7 +56,7 @@ class Roles:
     Attributes:
         program: on the tape that the priors' numbers are of.
         population: unconstrained coefficients in no plate.
-        effects: sites that vary by level, and their priors (None: not location-scale).
+        effects: sites that vary by level, and their priors.
         standardised: effects in units of a latent that multiplies them.
         covariance: what enters the scale of an effect's prior.
         multipliers: positive latents by which standardised effects are multiplied.
@@ -64,7 +68,7 @@ class Roles:
 
     program: Program
     population: tuple[str, ...]
-    effects: dict[str, Prior | None]
+    effects: dict[str, Prior]
     standardised: frozenset[str]
     covariance: tuple[str, ...]
     multipliers: tuple[str, ...]
@@ -80,10 +84,10 @@ def roles(program: Program) -> Roles:
     tape, priors = _priors(normalised)
     known = normalised.program.replace_nodes(normalised.program.nodes, tape)
     latents = {n.name: n for n in known.latents}
-    reads = {name: _scale_reads(tape, prior) & set(latents) for name, prior in priors.items()}
+    reads = {name: prior.reads & set(latents) for name, prior in priors.items()}
     pairs = _multiplied(facts, known)
     informed = _informed(known)
-    effects: dict[str, Prior | None] = {}
+    effects: dict[str, Prior] = {}
     for name, node in latents.items():
         varies = bool(reads.get(name)) or node.plates or node.scanned
         varies = varies or (node.size > 1 and bool(node.parents & set(latents)))
@@ -150,8 +154,11 @@ def _priors(normalised: Normalised) -> tuple[Tape, dict[str, Prior]]:
     tape, found = program.tape, {}
     for node in program.latents:
         site = normalised.gaussian.get(node.name)
-        if site is not None and not site.bijection and site.basis is None:
-            found[node.name] = Prior(site.loc, site.scale, site.scale_tril, site.mask)
+        if site is not None and not site.bijection:
+            reads = tape.dependencies(_scales(site))
+            plain = site.basis is None and site.power is None
+            scale, factor = (site.scale, site.scale_tril) if plain else (None, None)
+            found[node.name] = Prior(site.loc, scale, factor, reads, site.mask)
         elif site is None:
             try:
                 tape, prior = _location_scale(tape, node)
@@ -171,12 +178,11 @@ def _location_scale(tape: Tape, node: Sample) -> tuple[Tape, Prior]:
         return [jnp.broadcast_to(x, node.shape) for x in (read.loc, read.scale)]
 
     tape, (loc, scale) = tape.extend(parts, node.distribution.values)
-    return tape, Prior(loc, scale, None, gaussian=False)
+    return tape, Prior(loc, scale, None, tape.dependencies([scale]), gaussian=False)
 
 
-def _scale_reads(tape: Tape, prior: Prior) -> frozenset[str]:
-    """What the scale of a prior depends on."""
-    return tape.dependencies([v for v in (prior.scale, prior.scale_tril) if v is not None])
+def _scales(site: GaussianSite) -> list[int]:
+    return [v for v in (site.scale, site.scale_tril, site.basis) if v is not None]
 
 
 def _noise(normalised: Normalised) -> Iterator[frozenset[str]]:
@@ -184,8 +190,7 @@ def _noise(normalised: Normalised) -> Iterator[frozenset[str]]:
     tape = normalised.program.tape
     for node in normalised.program.observed:
         if (site := normalised.gaussian.get(node.name)) is not None:
-            parts = (site.scale, site.scale_tril, site.basis)
-            yield tape.dependencies([v for v in parts if v is not None])
+            yield tape.dependencies(_scales(site))
 
 
 def _multiplied(facts: Facts, program: Program) -> dict[str, set[str]]:

@@ -90,18 +90,15 @@ def variances(roles: Roles, posterior: Dataset) -> Variances:
     at = At(roles, {str(name): x.values for name, x in posterior.items()})
     found = Variances()
     for name, prior in roles.effects.items():
-        array = posterior[name]
-        if prior is None:
-            found.deviations[name] = array
-            continue
+        array, rows = posterior[name], None
         found.deviations[name] = _deviation(at, name, prior, array)
-        reads = at.tape.dependencies([v for v in (prior.scale, prior.scale_tril) if v is not None])
-        rows = _of_scale(at, prior, array) if prior.scale is not None else None
         if prior.scale_tril is not None:
             rows = _of_factor(at, prior, array)
+        elif prior.scale is not None:
+            rows = _of_scale(at, prior, array)
         if rows is None:
-            found.unseen.update(reads)
-        elif reads:
+            found.unseen.update(prior.reads)
+        elif prior.reads:
             found.rows.update(rows)
         if (sizes := _sizes(at, prior, array)) is not None:
             found.sizes[name] = sizes
@@ -133,7 +130,7 @@ def _sizes(at: At, prior: Prior, array: DataArray) -> np.ndarray | None:
         found = at(prior.scale_tril, _deviations, some=_TRIED).mean(0)
         found = np.broadcast_to(found, (math.prod(shape) // found.shape[-1], found.shape[-1]))
     else:
-        return None
+        found = np.ones(shape)
     if found.size != math.prod(shape):
         return None
     found = found.reshape(shape)
@@ -178,7 +175,9 @@ def covariance_rows(matrix: np.ndarray, names: list[str]) -> Rows:
     """Standard deviations and correlations of covariance matrices [chains, draws, d, d]."""
     scale = np.sqrt(np.diagonal(matrix, axis1=-2, axis2=-1))
     rows = {f"sd({name})": scale[..., k] for k, name in enumerate(names)}
-    return rows | correlation_rows(matrix / (scale[..., :, None] * scale[..., None, :]), names)
+    with np.errstate(invalid="ignore"):  # NaN where a deviation is zero
+        correlations = matrix / (scale[..., :, None] * scale[..., None, :])
+    return rows | correlation_rows(correlations, names)
 
 
 def correlation_rows(matrix: np.ndarray, names: list[str]) -> Rows:

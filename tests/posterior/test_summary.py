@@ -170,3 +170,16 @@ def test_deviations_are_from_prior_means_and_scales_are_what_they_come_to():
 def test_a_probability_that_is_none():
     with pytest.raises(autmarg.RequestError, match="between 0 and 1"):
         summary(factor, BASE, prob=95)
+
+
+def tempered(y=None):
+    tau = scales()
+    with numpyro.plate("groups", 4), numpyro.handlers.scale(scale=4.0):
+        u = numpyro.sample("u", dist.Normal(0, tau).to_event(1))
+    rows(u, y)
+
+
+def test_a_prior_of_which_the_program_writes_no_deviation_has_no_such_row():
+    """Under a power of its density the effects' deviation is half of what is written."""
+    found = summary(tempered, BASE)
+    assert not len(found.groups) and list(found.other.index) == ["tau[0]", "tau[1]"]
