@@ -72,8 +72,7 @@ def _columns(run: Any, first: Any) -> dict[str, Any]:
 
 
 def _rate(run: Any) -> float:
-    """Effective draws for each second of sampling, without those of the recovery."""
-    return run.ess / run.sampling_seconds if run and run.draws else 0.0
+    return run.ess_per_second if run and run.draws else 0.0
 
 
 def main() -> None:

@@ -52,7 +52,10 @@ def test_programs_are_measured_on_all_latents_of_the_source(comparison):
         assert m.leapfrogs >= m.draws and m.site in ("mu", "tau", "sigma", "u")
         assert 0 < m.ess <= 120 * np.log10(120)
         assert m.ess_per_1000_gradients == pytest.approx(1000 * m.ess / m.leapfrogs)
-        assert m.ess_per_second == pytest.approx(m.ess / (m.sampling_seconds + m.recovery_seconds))
+        assert m.ess_per_second == pytest.approx(m.ess / m.sampling_seconds)
+        before = m.compile_seconds + m.warmup_seconds
+        each = (m.sampling_seconds + m.recovery_seconds) / m.ess
+        assert m.seconds_for_1000 == pytest.approx(before + 1000 * each)
     assert source.measured.recovery_seconds == 0 < auto.measured.recovery_seconds
     assert auto.measured.ess_per_draw > source.measured.ess_per_draw
 
