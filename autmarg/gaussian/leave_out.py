@@ -160,11 +160,11 @@ class LeaveOut:
         dtype = point.omega.dtype
         return self.parts(point, jnp.ones(len(self.slot), dtype), self._all_in(dtype))[1]
 
-    def together(self, point: Point, labels: Any, batch: int = 1) -> tuple[Any, Any]:
+    def together(self, point: Point, labels: Any) -> tuple[Any, Any]:
         """The same of labels [n], whose rows are left out together, site by site [n, sites].
 
         Those of the second site are given those of the first, and so on: the sum over sites is of
-        all rows of a label. ``batch`` labels go side by side.
+        all rows of a label.
         """
         dtype = point.omega.dtype
         full = self.sites - 1
@@ -174,9 +174,7 @@ class LeaveOut:
             blocks = (b and b.without(label, level, dtype) for b in self.blocks)
             return self.parts(point, self.weights.without(label, level, dtype), tuple(blocks))
 
-        k, q = jax.lax.map(
-            lambda g: jax.vmap(lambda level: at(g, level))(levels), labels, batch_size=batch
-        )
+        k, q = jax.lax.map(lambda g: jax.vmap(lambda level: at(g, level))(levels), labels)
         if not self.tempered:
             base = self.parts(point, jnp.ones(len(self.slot), dtype), self._all_in(dtype))
             last = (jnp.full((len(labels), 1), x) for x in base)

@@ -22,8 +22,6 @@ from autmarg.ir.program import Program
 from autmarg.plan.order import assemble, schedule
 from autmarg.posterior.units import batch_of, label_of, log_normalisers, units_of
 
-_TOGETHER = 8  # labels of one draw that are left out in one step
-
 
 @dataclass(frozen=True, eq=False)
 class GaussianPointwise:
@@ -96,7 +94,9 @@ class GaussianPointwise:
     @property
     def numbers(self) -> int:
         """How many numbers one draw needs at least."""
-        return self.leave.schedule.assembly.nnz + 8 * len(self.leave.slot) + 4 * self.count
+        planned = self.leave.schedule.assembly
+        products = getattr(planned, "products", 0)
+        return planned.nnz + 4 * products + 8 * len(self.leave.slot) + 4 * self.count
 
     def terms(self, values: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
         """At one draw: K and Q of log p(y_g | y_-g, θ) = c_g + K - Q/2 by label [count, columns], Q
@@ -137,7 +137,7 @@ class GaussianPointwise:
                 q = q.at[self.alone, 0].set(one_q)
                 room = room.at[self.alone].set(one_room)
             if len(self.others):
-                more_k, more_q = self.leave.together(point, jnp.asarray(self.others), _TOGETHER)
+                more_k, more_q = self.leave.together(point, jnp.asarray(self.others))
                 k, q = k.at[self.others].set(more_k), q.at[self.others].set(more_q)
             return k, q, self.leave.squares(point) - q.sum(axis=1), room
 
