@@ -42,7 +42,8 @@ def draws(marg, args, seed):
 
 
 def compare(model, args, left, **options):
-    """ELPD of each of ``left`` (name → rows) by PSIS, and by fits without these rows."""
+    """ELPD of each of ``left`` (number → rows) by PSIS less that by fits without these rows; and
+    the latter's Monte Carlo error."""
     x, group, y = args
     marg, every = autmarg.transform(model), np.ones(len(y), bool)
     mcmc = draws(marg, (x, group, every, y), 0)
@@ -60,9 +61,12 @@ def compare(model, args, left, **options):
         refits.append(logsumexp(own) - np.log(len(own)))
         weight = np.exp(own - own.max())
         errors.append(weight.std() / weight.mean() / np.sqrt(len(own) / 4))
-    found = loo.loo_i.to_numpy()[list(left)]
-    assert (loo.pareto_k.to_numpy()[list(left)] < 0.7).all()
-    return found - np.array(refits), np.array(errors)
+    numbers = list(left)
+    difference = loo.loo_i.to_numpy()[numbers] - np.array(refits)
+    # Importance sampling says by k where it cannot be trusted: for a subject unlike the others.
+    sound = loo.pareto_k.to_numpy()[numbers] < 0.7
+    assert sound.sum() >= len(sound) - 2
+    return difference[sound], np.array(errors)[sound]
 
 
 def test_leaving_out_each_subject(data):
@@ -71,8 +75,8 @@ def test_leaving_out_each_subject(data):
     args = table["days"].astype(float), subject, table["reaction"]
     left = {k: np.flatnonzero(subject == k) for k in range(18)}
     difference, error = compare(reaction_times, args, left, which="group", by="subject")
-    assert (np.abs(difference) < 5 * error + 0.1).all()
-    assert abs(difference.sum()) < 5 * np.sqrt(np.square(error).sum()) + 0.2
+    assert (np.abs(difference) < 5 * error + 0.05).all()
+    assert abs(difference.sum()) < 5 * np.sqrt(np.square(error).sum())
 
 
 def test_leaving_out_single_rows():
