@@ -10,6 +10,7 @@ A :class:`Refusal` is not an error: it is the reason, as a value, why a rule did
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,14 @@ class Place:
     function: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
+        return f"{_cell(self.file) or self.file.rsplit('/', 1)[-1]}:{self.line}"
+
+
+def _cell(file: str) -> str:
+    """``In[3]`` for the file that IPython pretends a notebook's cell to be; else nothing."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    cells = getattr(getattr(shell, "compile", None), "_filename_map", {})
+    return f"In[{cells[file]}]" if file in cells else ""
 
 
 @dataclass(frozen=True)

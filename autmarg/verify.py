@@ -45,12 +45,12 @@ def verify(
     float32 (or where a distribution's parameters are float32). Where log p is so large that no
     evaluation has these digits, the limit is what rounding does to it: latent values x, and
     parameters and values of the elements i of its sites, each moved by one step ε up or down at
-    random (the most of four tries),
+    random (the most of four tries)::
 
         10 (|log p(x ± εx) - log p(x)| + Σ_i |log p_i(± ε) - log p_i| + ε Σ_i |log p_i|),
 
-    or 2e-13 Σ_i |log p_i|, if that is more (1e-9 · at the moved scales, where log p of a density
-    that is off by more is NaN).
+    or ``2e-13 Σ_i |log p_i|``, if that is more (1e-9 · at the moved scales, where log p of a
+    density that is off by more is NaN).
 
     Points at which the source itself has no finite log-density are left out; the report names the
     site that is the cause. Points at which autmarg's density is NaN, since digits would be lost,

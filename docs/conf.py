@@ -1,8 +1,53 @@
-"""Sphinx settings: the pages are Markdown files beside this one."""
+"""Sphinx settings. The pages are Markdown; those with code cells are run when the site is built."""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "_ext"))
+sys.path.insert(0, str(HERE.parent))
 
 project = "autmarg"
 author = "the autmarg developers"
-extensions = ["myst_parser"]
+copyright = "the autmarg developers, Apache-2.0"
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "myst_nb",
+    "drawn",
+    "mathml",
+]
 html_theme = "furo"
-exclude_patterns = ["_build"]
+html_title = "autmarg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+exclude_patterns = ["_build", "README.md"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+
+# The programs of tutorials run in a process for each page; an error fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+
+# What those processes see. Nearly all of a page's time is compilation, so XLA optimises little;
+# plans are made for the reference machine; figures can be read on a light and on a dark page.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["AUTMARG_MACHINE"] = ""
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm
+os.environ["MATPLOTLIBRC"] = str(HERE / "figures" / "matplotlibrc")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+)
+
+# The reference: docstrings are in Google's style; signatures carry the types.
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_display_short_literal_types = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Returns", "params_style")]

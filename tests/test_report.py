@@ -12,6 +12,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 
 import autmarg
 from autmarg.report.drawing import CHARACTER, svg
@@ -33,9 +34,24 @@ def nested(y):
     numpyro.sample("y", dist.Normal((u + v).sum(), 1.0), obs=y)
 
 
+def chain(y):
+    """Two states of a scan that read each other, and a long edge past them."""
+    a, s = (numpyro.sample(n, dist.HalfNormal(1.0)) for n in ("a", "s"))
+
+    def step(last, seen):
+        level = numpyro.sample("level", dist.Normal(last[0] + last[1], s))
+        trend = numpyro.sample("trend", dist.Normal(last[1] * 0.5 + 0.1 * last[0], a))
+        numpyro.sample("seen", dist.Normal(level, a), obs=seen)
+        return (level, trend), None
+
+    scan(step, (0.0, 0.0), y)
+
+
 def plan_of(name, arguments):
     if name == "nested":
         return autmarg.transform(nested).plan(np.ones(3))
+    if name == "chain":
+        return autmarg.transform(chain).plan(np.ones(5))
     return autmarg.transform(REFERENCE[name].first).plan(*arguments(REFERENCE[name]))
 
 
@@ -58,13 +74,44 @@ def boxes(picture):
 def test_nothing_in_a_picture_lies_over_anything(name, arguments):
     for graph in plan_of(name, arguments).to_networkx():
         picture = svg(graph)
-        width = float(re.search(r'viewBox="0 0 (\d+)', picture).group(1))
+        width = float(re.search(r'viewBox="-?\d+ 0 (\d+)', picture).group(1))
         assert width < 900  # of 600 a side: labels of 8 px or more at 1280 px
         placed = list(boxes(picture))
         assert len(placed) >= len(graph)
         for (one, a), (two, b) in itertools.combinations(placed, 2):
             apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
             assert apart, f"{one} and {two} overlap"
+
+
+def edges(picture):
+    """Each edge as 30 points of every piece of its path."""
+    root = ET.fromstring(picture)
+    for edge in root.findall("{http://www.w3.org/2000/svg}path"):
+        points, here = [], np.zeros(2)
+        for letter, numbers in re.findall(r"([MLC])([^MLC]*)", edge.get("d")):
+            ends = np.array(numbers.split(), float).reshape(-1, 2)
+            t = np.linspace(0, 1, 30)[:, None]
+            if letter == "L":
+                points.append(here + t * (ends[0] - here))
+            if letter == "C":
+                a, b, c = ends
+                curve = here * (1 - t) ** 3 + 3 * a * t * (1 - t) ** 2 + 3 * b * t**2 * (1 - t)
+                points.append(curve + c * t**3)
+            here = ends[-1]
+        yield np.concatenate(points)
+
+
+@pytest.mark.parametrize("name", ["insteval", "gg05", "grouseticks", "stroop", "nested", "chain"])
+def test_no_edge_crosses_a_site_or_a_label(name, arguments):
+    for graph in plan_of(name, arguments).to_networkx():
+        picture = svg(graph)
+        placed, lines = list(boxes(picture)), list(edges(picture))
+        assert len(lines) == graph.number_of_edges()
+        for points in lines:
+            x, y = points.T
+            for text, (left, top, right, bottom) in placed:
+                inside = (left + 1 < x) & (x < right - 1) & (top + 1 < y) & (y < bottom - 1)
+                assert not inside.any(), f"an edge crosses {text}"
 
 
 def test_the_graphs_say_what_happens():
@@ -90,6 +137,14 @@ def test_html_shows_both_graphs_and_the_reasons():
     assert page.count("<svg") == 2 and plan._repr_html_() in page
     assert "a&lt;b" in page and "a<b" not in page
     assert "is a Cauchy, not Gaussian, and it" in page
+    assert "D</i> columns that each block meets" in page and "**" not in page.split("<details>")[0]
+
+
+def test_html_follows_a_dark_page_and_a_narrow_one():
+    page = autmarg.transform(nested).plan(np.ones(3)).to_html()
+    assert "color-scheme: light dark" in page and "width=device-width" in page
+    style = page[: page.index("</style><div")]
+    assert "background: #fff" not in style and "<div class='wide'><table>" in page
 
 
 def test_json_has_everything():

@@ -8,6 +8,7 @@ steps of a chain, n its rows in each step that are filtered one by one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,17 @@ from autmarg.plan.machine import slowness
 from autmarg.plan.work import Work
 
 M, D, d, E, P, T, n = sympy.symbols("M D d E P T n", positive=True, integer=True)
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+# What a reader of a plan is told of them.
+SYMBOLS = {
+    "M": "blocks of a stage (chains of a filter)",
+    "d": "columns of a block (of a state)",
+    "D": "columns that each block meets, or of the dense root",
+    "E": "meetings of a block with another column",
+    "P": "pairs of meetings",
+    "T": "steps in time",
+    "n": "rows at a step",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,8 @@ class Cost:
         return self.formula.subs(dict(self.values))
 
     def __str__(self) -> str:
-        return f"{self.formula} = {int(self.flops):,}"
+        raised = re.sub(r"\*\*(\d)\b", lambda power: _RAISED[int(power[1])], str(self.formula))
+        return f"{raised.replace('*', '·')} = {int(self.flops):,}"
 
 
 # Nanoseconds in float64 on one core of the reference machine (AVX-512), value and gradient in a

@@ -59,8 +59,8 @@ class AfterFit:
 
         Args:
             rng_key: a JAX random key.
-            mcmc_or_samples: an ``MCMC`` that has run, or a dict of draws [*lead, *shape] of every
-                latent, as ``recover`` returns them.
+            mcmc_or_samples: an ``MCMC`` that has run, or a dict of draws ``[*lead, *shape]`` of
+                every latent, as ``recover`` returns them.
             args, kwargs: the new arguments; observed sites to predict have no data (None). Data of
                 other observed sites are taken as they are and do not update the fit.
             sites: names of the sites to return, latents too. By default all sites without draws,
@@ -73,7 +73,7 @@ class AfterFit:
             group_by_chain: with an ``MCMC``: leading dimensions (chain, draw) rather than (draw,).
 
         Returns:
-            Arrays [*lead, *shape] by site.
+            Arrays ``[*lead, *shape]`` by site.
 
         Raises:
             RequestError: draws are missing; a site has fewer elements than in the fit; new elements

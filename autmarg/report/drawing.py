@@ -14,12 +14,16 @@ from html import escape
 import networkx as nx
 
 from autmarg.report.graph import COLOURS
+from autmarg.report.routing import End, Zone, path, reach, route
 
 CHARACTER = 7.6  # width of a character of 13 px
 HEIGHT = 30.0  # of a site
 GAP = 16.0  # between neighbours
 WIDEST = 560.0  # of a row from which roots move up, so that two pictures fit side by side
 LABEL = 18.0  # height of a frame's label
+CHANNEL = 34.0  # height between two rows, where edges bend
+LINE = "#888"  # edges and frames, on a light and on a dark page
+INK = "#222"  # what stands on a site's fill
 SWEEPS = 6
 
 
@@ -33,6 +37,11 @@ class Item:
     x: float = 0.0
     inner: list[Item] = field(default_factory=list)
     label: str = ""
+
+    @property
+    def letters(self) -> float:
+        """The width of a frame's label."""
+        return CHARACTER * 0.93 * len(self.label)
 
     @property
     def depth(self) -> int:
@@ -52,25 +61,63 @@ def svg(graph: nx.DiGraph) -> str:
     rows = _rows(graph)
     top = Item("", 0.0, (0, 0), inner=_packed(graph, rows, list(graph), 0))
     _improve(graph, top)
-    centres = dict(top.sites())
     depth = max((i.depth for i in top.inner), default=0)
-    step = HEIGHT + 34 + depth * (LABEL + 8)
-    width = max((i.x + i.width for i in top.inner), default=0.0) + 2 * GAP
-    height = (max(rows.values(), default=0) + 1) * step + GAP
+    step = HEIGHT + CHANNEL + depth * (LABEL + 8)
     y = {name: GAP + depth * 6 + HEIGHT / 2 + row * step for name, row in rows.items()}
+    x = {name: centre + GAP for name, centre in top.sites()}
+    zones = _zones(graph, top, rows, x, y)
+    out = {name: End(x[name], y[name] + HEIGHT / 2, rows[name]) for name in graph}
+    into = {name: End(x[name], y[name] - HEIGHT / 2 - 1, rows[name]) for name in graph}
+    routes = {(a, b): route(zones, a, out[a], into[b]) for a, b in graph.edges}
+    low, high = reach(routes.values())
+    right = max((GAP + i.x + i.width for i in top.inner), default=0.0)
+    shift = max(0.0, GAP - low)
+    width = max(right, high) + GAP + shift
+    height = (max(rows.values(), default=0) + 1) * step + GAP
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="{-shift:.0f} 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" style="max-width:100%;height:auto" font-family="sans-serif" '
-        'font-size="13">',
+        'font-size="13" fill="currentColor">',
         f'<defs><marker id="tip-{graph.name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#666"/></marker></defs>',
+        f'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>',
     ]
     parts += _frames(top, y, GAP)
-    centre = {name: (x + GAP, y[name]) for name, x in centres.items()}
-    parts += [_edge(graph.name, centre, *edge) for edge in graph.edges(data="dashed")]
+    for (a, b), points in routes.items():
+        dash = ' stroke-dasharray="4 3"' if graph.edges[a, b].get("dashed") else ""
+        parts.append(
+            f'<path d="{path(points, CHANNEL)}" fill="none" stroke="{LINE}"{dash} '
+            f'marker-end="url(#tip-{graph.name})"/>'
+        )
     parts += _labels(top, y, GAP)
-    parts += [_site(*centre[name], data) for name, data in graph.nodes(data=True)]
+    parts += [_site(x[name], y[name], data) for name, data in graph.nodes(data=True)]
     return "".join([*parts, "</svg>"])
+
+
+def _zones(
+    graph: nx.DiGraph, top: Item, rows: dict[str, int], x: dict[str, float], y: dict[str, float]
+) -> list[Zone]:
+    """The rows of the picture, with what an edge must not cross."""
+    zones: list[Zone] = []
+    for row in range(max(rows.values(), default=-1) + 1):
+        names = [n for n in graph if rows[n] == row]
+        halves = {n: _site_width(graph.nodes[n]) / 2 for n in names}
+        blocked = [(x[n] - half, x[n] + half) for n, half in halves.items()]
+        middle = y[names[0]]
+        zones.append(Zone(middle - HEIGHT / 2 - 2, middle + HEIGHT / 2 + 2, blocked))
+    for item, left in _framed(top, GAP):
+        zone, (start, bottom, width, height) = zones[item.rows[1]], _box(item, y, left)
+        zone.blocked.append((start + width - 6 - item.letters, start + width - 6))
+        zone.bottom = max(zone.bottom, bottom + height + 2)
+    return zones
+
+
+def _framed(top: Item, left: float) -> Iterator[tuple[Item, float]]:
+    """All frames, each with the left edge of what it stands in."""
+    for item in top.inner:
+        if item.inner:
+            yield item, left
+            yield from _framed(item, left + item.x)
 
 
 def _rows(graph: nx.DiGraph) -> dict[str, int]:
@@ -117,17 +164,20 @@ def _packed(graph: nx.DiGraph, rows: dict[str, int], names: list[str], depth: in
         if len(plates) > depth:
             frames.setdefault(plates[depth], []).append(name)
         else:
-            text = graph.nodes[name]["label"]
-            width = CHARACTER * len(text) + 26
+            width = _site_width(graph.nodes[name]) + 2
             items.append(Item(name, width, (rows[name], rows[name])))
     for label, inside in frames.items():
         inner = _packed(graph, rows, inside, depth + 1)
         own = (min(i.rows[0] for i in inner), max(i.rows[1] for i in inner))
-        width = max(max(i.x + i.width for i in inner) + GAP / 2, CHARACTER * len(label) + 20)
-        shift = (width - GAP / 2 - max(i.x + i.width for i in inner)) / 2
-        for item in inner:
-            item.x += shift
-        items.append(Item(f"{label}/{inside[0]}", width, own, inner=inner, label=label))
+        frame = Item(f"{label}/{inside[0]}", 0.0, own, inner=inner, label=label)
+        frame.width = max(max(i.x + i.width for i in inner) + GAP / 2, frame.letters + 20)
+        leaving = [x for n, x in frame.sites() if rows[n] == own[1] and graph.out_degree(n)]
+        beside = max(leaving, default=-GAP) + GAP + frame.letters  # edges leave left of the label
+        shift = (frame.width - GAP / 2 - max(i.x + i.width for i in inner)) / 2
+        for item in inner if beside <= frame.width else ():
+            item.x += max(0.0, min(shift, frame.width - beside))
+        frame.width = max(frame.width, beside)
+        items.append(frame)
     _pack(items, GAP / 2 if depth else 0.0)
     return items
 
@@ -194,7 +244,7 @@ def _frames(top: Item, y: dict[str, float], left: float) -> Iterator[str]:
             x, up, width, height = _box(item, y, left)
             yield (
                 f'<rect x="{x:.1f}" y="{up:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8" '
-                'fill="none" stroke="#999"/>'
+                f'fill="none" stroke="{LINE}"/>'
             )
             yield from _frames(item, y, left + item.x)
 
@@ -205,27 +255,17 @@ def _labels(top: Item, y: dict[str, float], left: float) -> Iterator[str]:
             x, up, width, height = _box(item, y, left)
             yield (
                 f'<text x="{x + width - 6:.1f}" y="{up + height - 5:.1f}" text-anchor="end" '
-                f'font-size="12" fill="#555" stroke="#fff" stroke-width="4" '
-                f'paint-order="stroke">{escape(item.label)}</text>'
+                f'font-size="12" opacity="0.75">{escape(item.label)}</text>'
             )
             yield from _labels(item, y, left + item.x)
 
 
-def _edge(
-    graph: str, centre: dict[str, tuple[float, float]], a: str, b: str, dashed: bool | None
-) -> str:
-    (x0, y0), (x1, y1) = centre[a], centre[b]
-    y0, y1 = y0 + HEIGHT / 2, y1 - HEIGHT / 2 - 1
-    bend = max((y1 - y0) / 2, 12)
-    dash = ' stroke-dasharray="4 3"' if dashed else ""
-    return (
-        f'<path d="M{x0:.1f} {y0:.1f} C{x0:.1f} {y0 + bend:.1f} {x1:.1f} {y1 - bend:.1f} '
-        f'{x1:.1f} {y1:.1f}" fill="none" stroke="#888"{dash} marker-end="url(#tip-{graph})"/>'
-    )
+def _site_width(data: dict) -> float:
+    return CHARACTER * len(data["label"]) + 24
 
 
 def _site(x: float, y: float, data: dict) -> str:
-    width = CHARACTER * len(data["label"]) + 24
+    width = _site_width(data)
     round_ = 6 if data["kind"] in ("marginal", "factor") else HEIGHT / 2
     dash = ' stroke-dasharray="4 3"' if data["kind"] == "deterministic" or data[
         "action"
@@ -234,7 +274,8 @@ def _site(x: float, y: float, data: dict) -> str:
     return (
         f"<g><title>{escape(data['note'])}</title>"
         f'<rect x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" '
-        f'height="{HEIGHT:.0f}" rx="{round_:.0f}" fill="{fill}" stroke="#333"{dash}/>'
-        f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle">{escape(data["label"])}'
+        f'height="{HEIGHT:.0f}" rx="{round_:.0f}" fill="{fill}" stroke="{INK}"{dash}/>'
+        f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" fill="{INK}">'
+        f"{escape(data['label'])}"
         "</text></g>"
     )
