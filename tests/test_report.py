@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -176,6 +178,51 @@ def test_latex_reads_like_a_methods_section(arguments):
     assert rf"{site} &\sim {normal}{mean}, \sigma^{{2}}\right), \quad i = 1, \ldots, 2228" in text
     assert r"\int p(" in text and r"\mathrm{d}(\alpha, \beta, u)" in text
     assert text.count("{") == text.count("}")
+
+
+def crossed(x, z, g, y):
+    """An effect of an outer plate, one of an inner one, data of one axis each, a product."""
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    tau2 = numpyro.sample("tau2", dist.HalfNormal(1))
+    outer, inner = numpyro.plate("outer", 3, dim=-2), numpyro.plate("inner", 4, dim=-1)
+    with outer:
+        m = numpyro.sample("m", dist.Normal(a, 1))
+        with inner:
+            u = numpyro.sample("u", dist.Normal(m, tau2))
+    with inner:
+        w = numpyro.sample("w", dist.Normal(0, 1))
+    with outer, inner:
+        numpyro.sample("y", dist.LogNormal(x * u + z * w, tau2), obs=y)
+    b = numpyro.sample("b", dist.Normal(0, 1).expand([2]).to_event(1))
+    with numpyro.plate("rows", 5):
+        numpyro.sample("q", dist.Normal(np.ones((5, 2)) @ b + m[g, 0], 1), obs=np.ones(5))
+
+
+def test_subscripts_in_latex_are_those_of_the_axes():
+    data = np.arange(1.0, 4)[:, None], np.arange(1.0, 5), np.array([0, 1, 2, 1, 0]), np.ones((3, 4))
+    text = autmarg.transform(crossed).plan(*data).to_latex()
+    assert r"u_{i, j} &\sim \mathcal{N}\left(m_{i}, \tau_{2}^{2}\right)" in text
+    mean = r"x_{i} \, u_{i, j} + z_{j} \, w_{j}"
+    assert (
+        rf"y_{{i, j}} &\sim \operatorname{{LogNormal}}\left({mean}, \tau_{{2}}^{{2}}\right)" in text
+    )
+    assert r"\, b\right]_{i} + m_{g_{i}, 1}" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX here")
+def test_latex_compiles(tmp_path):
+    data = np.arange(1.0, 4)[:, None], np.arange(1.0, 5), np.array([0, 1, 2, 1, 0]), np.ones((3, 4))
+    plans = (autmarg.transform(crossed).plan(*data), autmarg.transform(chain).plan(np.ones(5)))
+    formulas = "".join(
+        "\\[" + part.strip() + "\\end{aligned}\\]\n"
+        for plan in plans
+        for part in plan.to_latex().split(r"\end{aligned}")[:-1]
+    )
+    head = r"\documentclass{article}\usepackage{amsmath}\begin{document}"
+    (tmp_path / "plan.tex").write_text(head + formulas + r"\end{document}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "plan.tex"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-1500:]
 
 
 def test_a_picture_of_g():
