@@ -15,6 +15,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "myst_nb",
+    "docstrings",
     "drawn",
     "mathml",
 ]
@@ -31,10 +32,14 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+suppress_warnings = ["myst-nb.lexer"]  # of pages that are not run: -D nb_execution_mode=off
 
 # What those processes see. Nearly all of a page's time is compilation, so XLA optimises little;
 # plans are made for the reference machine; figures can be read on a light and on a dark page.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE / "_build" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["AUTMARG_MACHINE"] = ""
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm
@@ -50,4 +55,3 @@ autodoc_preserve_defaults = True
 python_display_short_literal_types = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Returns", "params_style")]

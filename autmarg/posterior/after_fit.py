@@ -307,9 +307,9 @@ class AfterFit:
 
         With θ the sampled sites and u what is integrated out:
 
-        * ``"conditional"``: log p(y_i | θ, u), the source's own, at recovered u.
-        * ``"marginal"``: log p(y_i | y_-i, θ), u integrated out given all other observations.
-        * ``"group"``: log p(y_g | y_-g, θ), all observations of a group left out together.
+        * ``"conditional"``: ``log p(y_i | θ, u)``, the source's own, at recovered u.
+        * ``"marginal"``: ``log p(y_i | y_-i, θ)``, u integrated out given all other observations.
+        * ``"group"``: ``log p(y_g | y_-g, θ)``, all observations of a group left out together.
 
         The last two are exact given θ (:mod:`autmarg.gaussian.leave_out`): the marginal one costs
         two gradients for each draw, groups an evaluation for each draw and group. Where a row that
@@ -333,8 +333,8 @@ class AfterFit:
             other_data: the data are others than those of the run, on purpose.
 
         Returns:
-            By observed site, arrays [*lead, *shape of the site's log-density], as of
-            :func:`numpyro.infer.log_likelihood`; of groups [*lead, groups], in the order of the
+            By observed site, arrays [lead…, shape of the site's log-density…], as of
+            :func:`numpyro.infer.log_likelihood`; of groups [lead…, groups], in the order of the
             plate or of the sorted labels. Where several observed sites read what is integrated
             out, a group's values are given those of earlier sites, so that their sum is the
             group's joint log-density.

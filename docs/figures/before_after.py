@@ -15,6 +15,7 @@ import numpy as np
 import numpyro
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
 import autmarg
@@ -99,7 +100,9 @@ def effective(model, arguments, recover=None):
     draws = mcmc.get_samples()
     draws = draws if recover is None else recover(jax.random.key(1), mcmc, *arguments)
     names = ("alpha", "beta", "sigma", "tau", "chol", "u")
-    each = np.concatenate([demo.bulk_ess(draws[name]) for name in names])
+    each = np.concatenate(
+        [np.ravel(effective_sample_size(np.asarray(draws[name])[None])) for name in names]
+    )
     return np.sort(each[np.isfinite(each)]), mcmc.get_extra_fields()["num_steps"].mean()
 
 
