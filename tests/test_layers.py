@@ -13,6 +13,7 @@ PACKAGE = Path(autmarg.__file__).parent
 ALLOWED = {
     "errors": set(),
     "grammar_files": set(),
+    "notebook": set(),
     "gaussian": {"errors"},
     "ir": {"errors", "grammar_files"},
     "trace": {"ir", "errors"},
@@ -31,9 +32,10 @@ ALLOWED = {
         "ir",
         "errors",
         "gaussian",
+        "notebook",
     },
-    "report": {"plan", "ir", "errors"},
-    "pilot": {"report", "plan", "errors"},
+    "report": {"plan", "ir", "errors", "notebook"},
+    "pilot": {"report", "plan", "errors", "notebook"},
     "oracle": {"backend", "passes", "plan", "analysis", "trace", "ir", "errors"},
 }
 # A value prints itself with the report of a later stage, imported when it is printed.

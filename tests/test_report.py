@@ -228,6 +228,7 @@ def test_latex_compiles(tmp_path):
 def test_a_picture_of_g():
     pytest.importorskip("matplotlib")
     figure = autmarg.transform(CASES["radon"].model).plan(Y).figure()
+    assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it without pyplot
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_yticklabels()] == ["gamma", "mu", "b", "a"]
     assert sum(len(line.get_xdata()) for line in axes.lines) > 9

@@ -6,6 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from autmarg.errors import RequestError
+from autmarg.notebook import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def figure(comparison: Comparison) -> Figure:
     handles, labels = third.get_legend_handles_labels()
     if handles:
         picture.legend(handles, labels, loc="outside lower right", frameon=False, fontsize=9)
-    return picture
+    return shown(picture)
 
 
 def _panel(

@@ -209,7 +209,7 @@ class AfterFit:
                 take over four standard deviations to each side of an element's mean (201).
 
         Returns:
-            An xarray dataset with ``x`` and ``density``, each [*site's shape, point]; plot one with
+            An xarray dataset with ``x`` and ``density``, each [site's shape…, point]; plot one with
             ``found.sel(subjects=308)`` and ``plt.plot(one.x, one.density)``.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autmarg.errors import RequestError, did_you_mean
+from autmarg.notebook import shown
 from autmarg.plan.roles import roles
 from autmarg.posterior.inference_data import WholeFit, whole_fit
 from autmarg.posterior.stored import needed
@@ -152,7 +153,7 @@ def _figure(panels: list[Panel], prob: float) -> Figure:
         _draw(axes, panel, prob)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    return figure
+    return shown(figure)
 
 
 def _draw(axes: Axes, panel: Panel, prob: float) -> None:

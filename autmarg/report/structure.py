@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from autmarg.errors import RequestError
+from autmarg.notebook import shown
 
 FEW = 40  # blocks of a site that are drawn one by one
 LINES = 28  # labels that fit below each other along an axis
@@ -32,7 +33,7 @@ def figure(plan: Any) -> Any:
     picture = Figure(figsize=(6.4 * count, 6.8), layout="constrained")
     for axes, group in zip(np.atleast_1d(picture.subplots(1, count)), plan.groups, strict=True):
         _panel(axes, group)
-    return picture
+    return shown(picture)
 
 
 def _panel(axes: Any, group: Any) -> None:

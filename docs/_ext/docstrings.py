@@ -1,4 +1,4 @@
-"""``Returns:`` in docstrings is a paragraph: napoleon would read what is before a colon as a type."""
+"""``Returns:`` in docstrings is a paragraph: napoleon takes what is before a colon for a type."""
 
 from __future__ import annotations
 
