@@ -116,6 +116,12 @@ class MarginalizedModel(AfterFit):
 
         Without observed data this is the source program.
 
+        Args:
+            args, kwargs: as the source takes them.
+
+        Returns:
+            None with data; what the source returns without.
+
         Raises:
             RequestError: values are given for kept sites only while there are no data, or
                 for a site that is integrated out.
@@ -139,11 +145,33 @@ class MarginalizedModel(AfterFit):
         return None
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
-        """What is integrated out for these arguments, why, and what it costs; prints as a table."""
+        """What is integrated out for these arguments, why, and what it costs; prints as a table.
+
+        Args:
+            args, kwargs: what the model is called with, data included.
+
+        Returns:
+            A value; nothing is sampled or compiled. Plans are remembered by the content of the
+            arguments, so that asking again costs a trace of the model.
+
+        Raises:
+            RequestError: a name in ``marginalize`` or ``keep`` cannot be served; it says why.
+            ModelError: the model or the data are wrong.
+        """
         return self.compiled(*args, **kwargs)[0].plan
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
-        """The rewritten program for these arguments."""
+        """The rewritten program for these arguments; prints as text (``docs/passes.md``).
+
+        Args:
+            args, kwargs: what the model is called with, data included.
+
+        Returns:
+            A frozen graph of sites; ``plan(…).program`` is the one before.
+
+        Raises:
+            RequestError, ModelError: as for :meth:`plan`.
+        """
         return self.compiled(*args, **kwargs)[0].program
 
     def compiled(self, *args: Any, **kwargs: Any) -> tuple[Compiled, dict[str, Any]]:
@@ -285,13 +313,16 @@ class MarginalizedModel(AfterFit):
     def nuts(self, **options: Any) -> NUTS:
         """NUTS on this model, the mass matrix dense over its scales and correlations.
 
-        In the dense block are the sampled sites that are no effects with a prior that reads other
-        latents, the smallest first, to 32 dimensions in all. Which they are depends on the model's
-        arguments, so the kernel decides when it meets them. A plain ``NUTS(marg)`` works, too; its
-        mass matrix is diagonal.
+        The dense block holds the smallest sampled sites, up to 32 dimensions, except those whose
+        prior depends on other latents. Which they are depends on the model's arguments, so the
+        kernel decides when it is run. A plain ``NUTS(marg)`` works, too; its mass matrix is
+        diagonal.
 
         Args:
             options: of :class:`numpyro.infer.NUTS`; ``dense_mass`` overrides the block.
+
+        Returns:
+            A kernel for ``numpyro.infer.MCMC``.
         """
         return MarginalNUTS(self, self.plan, **options)
 
@@ -408,10 +439,10 @@ def transform(
             an effective draw dearer when integrated out than when sampled), "all", or names of the
             sites to integrate out; a request that cannot be met is an error that says why.
         keep: names of sites to leave sampled.
-        reparameterize: which sites that stay sampled, and whose location-scale prior reads other
-            latents, are met through standard noise z (site ``<name>_decentered``) as
-            x = loc + scale · z: "auto" (the default; those that few rows of data inform), "off",
-            "noncentred" (all that can be), or names. x is then a deterministic site.
+        reparameterize: which of the sites that stay sampled to non-centre, if their location-scale
+            prior reads other latents: "auto" (the default; those that few rows of data inform),
+            "off", "noncentred" (all that can be), or names. Standard noise z is then the site
+            ``<name>_decentered``, and x = loc + scale · z a deterministic one.
         chains: how integrated chains (walks, state-space models) are filtered: "sequential", step
             by step; "parallel", in blocks of √T steps side by side; "auto" (the default), in blocks
             where there are few chains and many steps. Both are exact and linear in T.
@@ -419,7 +450,7 @@ def transform(
             the options above.
 
     Returns:
-        A model with ``plan``, ``recover`` and ``source``.
+        A model with ``plan``, ``recover`` and the other methods of :class:`MarginalizedModel`.
 
     Raises:
         RequestError: an option is malformed. Everything that depends on the model's arguments is

@@ -198,13 +198,20 @@ def main() -> None:
     parser.add_argument("--model", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--datasets", type=int, default=50, help="each (50)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bins", type=Path, help="a CSV file for counts of ranks in ten bins")
     options = parser.parse_args()
+    lines = ["model,statistic," + ",".join(f"bin{k}" for k in range(10))]
     numpyro.enable_x64()
     smallest, statistics = 1.0, 0
     for name in options.model:
         result = calibrate(name, options.datasets, options.seed)
         print(result, end="\n\n", flush=True)
         statistics += len(result.ranks)
+        for scalar, ranks in result.ranks.items():
+            counts = np.histogram(ranks, bins=10, range=(0, DRAWS + 1))[0]
+            lines.append(f'{name},"{scalar}",' + ",".join(map(str, counts)))
+        if options.bins is not None:
+            options.bins.write_text("\n".join(lines) + "\n")
         smallest = min([smallest, *(uniformity(r)[1] for r in result.ranks.values())])
     verdict = "uniform" if smallest > 0.01 / statistics else "NOT UNIFORM"
     print(

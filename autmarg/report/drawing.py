@@ -20,6 +20,7 @@ CHARACTER = 7.6  # width of a character of 13 px
 HEIGHT = 30.0  # of a site
 GAP = 16.0  # between neighbours
 WIDEST = 560.0  # of a row from which roots move up, so that two pictures fit side by side
+LEAST = 480.0  # pixels to which a picture is made smaller on a narrow page
 LABEL = 18.0  # height of a frame's label
 CHANNEL = 34.0  # height between two rows, where edges bend
 LINE = "#888"  # edges and frames, on a light and on a dark page
@@ -77,7 +78,8 @@ def svg(graph: nx.DiGraph) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="{-shift:.0f} 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" style="max-width:100%;height:auto" font-family="sans-serif" '
+        f'width="{width:.0f}" font-family="sans-serif" '
+        f'style="max-width:100%;min-width:{min(width, LEAST):.0f}px;height:auto" '
         'font-size="13" fill="currentColor">',
         f'<defs><marker id="tip-{graph.name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         f'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>',

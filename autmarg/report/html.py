@@ -18,7 +18,7 @@ _STYLE = """
 .autmarg .head { font-size: 16px; font-weight: bold; margin: 4px 0 8px }
 .autmarg .dim { opacity: 0.8; margin: 2px 0; font-size: 13px }
 .autmarg .pair { display: flex; gap: 24px; flex-wrap: wrap; align-items: flex-start }
-.autmarg .pair > div { flex: 1 1 45%; min-width: min(440px, 100%) }
+.autmarg .pair > div { flex: 1 1 45%; min-width: min(440px, 100%); overflow-x: auto }
 .autmarg .name { font-weight: bold; opacity: 0.8; margin: 12px 0 4px }
 .autmarg .legend { margin: 10px 0; font-size: 13px; line-height: 2 }
 .autmarg .wide { overflow-x: auto; margin: 12px 0 }

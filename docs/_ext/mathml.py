@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -9,13 +10,18 @@ from docutils.utils.math import pick_math_environment
 from docutils.utils.math.latex2mathml import tex2mathml
 
 
+def _spaced(text: str) -> str:
+    r"""A thin space after a function's name, as in ``\log p``: browsers leave none."""
+    return re.sub(r"\\(log|exp)\s+(?=\w)", r"\\\1\\,", text)
+
+
 def _inline(writer: Any, node: nodes.math) -> None:
-    writer.body.append(tex2mathml(node.astext(), as_block=False))
+    writer.body.append(tex2mathml(_spaced(node.astext()), as_block=False))
     raise nodes.SkipNode
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
-    text = node.astext()
+    text = _spaced(node.astext())
     if "&" in text or "\\\\" in text:
         environment = pick_math_environment(text)
         text = rf"\begin{{{environment}}}{text}\end{{{environment}}}"
