@@ -68,7 +68,7 @@ def test_recovery_needs_every_kept_site():
         marg.recover(jax.random.key(0), {"tau": np.ones(3)}, Y)
     with pytest.raises(autmarg.RequestError, match=r"shape \(2,\); expected \(3,\)"):
         marg.recover(jax.random.key(0), {"tau": np.ones(3), "s": np.ones(2)}, Y)
-    with pytest.raises(autmarg.RequestError, match="an MCMC object or a dict"):
+    with pytest.raises(autmarg.RequestError, match="an MCMC object, a dict of draws"):
         marg.recover(jax.random.key(0), [1.0], Y)
 
 

@@ -102,7 +102,7 @@ def kept_prior():
 
 
 # Every batch has some of each kind.
-@pytest.mark.parametrize("batch", lanes(range(BATCHES), quick=range(0, BATCHES, 6)))
+@pytest.mark.parametrize("batch", lanes(range(BATCHES), quick=[0]))
 def test_means_are_integrated_out_exactly(batch):
     names = NAMES[batch::BATCHES]
     marg = autmarg.transform(partial(model, names), marginalize=list(MEMBERS))

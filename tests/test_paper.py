@@ -56,6 +56,7 @@ def test_one_class_by_hand_with_the_other_non_centred_has_autmargs_density():
     assert float(first) == pytest.approx(float(second), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_rows_are_appended_and_a_rerun_goes_on(quick_compilation, tmp_path):
     """A chain is run once; after one that was stopped, no other seed is tried."""
     path, length = tmp_path / "short.csv", Length(30, 40, 1, 60.0)

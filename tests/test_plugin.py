@@ -32,6 +32,7 @@ def metadata(folder: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(lines))
 
 
+@pytest.mark.slow  # .ci/run does the same with the installed wheel
 def test_the_plugin_works(tmp_path):
     metadata(tmp_path)
     paths = [str(tmp_path), str(PLUGIN), str(PLUGIN.parent.parent)]

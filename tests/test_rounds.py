@@ -56,6 +56,7 @@ def test_the_identity_holds(by_rounds):
     assert autmarg.verify(by_rounds, FIRST, SECOND, Y, points=2).exact
 
 
+@pytest.mark.slow
 def test_values_gradients_and_moments_are_those_of_a_dense_root(by_rounds, monkeypatch):
     monkeypatch.setattr(order, "rounds", lambda pattern: ([], pattern))
     dense = autmarg.transform(crossed, marginalize="all")

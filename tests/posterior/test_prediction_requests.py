@@ -38,6 +38,7 @@ def marg():
     return autmarg.transform(hierarchy)
 
 
+@pytest.mark.slow
 def test_an_mcmc_knows_its_arguments(marg):
     mcmc = MCMC(NUTS(marg), num_warmup=2, num_samples=3, progress_bar=False)
     mcmc.run(KEY, *RUN)
