@@ -50,6 +50,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 # The reference: docstrings are in Google's style; signatures carry the types.
 autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_display_short_literal_types = True

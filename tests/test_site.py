@@ -57,3 +57,10 @@ def test_every_family_is_on_the_page_of_distributions():
     page = (DOCS / "distributions.md").read_text()
     for cls in BUILT_IN:
         assert f"`{cls.__name__}`" in page
+
+
+def test_what_the_readme_links_to_is_there():
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(((?!http)[^)#]+)", text)
+    assert "docs/figures/before_after.svg" in links
+    assert [link for link in links if not (DOCS.parent / link).exists()] == []
