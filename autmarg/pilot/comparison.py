@@ -154,7 +154,7 @@ class Comparison:
             return "no program that integrates out was measured"
         best = max(ours, key=ours.__getitem__)
         if not others:
-            return f"'{best}' has {ours[best]:.3g} effective draws a second; no other was measured"
+            return f"'{best}' has the most ESS/s; no program without integration was measured"
         other = max(others, key=others.__getitem__)
         return _sentence(best, ours[best], other, others[other])
 
