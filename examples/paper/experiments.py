@@ -78,7 +78,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "insteval": Experiment(
         ("insteval",),
         classes,
-        {"short": Length(200, 300, 1, 60.0), "long": _PAPER},
+        {"short": Length(500, 1000, 1, 60.0), "long": _PAPER},
         {"max_tree_depth": 12},
         part_of_evaluations,
     ),

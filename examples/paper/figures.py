@@ -70,7 +70,7 @@ def insteval(found: Sequence[Result]) -> Figure:
         at = np.arange(len(sites)) + (k - (len(found) - 1) / 2) * width
         heights = [100 * r.ess[s] / r.each if s in r.ess else 0 for s in sites]
         left.bar(at, heights, width, color=shade, label=r.program)
-        seconds = r.warmup_s + r.sampling_s + r.recover_s
+        seconds = r.warmup_s + r.sampling_s
         right.barh([r.program], [seconds], color=shade)
         _beside(right, seconds, r.program, f"{seconds:.0f} s" + (" (stopped)" if r.cut else ""))
     left.set_xticks(range(len(sites)), sites)
@@ -165,8 +165,8 @@ def cognitive(found: Sequence[Result]) -> Figure:
             for k, r in enumerate(mine):
                 at = row + 0.11 * (k - (len(mine) - 1) / 2)
                 shade = colour(r, hands)
-                label = "by hand, as in the paper" if r.program in hands else r.program
-                label = "by hand, the second class" if r.program in hands[1:] else label
+                label = "by hand, larger class" if r.program in hands else r.program
+                label = "by hand, smaller class" if r.program in hands[1:] else label
                 fill = "none" if r.cut else shade
                 (mark,) = axes.plot([value(r)], [at], "o", ms=6, mec=shade, mfc=fill)
                 if not r.cut:

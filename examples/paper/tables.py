@@ -21,6 +21,9 @@ PAPER_DIVERGENCES = {
 }
 
 
+_NOTHING = 1e-3  # seconds of a recovery that has nothing to draw
+
+
 def insteval(found: Sequence[Result]) -> list[dict[str, Any]]:
     """Effective draws of each variable for 100 draws, and seconds."""
     sites = [*dict.fromkeys(site for r in found for site in r.ess)]
@@ -29,10 +32,10 @@ def insteval(found: Sequence[Result]) -> list[dict[str, Any]]:
             "integrated out": r.program,
             "sampled": r.dims,
             "leapfrogs/draw": r.steps,
-            "seconds": r.warmup_s + r.sampling_s + r.recover_s,
+            "seconds": r.warmup_s + r.sampling_s,
         }
-        | {f"ESS {s}": 100 * r.ess[s] / r.each if s in r.ess else None for s in sites}
-        | {"least ESS/s": r.per_second, "": r.cut}
+        | {f"mean ESS {s}": 100 * r.ess[s] / r.each if s in r.ess else None for s in sites}
+        | {"least ESS/s": r.per_second, "stopped": r.cut}
         for r in found
     ]
 
@@ -48,7 +51,7 @@ def grouseticks(found: Sequence[Result]) -> list[dict[str, Any]]:
             "leapfrogs/draw": r.steps,
             "least ESS": r.min_ess,
             "least ESS/s": r.per_second,
-            "": r.cut,
+            "stopped": r.cut,
         }
         for r in found
     ]
@@ -63,12 +66,12 @@ def times(found: Sequence[Result]) -> list[dict[str, Any]]:
             "sampled": r.dims,
             "compile s": r.compile_s,
             "run s": r.warmup_s + r.sampling_s,
-            "recover s": r.recover_s,
+            "recover s": r.recover_s if r.recover_s > _NOTHING else None,
             "all s": r.compile_s + r.warmup_s + r.sampling_s + r.recover_s,
             "leapfrogs/draw": r.steps,
             "least ESS": r.min_ess,
             "least ESS/s": r.per_second,
-            "": r.cut,
+            "stopped": r.cut,
         }
         for r in found
     ]
@@ -82,12 +85,12 @@ def cognitive(found: Sequence[Result]) -> list[dict[str, Any]]:
             "program": r.program,
             "sampled": r.dims,
             "iterations/s": r.iterations,
-            "ESS/iteration": r.per_draw,
+            "mean ESS/iteration": r.per_draw,
             "leapfrogs/draw": r.steps,
             "divergences": r.div,
             "least ESS": r.min_ess,
             "least ESS/s": r.per_second,
-            "": r.cut,
+            "stopped": r.cut,
         }
         for r in found
     ]
