@@ -1,6 +1,6 @@
 """What the default chooses beside the source, everything non-centred and everything integrated out.
 
-    python -m examples.benchmarks.choice --cores 1                  # all programs: some 25 minutes
+    python -m examples.benchmarks.choice --cores 1                  # all programs: some 40 minutes
     python -m examples.benchmarks.choice --only poisson_groups      # these programs
 
 One chain each. ``ess/grad`` is the least effective sample size over the source's latents for each
