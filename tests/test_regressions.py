@@ -7,6 +7,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro.infer.reparam import TransformReparam
+from numpyro.infer.util import log_density
 
 import autmarg
 from tests.generator.identity import check_exact
@@ -108,3 +109,16 @@ def test_a_masked_latents_scale_that_reads_a_member():
 
     check_exact(lambda: model(True), "a u")
     check_exact(lambda: model(False), "u")
+
+
+def test_a_precision_that_underflows_is_no_infinite_density():
+    """σ⁻² is zero from σ = 1e162 on, and its logarithm is no part of log p."""
+
+    def model():
+        log_noise = numpyro.sample("log_noise", dist.Normal(0.0, 100.0))
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(u, jnp.exp(log_noise)), obs=np.ones(3))
+
+    marg = autmarg.transform(model, marginalize="all")
+    assert np.isfinite(log_density(marg, (), {}, {"log_noise": 300.0})[0])
+    assert np.isnan(log_density(marg, (), {}, {"log_noise": 400.0})[0])

@@ -114,7 +114,11 @@ class Schedule:
                 errors = [self.stages[k].errors(factors[k]) for k in self.by_rows]
                 squares = _at_minimum(self._squares_over_filters, point, errors, z)
         sound = self._sound(point, quadratic, z, squares)
-        return sound * (constant - 0.5 * quadratic.log_det), sound * squares
+        constant = constant - 0.5 * quadratic.log_det
+        if self.form.layout is None:  # a precision that underflows, say, has logarithm -inf
+            fine = jnp.isfinite(constant) | ~jnp.isfinite(point.omega).all()
+            sound = jnp.where(fine, sound, jnp.nan)
+        return sound * constant, sound * squares
 
     def _sound(self, point: Point, form: QuadraticForm, z: Any, squares: Any) -> Any:
         """One, or NaN where the digits are lost; ``squares`` are those at z.
@@ -140,6 +144,8 @@ class Schedule:
         least = _LOST * (self.assembly.stats.n + self.form.columns)
         cancelled = self._cancelled(point, z)
         sound = (estimate <= least + _RELATIVE * squares) & (cancelled <= least + _OWN * squares)
+        if self.form.layout is None:  # an overflow, but for data that are infinite themselves
+            sound &= jnp.isfinite(squares) | ~jnp.isfinite(point.omega).all()
         return jnp.where(sound, 1.0, jnp.nan)
 
     def _cancelled(self, point: Point, z: Any) -> Any:
