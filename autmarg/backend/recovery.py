@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
-from tqdm.auto import tqdm
 
+from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
-
-_LONG = 2.0e8  # draws times elements from which a progress bar is worth it
-_MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
-_TOGETHER = 16  # draws worked on side by side: what they need should stay in a processor's cache
 
 
 class Recovery:
@@ -34,8 +29,8 @@ class Recovery:
         self.noncentred = [n for n in program.nodes if isinstance(n, NonCentred)]
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
-        self._draw = _at_each(self.draw)
-        self._moments = _at_each(self._moments_of_one)
+        self._draw = at_each(self.draw)
+        self._moments = at_each(self._moments_of_one)
 
     @property
     def kept(self) -> list[Sample]:
@@ -151,22 +146,13 @@ class Recovery:
         lead, flat = self.points(samples, traced, draws)
         count = math.prod(lead)
         elements = sum(m.size for m in self.members.values()) + 1
-        batch = batch_size or max(1, min(count, int(_MEMORY / elements)))
-        together = min(batch, _TOGETHER)
-        show = progress if progress is not None else count * float(elements) > _LONG
-        keys = jax.random.split(key, count)
-        parts = []
-        with tqdm(total=count, desc="recover", disable=not show) as bar:
-            for start in range(0, count, batch):
-                here = min(batch, count - start)
-                some = np.minimum(start + np.arange(-(-here // together) * together), count - 1)
-                some = some.reshape(-1, together)
-                point = {name: value[some] for name, value in flat.items()}
-                out = (self._moments if moments else self._draw)(keys[some], point, traced)
-                out = jax.tree.map(lambda x, n=here: _joined(x)[:n], out)
-                parts.append(jax.block_until_ready(out))
-                bar.update(here)
-        joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+        batch = batch_size or max(1, min(count, int(MEMORY / elements)))
+        together = min(batch, TOGETHER)
+        show = progress if progress is not None else count * float(elements) > LONG
+        joined = in_batches(
+            self._moments if moments else self._draw, jax.random.split(key, count), flat, traced,
+            batch=batch, together=together, name="recover", show=show,
+        )  # fmt: skip
         recovered = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), joined)
         noise = {n.base.name for n in self.noncentred}
         own = {name: value for name, value in samples.items() if name not in noise}
@@ -258,21 +244,6 @@ class Recovery:
             value = jnp.broadcast_to(value, (*lead, *node.shape))
             flat[node.name] = value.reshape(math.prod(lead), *node.shape)
         return flat
-
-
-def _at_each(function: Callable[..., Any]) -> Callable[..., Any]:
-    """(keys [C, K], values [C, K, …], traced) → function at each, K side by side."""
-
-    def run(keys: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> Any:
-        some = jax.vmap(function, in_axes=(0, 0, None))
-        return jax.lax.map(lambda each: some(*each, traced), (keys, values))
-
-    return jax.jit(run)
-
-
-def _joined(x: Any) -> Any:
-    """[C, K, …] as [C K, …], also of no elements."""
-    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _unmasked(fn: Any) -> Any:

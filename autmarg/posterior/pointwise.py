@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from numpyro.infer import log_likelihood as of_source
-from tqdm.auto import tqdm
 
+from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
 from autmarg.errors import RequestError, named
 from autmarg.gaussian.leave_out import ROOM
 from autmarg.gaussian.marginal import GaussianMarginal
@@ -28,9 +28,6 @@ from autmarg.posterior.units import batch_of
 from autmarg.rules.conjugate import ConjugateMarginal
 
 WHICH = ("conditional", "marginal", "group")
-_MEMORY = 2.0e7  # numbers that draws worked on side by side may hold
-_TOGETHER = 16
-_LONG = 2.0e8  # draws times numbers from which a progress bar is worth it
 
 Pointwise = GaussianPointwise | ConjugatePointwise
 
@@ -275,20 +272,13 @@ def _at_draws(
     def at(number: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> Any:
         return parts.at(_all(recovery, values, traced))
 
-    together = max(1, min(_TOGETHER, int(_MEMORY / parts.numbers), batch_size or count))
+    together = max(1, min(TOGETHER, int(MEMORY / parts.numbers), batch_size or count))
     batch = max(together, batch_size or count)
-    show = count * float(parts.numbers) > _LONG
-    run = _at_each(at)
-    pieces = []
-    with tqdm(total=count, desc="log_likelihood", disable=not show) as bar:
-        for start in range(0, count, batch):
-            here = min(batch, count - start)
-            numbers = np.minimum(start + np.arange(-(-here // together) * together), count - 1)
-            numbers = numbers.reshape(-1, together)
-            out = run(numbers, {n: x[numbers] for n, x in flat.items()}, traced)
-            pieces.append(jax.tree.map(lambda x, n=here: x.reshape(-1, *x.shape[2:])[:n], out))
-            bar.update(here)
-    found, rooms = jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
+    show = count * float(parts.numbers) > LONG
+    found, rooms = in_batches(
+        at_each(at), np.arange(count), flat, traced,
+        batch=batch, together=together, name="log_likelihood", show=show,
+    )  # fmt: skip
     plain = [(s, p) for s, p in parts.marginals if isinstance(p, GaussianPointwise)]
     for (sites, part), room in zip(plain, rooms, strict=True):
         found |= _anew(parts, sites, part, room, found, recovery, flat, traced)
@@ -321,7 +311,7 @@ def _anew(
         return (part.normalisers(given)[label] + gain - 0.5 * squares).sum()
 
     values = {n: x[draws][:, None] for n, x in flat.items()}
-    terms = _at_each(at)(labels[:, None], values, traced)[:, 0]
+    terms = at_each(at)(labels[:, None], values, traced)[:, 0]
     ends = np.cumsum([0, *(math.prod(batch_of(n)) for n in sites)])
     out = {}
     for node, start, end in zip(sites, ends[:-1], ends[1:], strict=True):
@@ -333,16 +323,6 @@ def _anew(
 def _all(recovery: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> dict[str, Any]:
     """The values with traced constants and non-centred sites."""
     return {**traced, **values, **recovery.met(values, traced)}
-
-
-def _at_each(function: Any) -> Any:
-    """(numbers [C, K], values [C, K, …], traced) → function at each, K side by side."""
-
-    def run(numbers: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> Any:
-        some = jax.vmap(function, in_axes=(0, 0, None))
-        return jax.lax.map(lambda each: some(*each, traced), (numbers, values))
-
-    return jax.jit(run)
 
 
 def _by_group(terms: Any, groups: np.ndarray, count: int) -> Any:

@@ -1,0 +1,64 @@
+"""A function at many draws: some side by side, the rest one after the other, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
+TOGETHER = 16  # draws worked on side by side: what they need should stay in a processor's cache
+LONG = 2.0e8  # draws times elements from which a progress bar is worth it
+
+
+def at_each(function: Callable[..., Any]) -> Callable[..., Any]:
+    """(own [C, K], values [C, K, …], traced) → function at each, K side by side."""
+
+    def run(own: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> Any:
+        some = jax.vmap(function, in_axes=(0, 0, None))
+        return jax.lax.map(lambda each: some(*each, traced), (own, values))
+
+    return jax.jit(run)
+
+
+def in_batches(
+    run: Callable[..., Any],
+    own: Any,
+    values: Mapping[str, Any],
+    traced: Mapping[str, Any],
+    *,
+    batch: int,
+    together: int,
+    name: str,
+    show: bool,
+) -> Any:
+    """What ``run`` (of :func:`at_each`) gives at all draws, [draws, …].
+
+    Args:
+        run: the function.
+        own: its first argument for each draw, [draws, …].
+        values: by site, [draws, …].
+        traced: the same for all draws.
+        batch: draws worked on at once, ``together`` of them side by side.
+        name: of the progress bar, ``show`` whether there is one.
+    """
+    count, parts = len(own), []
+    with tqdm(total=count, desc=name, disable=not show) as bar:
+        for start in range(0, count, batch):
+            here = min(batch, count - start)
+            some = np.minimum(start + np.arange(-(-here // together) * together), count - 1)
+            some = some.reshape(-1, together)
+            out = run(own[some], {site: value[some] for site, value in values.items()}, traced)
+            out = jax.tree.map(lambda x, n=here: _joined(x)[:n], out)
+            parts.append(jax.block_until_ready(out))
+            bar.update(here)
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+
+
+def _joined(x: Any) -> Any:
+    """[C, K, …] as [C K, …], also of no elements."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
