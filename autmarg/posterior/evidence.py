@@ -62,39 +62,29 @@ def log_evidence(
     marg: AfterFit, key: Any, draws: Draws, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Evidence:
     """See :meth:`autmarg.MarginalizedModel.log_evidence`; ``draws`` are grouped by chain."""
-    compiled, _ = marg.compiled(*args, **kwargs)
+    compiled, traced = marg.compiled(*args, **kwargs)
     _check_proper(marg, args, kwargs)
     kept = compiled.plan.kept
-    if missing := [name for name in kept if name not in draws.samples]:
-        raise RequestError(
-            f"log_evidence needs draws of {missing}; found only {sorted(draws.samples)}"
-        )
     emitted: Any = marg
     model = handlers.seed(emitted, jax.random.key(0))  # of models that draw keys of their own
     if not kept:
         return Evidence(-float(potential_energy(model, args, kwargs, {})), 0.0, 0)
-    shapes = {n.name: n.shape for n in compiled.plan.program.latents}
-    theta = {name: jnp.asarray(draws.samples[name]) for name in kept}
-    lead = draws.lead or _lead(theta[kept[0]], shapes[kept[0]])
-    chains = lead[0] if len(lead) > 1 else 1
-    count = math.prod(lead)
-    flat = {name: x.reshape(count, *shapes[name]) for name, x in theta.items()}
-    points, unravel = _unconstrained(model, args, kwargs, flat)
+    lead, flat = compiled.recovery.points(draws.samples, traced, draws.lead, "log_evidence")
+    params = {n.name for n in compiled.recovery.inputs}
+    points, unravel = _unconstrained(
+        model, args, kwargs, {name: x for name, x in flat.items() if name not in params}
+    )
+
+    @jax.jit
+    def at_each(points: Any) -> Any:
+        return jax.lax.map(lambda z: -potential_energy(model, args, kwargs, unravel(z)), points)
 
     def log_density(points: Any) -> np.ndarray:
-        run = jax.jit(lambda zs: jax.lax.map(lambda z: _log_joint(model, args, kwargs, z), zs))
-        return np.asarray(run(jax.vmap(unravel)(points)), np.float64)
+        return np.asarray(at_each(points), np.float64)
 
-    points = np.asarray(points, np.float64).reshape(chains, count // chains, -1)
+    chains = lead[0] if len(lead) > 1 else 1
+    points = np.asarray(points, np.float64).reshape(chains, len(points) // chains, -1)
     return _bridge(points, log_density, key)
-
-
-def _log_joint(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], z: Any) -> Any:
-    return -potential_energy(model, args, kwargs, z)
-
-
-def _lead(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return x.shape[: x.ndim - len(shape)]
 
 
 def _unconstrained(

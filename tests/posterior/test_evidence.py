@@ -75,5 +75,5 @@ def test_what_it_refuses() -> None:
         return str(caught.value)
 
     assert "'scale' has an improper prior" in refused(flat, {"scale": np.ones(100)})
-    assert "needs draws of ['scale']" in refused(groups, {"mean": np.ones(100)})
+    assert "needs draws of the sampled site 'scale'" in refused(groups, {"mean": np.ones(100)})
     assert "at least 20 draws for each" in refused(groups, {"scale": np.linspace(1, 2, 10)})
