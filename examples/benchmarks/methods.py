@@ -77,7 +77,12 @@ def method(data: Set, name: str) -> Method | None:
             f"no method {name!r}; expected one of {', '.join(METHODS)}, subsets, "
             f"or {_SITES}SITE+SITE"
         )
-    marg = autmarg.transform(data.source, **requests[name])
+    return transformed(data, name, **requests[name])
+
+
+def transformed(data: Set, name: str, **options: Any) -> Method:
+    """What autmarg makes of the source with some options of ``transform``."""
+    marg = autmarg.transform(data.source, **options)
     started = time.perf_counter()
     marg.plan(*data.args)
     seconds = time.perf_counter() - started

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from numpyro import handlers
 from numpyro.infer import NUTS
 from numpyro.infer.reparam import LocScaleReparam
 
 import autmarg
 from autmarg.backend.kernel import MarginalNUTS
+from examples.benchmarks import methods
 from examples.benchmarks.methods import Method, method
 from examples.benchmarks.opponents import Factor, recover_single_class, single_class
 from examples.benchmarks.sets import Draws, Set
@@ -81,18 +80,7 @@ def by_hand(
 def transformed(name: str, **options: Any) -> Program:
     """What autmarg makes of the source with some options of ``transform``."""
 
-    def make(data: Set) -> Method:
-        marg = autmarg.transform(data.source, **options)
-        started = time.perf_counter()
-        marg.plan(*data.args)
-        seconds = time.perf_counter() - started
-
-        def recover(key: Any, draws: Draws) -> Draws:
-            return jax.block_until_ready(marg.recover(key, draws, *data.args, progress=False))
-
-        return Method(name, marg, recover, seconds, marg)
-
-    return Program(name, make)
+    return Program(name, lambda data: methods.transformed(data, name, **options))
 
 
 def usual(data: Set, plain: bool = False) -> Iterator[Program]:
