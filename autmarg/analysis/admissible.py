@@ -230,8 +230,10 @@ def _is_not_met(normalised: Normalised, child: Sample) -> bool:
     Data under a mask over all are not. A masked latent is not, where all of its elements have a
     flat prior; those that nothing reads are drawn from their own distribution.
     """
-    if not has_no_density(normalised, child.name) or isinstance(child, Observe):
-        return has_no_density(normalised, child.name)
+    if not has_no_density(normalised, child.name):
+        return False
+    if isinstance(child, Observe):
+        return True
     flat = flat_elements(normalised, child)
     return flat is not None and bool(flat.all())
 

@@ -115,9 +115,8 @@ class Schedule:
                 squares = _at_minimum(self._squares_over_filters, point, errors, z)
         sound = self._sound(point, quadratic, z, squares)
         constant = constant - 0.5 * quadratic.log_det
-        if self.form.layout is None:  # a precision that underflows, say, has logarithm -inf
-            fine = jnp.isfinite(constant) | ~jnp.isfinite(point.omega).all()
-            sound = jnp.where(fine, sound, jnp.nan)
+        # (a precision that underflows, say, has logarithm -inf)
+        sound = jnp.where(self._overflown(point, constant), jnp.nan, sound)
         return sound * constant, sound * squares
 
     def _sound(self, point: Point, form: QuadraticForm, z: Any, squares: Any) -> Any:
@@ -144,9 +143,14 @@ class Schedule:
         least = _LOST * (self.assembly.stats.n + self.form.columns)
         cancelled = self._cancelled(point, z)
         sound = (estimate <= least + _RELATIVE * squares) & (cancelled <= least + _OWN * squares)
-        if self.form.layout is None:  # an overflow, but for data that are infinite themselves
-            sound &= jnp.isfinite(squares) | ~jnp.isfinite(point.omega).all()
+        sound &= jnp.logical_not(self._overflown(point, squares))
         return jnp.where(sound, 1.0, jnp.nan)
+
+    def _overflown(self, point: Point, number: Any) -> Any:
+        """Whether a number is not finite though all that the point gives is; not asked of Omega."""
+        if self.form.layout is not None:
+            return False
+        return ~jnp.isfinite(number) & jnp.isfinite(point.omega).all()
 
     def _cancelled(self, point: Point, z: Any) -> Any:
         """The rounding error of the cross-products' own sum of squares at z; rows have none."""
