@@ -24,7 +24,7 @@ from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoNormal
 from numpyro.infer.util import initialize_model, log_density
 
 import autmarg
-from tests.programs import CASES, Y
+from tests.support.programs import CASES, Y
 
 MODEL = CASES["three_levels"].model
 KEPT = {"t1", "t2", "s"}

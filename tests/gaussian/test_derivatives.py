@@ -2,7 +2,7 @@
 
 One compiled function maps value and gradient over a point and its neighbours, so that gradient and
 Hessian are held against central differences of what is one order lower; values themselves are held
-against a dense Gaussian in tests/test_dense.py.
+against a dense Gaussian in tests/programs/test_dense.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from numpyro.infer.util import log_density
 
 import autmarg
 from autmarg.gaussian.double import in_double
-from tests.lanes import lanes
+from tests.support.lanes import lanes
 
 A = np.random.default_rng(0).normal(size=(5, 3))
 S, B = np.float32(1e-3), np.arange(1.0, 4.0, dtype=np.float32)

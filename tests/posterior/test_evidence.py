@@ -12,7 +12,7 @@ from numpyro.infer.util import log_density
 from scipy.special import logsumexp
 
 import autmarg
-from tests.lanes import lanes
+from tests.support.lanes import lanes
 
 RNG = np.random.default_rng(3)
 GROUP = np.arange(12) % 4

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 import autmarg
 from examples.models import PUBLISHED, Published
 from examples.models.published import DYESTUFF_RESTRICTED, dyestuff_restricted
-from tests.lanes import lanes
+from tests.support.lanes import lanes
 
 Arguments = Callable[[Published], tuple[Any, ...]]
 

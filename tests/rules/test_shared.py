@@ -15,8 +15,8 @@ from numpyro.infer.util import log_density
 from scipy import stats
 
 import autmarg
-from tests.generator.identity import identity
-from tests.lanes import lanes
+from tests.support.generator.identity import identity
+from tests.support.lanes import lanes
 
 RNG = np.random.default_rng(0)
 G = np.array([0, 1, 1, 2, 0, 2, 2, 1])

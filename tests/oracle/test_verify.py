@@ -1,0 +1,183 @@
+"""The oracle's verdicts, and its words for what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import autmarg
+from autmarg.gaussian.schedule import Schedule
+from autmarg.oracle.points import MAGNITUDES, scales_of
+from tests.support.lanes import lanes
+from tests.support.programs import GROUP, Y
+
+FILE = "test_verify.py"
+
+
+def group_effects(y=None):
+    s, tau = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("tau", dist.HalfNormal(1))
+    u = numpyro.sample("u", dist.Normal(0, tau).expand([5]))
+    numpyro.sample("y", dist.Normal(u[GROUP], s), obs=y)
+
+
+def two_groups(y):
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    u, v = numpyro.sample("u", dist.Normal(0, 1)), numpyro.sample("v", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(u, s), obs=y)
+    numpyro.sample("z", dist.Normal(v, s), obs=y[:7])
+
+
+def line(model, offset):
+    return f"({FILE}:{model.__code__.co_firstlineno + offset})"
+
+
+def raised(error, model, *args, **options):
+    with pytest.raises(error) as caught:
+        autmarg.verify(model, *args, points=2, quiet=True, **options)
+    text, report = str(caught.value), caught.value.report
+    assert "because of ." not in text and "over 0 points" not in text
+    return text, report
+
+
+def test_exact():
+    report = autmarg.verify(group_effects, Y, points=2, quiet=True)
+    assert report.verdict == "exact" and report.exact and not report.lost
+    assert len(report.errors) == 4 and len(report.scaled_errors) == 3 * len(MAGNITUDES)
+
+
+def test_what_differs_is_named(monkeypatch):
+    density = Schedule._density
+    monkeypatch.setattr(
+        Schedule, "_density", lambda s, *a: density(s, *a) + 1e-6 * (s.assembly.stats.n == 7)
+    )
+    text, report = raised(autmarg.ExactnessError, two_groups, Y)
+    assert report.verdict == "not exact" and not report.exact
+    ((sites, error),) = report.differing
+    assert sites == f"'v' with 'z' {line(two_groups, 4)}" and error == pytest.approx(1e-6, rel=0.01)
+    assert f"the terms that differ: {sites} by 1.00e-06 nats" in text
+
+
+def test_digits_that_are_lost_are_no_error(monkeypatch):
+    """A density of ours that is NaN where the source's is finite."""
+    density = Schedule._density
+    monkeypatch.setattr(Schedule, "_density", lambda s, *a: density(s, *a) * jnp.nan)
+    text, report = raised(autmarg.InconclusiveError, group_effects, Y)
+    assert report.verdict == "inconclusive" and len(report.lost) == 4 + 3 * len(MAGNITUDES)
+    assert set(report.lost[0]) == {"s", "tau"} and report.left_out == 0
+    assert "digits lost at" in text and "s = " in text
+    assert not issubclass(autmarg.InconclusiveError, autmarg.InternalError)
+
+
+@pytest.mark.parametrize("integrated", lanes([True, False], quick=[False]))
+def test_a_covariance_of_the_users_that_is_not_positive_definite(integrated):
+    distance = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0)))
+
+    def model(y):
+        length = numpyro.sample("length", dist.LogNormal(1.0, 0.1))
+        kernel = jnp.exp(-(distance**2) / length) - 2.0 * jnp.eye(6)
+        z = numpyro.sample("z", dist.MultivariateNormal(0.0, kernel))
+        if integrated:
+            numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+        else:
+            numpyro.sample("y", dist.Bernoulli(logits=z), obs=y)
+
+    text, report = raised(autmarg.InconclusiveError, model, np.arange(6) % 2)
+    assert report.left_out and not report.lost
+    assert f"'z' {line(model, 3)} draws no finite value from its own prior" in text
+    assert "positive definite" in text and "report it" not in text
+
+
+def test_points_without_a_density_are_counted_by_site():
+    def model(y):
+        u = numpyro.sample("u", dist.Normal(0, 1))
+        t = numpyro.sample("t", dist.HalfNormal(3))
+        numpyro.sample("z", dist.Normal(u, 1.0), obs=0.3)
+        numpyro.sample("y", dist.Uniform(0, t), obs=y)
+
+    report = autmarg.verify(model, jnp.array(2.0), points=8, quiet=True)
+    assert report.exact and report.left_out
+    (reason,) = report.reasons
+    assert reason.startswith(f"'y' {line(model, 4)} has log-density -inf at {report.left_out}")
+    text, report = raised(autmarg.InconclusiveError, model, jnp.array(1e30))
+    assert f"'y' {line(model, 4)}" in text and not report.errors
+
+
+def test_without_data_the_model_is_the_source():
+    plan = autmarg.transform(group_effects).plan()
+    assert plan.integrated == () and plan.kept == ("s", "tau", "u", "y")
+    assert "left as the source: it has no observed site" in str(plan)
+    report = autmarg.verify(group_effects, points=2, quiet=True)
+    assert report.exact and "left as the source" in str(report)
+
+
+@dataclass(frozen=True)
+class Wider:
+    """Doubles the scale of a normal site."""
+
+    site: str
+    name = "wider"
+
+    def apply(self, program):
+        return program.with_distribution(self.site, lambda d: dist.Normal(d.loc, 2 * d.scale))
+
+
+@dataclass(frozen=True)
+class WiderOnPurpose(Wider):
+    """The same, as it declares."""
+
+    changes_density = True
+
+
+def test_a_pass_that_changes_the_model_on_purpose():
+    passes = autmarg.default_passes().insert_before("detect", WiderOnPurpose("u"))
+    marg = autmarg.transform(group_effects, passes=passes)
+    report = autmarg.verify(marg, Y, points=2, quiet=True)
+    assert report.exact and "compared with the model after 'wider'" in str(report)
+    text, _ = raised(autmarg.ExactnessError, marg, Y, against=[])
+    assert f"'u' with 'y' {line(group_effects, 3)}" in text
+
+
+def test_a_pass_that_does_not_say_that_it_changes_the_model():
+    passes = autmarg.default_passes().insert_before("detect", Wider("u"))
+    marg = autmarg.transform(group_effects, passes=passes)
+    text, _ = raised(autmarg.ExactnessError, marg, Y)
+    assert "not autmarg's own: 'wider'" in text and "changes_density = True" in text
+    assert autmarg.verify(marg, Y, points=2, quiet=True, against="wider").exact
+    with pytest.raises(autmarg.RequestError, match="there is no pass 'wide'"):
+        autmarg.verify(marg, Y, against="wide")
+
+
+def test_data_far_from_the_prior_are_judged_by_the_size_of_the_log_density():
+    def model(y):
+        s = numpyro.sample("s", dist.HalfCauchy(1.0))
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(b, s), obs=y)
+
+    report = autmarg.verify(model, 1e6 + Y, points=2, quiet=True)
+    assert report.exact and min(report.limits) > report.tolerance
+    assert "is so large that rounding is the limit" in str(report)
+
+
+def test_which_latents_are_scales():
+    def model(y):
+        s = numpyro.sample("s", dist.HalfNormal(1).expand([5]).to_event(1))
+        bounded = numpyro.sample("bounded", dist.Uniform(0, 9))
+        moving = numpyro.sample("moving", dist.Uniform(0, bounded))
+        log_tau = numpyro.sample("log_tau", dist.StudentT(3, 0, 1))
+        r = numpyro.sample("r", dist.Beta(2, 2))
+        slope = numpyro.sample("slope", dist.Cauchy(0, 1))
+        u = numpyro.sample("u", dist.Normal(0, jnp.exp(log_tau)).expand([5]))
+        noise = s[GROUP] + bounded + moving + r
+        numpyro.sample("y", dist.Normal(u[GROUP] + slope, noise), obs=y)
+
+    plan = autmarg.transform(model).plan(Y)
+    found = {s.name: (s.logarithm, s.upper) for s in scales_of(plan.program, plan.kept)}
+    assert found == {
+        "s": (False, np.inf), "bounded": (False, 9.0), "log_tau": (True, np.inf),
+        "r": (False, 1.0),
+    }  # fmt: skip
