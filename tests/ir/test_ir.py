@@ -28,7 +28,7 @@ from autmarg.passes.simplify import Simplify
 from autmarg.trace.capture import trace_program
 from examples.models import REFERENCE
 from tests.programs import test_strangers as strangers
-from tests.programs import test_strangers_fields as fields
+from tests.programs import test_strangers_series as series
 from tests.support.lanes import lanes
 from tests.support.programs import CASES, Y
 
@@ -147,7 +147,7 @@ def test_text_of_rows_in_cross_products_reads_back():
 
 @pytest.mark.parametrize("name", ["social_relations", "holt_winters_scan", "hidden_markov"])
 def test_text_of_programs_with_fragments_reads_back(name):
-    model, _ = (strangers.CASES | fields.CASES)[name]
+    model, _ = (strangers.CASES | series.CASES)[name]
     check_text(trace_program(model, (), {})[0])
 
 
@@ -346,7 +346,7 @@ def test_reference_models_on_disk(name, arguments, tmp_path):
 
 @pytest.mark.parametrize("name", ["missing_covariate", "kept_child", "hidden_markov", "car_areal"])
 def test_programs_on_disk(name, tmp_path):
-    other = strangers.CASES | fields.CASES
+    other = strangers.CASES | series.CASES
     program = traced(name) if name in CASES else trace_program(other[name][0], (), {})[0]
     check_disk(program, tmp_path / "store")
 

@@ -1,4 +1,4 @@
-"""Models as in public tutorials and textbooks, small: what goes is what can, and it is exact."""
+"""Models as in public tutorials and textbooks, small: what can be integrated out is, and exactly."""
 
 from __future__ import annotations
 
@@ -8,43 +8,22 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.contrib.control_flow import scan
 from numpyro.infer.reparam import LocScaleReparam, TransformReparam
 
-import autmarg
 from tests.support.lanes import lanes
 from tests.support.programs import scale
+from tests.support.strangers import check, normal, registers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 _RNG = np.random.default_rng(8)
-N, T = 12, 8
+N = 12
 X, Y, D = _RNG.normal(size=N), _RNG.normal(size=N), _RNG.normal(size=(N, 3))
 G, H = np.arange(N) % 4, np.arange(N) // 4
 COUNT, BIT = _RNG.poisson(2.0, N), _RNG.integers(0, 2, N)
-SERIES, PAIRS = _RNG.normal(size=T), _RNG.normal(size=(T, 2))
 
 CASES = {}
-
-
-def registers(cases):
-    """A decorator that puts a model among the cases, with the sites that must be integrated out."""
-
-    def goes(*sites):
-        def register(model):
-            cases[model.__name__] = (model, frozenset(sites))
-            return model
-
-        return register
-
-    return goes
-
-
 goes = registers(CASES)
-
-
-def normal(name, loc=0.0, sd=1.0, shape=()):
-    return numpyro.sample(name, dist.Normal(loc, sd).expand(shape).to_event(len(shape)))
 
 
 @goes("mu", "theta")
@@ -103,83 +82,6 @@ def finnish_horseshoe():
     numpyro.sample("y", dist.Normal(alpha + D @ beta, scale()), obs=Y)
 
 
-@goes()
-def stochastic_volatility_scan():
-    phi, sd = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("sigma")
-
-    def step(h, y):
-        h = numpyro.sample("h", dist.Normal(phi * h, sd))
-        numpyro.sample("r", dist.Normal(0.0, jnp.exp(h / 2)), obs=y)
-        return h, None
-
-    scan(step, 0.0, SERIES)
-
-
-@goes("const", "alpha_1", "alpha_2")
-def ar2_scan():
-    a1, a2, c = normal("alpha_1"), normal("alpha_2"), normal("const", 0, 5)
-    sigma = scale("sigma")
-
-    def step(carry, y):
-        one, two = carry
-        m = numpyro.deterministic("m", c + a1 * one + a2 * two)
-        numpyro.sample("y", dist.Normal(m, sigma), obs=y)
-        return (y, one), None
-
-    scan(step, (SERIES[1], SERIES[0]), SERIES[2:])
-
-
-def holt_winters(loop):
-    a, b = (numpyro.sample(n, dist.Beta(1, 1)) for n in ("a", "b"))
-    gamma, sd = numpyro.sample("gamma", dist.Uniform(0, 1 - a)), scale()
-    level, trend, season = normal("level"), normal("trend"), normal("season", 0, 1, (4,))
-
-    def step(carry, y):
-        level, trend, season = carry
-        numpyro.sample("y", dist.Normal(level + trend + season[0], sd), obs=y)
-        new = a * (y - season[0]) + (1 - a) * (level + trend)
-        trend = b * (new - level) + (1 - b) * trend
-        now = gamma * (y - new) + (1 - gamma) * season[0]
-        return (new, trend, jnp.concatenate([season[1:], now[None]])), None
-
-    loop(step, (level, trend, season))
-
-
-@goes("level", "trend", "season")
-def holt_winters_scan():
-    holt_winters(lambda step, start: scan(step, start, SERIES))
-
-
-@goes("level", "slope", "l0", "d0")
-def local_linear_trend():
-    sl, sd, s = scale("sl"), scale("sd"), scale()
-    l0, d0 = normal("l0"), normal("d0")
-
-    def step(carry, y):
-        level, slope = carry
-        new = numpyro.sample("level", dist.Normal(level + slope, sl))
-        slope = numpyro.sample("slope", dist.Normal(slope, sd))
-        numpyro.sample("y", dist.Normal(new, s), obs=y)
-        return (new, slope), None
-
-    scan(step, (l0, d0), SERIES)
-
-
-@goes("c", "phi")
-def var2():
-    c, phi = normal("c", 0, 1, (2,)), normal("phi", 0, 1, (2, 2, 2))
-    sd = numpyro.sample("sd", dist.HalfNormal(1).expand([2]))
-    factor = numpyro.sample("L", dist.LKJCholesky(2))
-
-    def step(carry, y):
-        lag1, lag2 = carry
-        m = c + phi[0] @ lag1 + phi[1] @ lag2
-        numpyro.sample("y", dist.MultivariateNormal(m, scale_tril=sd[:, None] * factor), obs=y)
-        return (y, lag1), None
-
-    scan(step, (PAIRS[1], PAIRS[0]), PAIRS[2:])
-
-
 @goes("beta", "intercept")
 def hsgp():
     amplitude, length = scale("amplitude"), numpyro.sample("length", dist.InverseGamma(3, 1))
@@ -236,19 +138,6 @@ def mixture():
     mixing, parts = dist.Categorical(weights), dist.Normal(locs, scale())
     with numpyro.plate("data", N):
         numpyro.sample("obs", dist.MixtureSameFamily(mixing, parts), obs=Y)
-
-
-@goes()
-def hidden_markov():
-    probs = numpyro.sample("probs", dist.Dirichlet(jnp.ones((2, 2))).to_event(1))
-    locs = normal("locs", 0, 3, (2,))
-
-    def step(x, y):
-        x = numpyro.sample("x", dist.Categorical(probs[x]), infer={"enumerate": "parallel"})
-        numpyro.sample("y", dist.Normal(locs[x], 1.0), obs=y)
-        return x, None
-
-    scan(step, 0, SERIES)
 
 
 @goes()
@@ -325,20 +214,6 @@ def reading_times():
     numpyro.sample("rt", dist.LogNormal(mu, scale()), obs=np.exp(Y))
 
 
-@goes()
-def lotka_volterra():
-    theta = numpyro.sample("theta", dist.LogNormal(-1.0, 0.3).expand([4]).to_event(1))
-    z0 = numpyro.sample("z0", dist.LogNormal(0.0, 0.5).expand([2]).to_event(1))
-
-    def step(z, _):
-        a, b, c, d = theta
-        z = z + 0.1 * jnp.stack([(a - b * z[1]) * z[0], (d * z[0] - c) * z[1]])
-        return z, z
-
-    _, z = jax.lax.scan(step, z0, None, length=T)
-    numpyro.sample("y", dist.LogNormal(jnp.log(z), scale()), obs=np.exp(PAIRS))
-
-
 @goes("ability", "hard")
 def item_response_gaussian():
     ability, hard = normal("ability", 0, 1, (4,)), normal("hard", 0, 1, (3,))
@@ -380,19 +255,6 @@ def social_relations():
     numpyro.sample("ba", dist.Normal(m + gives[j] + gets[i], 1.0), obs=Y[6:])
 
 
-@goes("z")
-def dynamic_regression_cumsum():
-    z = normal("z", 0, 1, (T, 3))
-    b = jnp.cumsum(scale("sd") * z, axis=0)
-    numpyro.sample("y", dist.Normal((D[:T] * b).sum(-1), scale()), obs=SERIES)
-
-
-def check(model, integrated):
-    marg = autmarg.transform(model, marginalize="all")
-    assert set(marg.plan().integrated) == integrated
-    autmarg.verify(marg, points=2, quiet=True)
-
-
 # Their structures are in other tests, too.
 REPEATED = {
     "tasks_with_correlated_coefficients",
@@ -408,17 +270,10 @@ REPEATED = {
     "reading_times",
     "football_by_score_differences",
     "horseshoe_noncentred",
-    "stochastic_volatility_scan",
-    "holt_winters_scan",
-    "local_linear_trend",
-    "var2",
     "hsgp",
     "measurement_error_waffle",
     "age_imputed",
     "car_areal",
-    "dynamic_regression_cumsum",
-    "ar2_scan",
-    "holt_winters",
     "poststratification_gaussian",
     "item_response_gaussian",
 }

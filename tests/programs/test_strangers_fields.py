@@ -14,7 +14,7 @@ from numpyro.contrib.hsgp.approximation import hsgp_matern
 
 from tests.support.lanes import lanes
 from tests.support.programs import scale
-from tests.programs.test_strangers import check, normal, registers
+from tests.support.strangers import check, normal, registers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
