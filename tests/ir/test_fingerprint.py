@@ -16,10 +16,10 @@ from numpyro.infer.util import log_density
 import autmarg
 from autmarg.ir.fingerprint import Fingerprint
 from autmarg.trace.capture import trace_program
+from tests.analysis.test_means import model as of_means
 from tests.support.chains import CHAINS
 from tests.support.means import MEANS
 from tests.support.programs import CASES, Y
-from tests.analysis.test_means import model as of_means
 
 X = np.linspace(0.0, 3.0, 5)
 

@@ -1,8 +1,8 @@
 """Programs that nobody wrote: what should be integrated out is, and the identity holds.
 
 3 programs in double and 2 in single precision by default, always the same. In the slow lane
-(``pytest -m slow tests/programs/test_generated.py``) ``AUTMARG_TEST_PROGRAMS`` programs (200) from a
-fresh seed, every tenth ten of them in single precision; pytest's summary says the seed, and
+(``pytest -m slow tests/programs/test_generated.py``) there are ``AUTMARG_TEST_PROGRAMS`` (200) from
+a fresh seed, every tenth ten of them in single precision; pytest's summary says the seed, and
 ``AUTMARG_TEST_SEED`` takes it. A failure prints the least failing program as text: paste it into
 test_regressions.py.
 """

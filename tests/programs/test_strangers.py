@@ -1,8 +1,7 @@
-"""Models as in public tutorials and textbooks, small: what can be integrated out is, and exactly."""
+"""Models as in public tutorials and textbooks, small: each latent that can go goes, exactly."""
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro

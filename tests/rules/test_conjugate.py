@@ -17,10 +17,10 @@ from scipy import stats
 import autmarg
 from autmarg.rules import marginal_likelihood as formulas
 from autmarg.rules.registry import SHIPPED, shipped
-from tests.support.generator.identity import identity
-from tests.support.lanes import lanes
 from tests.rules import models
 from tests.rules.models import COUNTS, EXPOSURE, POSITIVES, REALS, G
+from tests.support.generator.identity import identity
+from tests.support.lanes import lanes
 
 RULES = dict(zip(SHIPPED, shipped(), strict=True))
 PROGRAMS = (*models.FIRST, *models.SECOND)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.support.means.data import G5, SQUARE, TIMES, Mean, X, X3, X5, X12
+from tests.support.means.data import G4, G5, SQUARE, TIMES, X3, X5, X12, Mean, X
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=())

@@ -8,7 +8,7 @@ import jax.scipy.linalg as jsl
 import numpy as np
 from jax import lax
 
-from tests.support.means.data import KERNEL, SQUARE, Mean, N, X, X5, kernel
+from tests.support.means.data import KERNEL, SQUARE, X5, Mean, N, X, kernel
 
 MEANS: dict[str, Mean] = dict(
     solve=lambda v: jnp.linalg.solve(SQUARE, v.u),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.support.means.data import G4, G5, SPARSE, SQUARE, Mean, N, X, X3, X5, X12
+from tests.support.means.data import G4, G5, SPARSE, SQUARE, X3, X5, X12, Mean, N, X
 
 MEANS: dict[str, Mean] = dict(
     one_hot=lambda v: np.eye(5)[G5] @ v.u,

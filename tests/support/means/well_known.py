@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.support.means.data import G4, G5, TIMES, UP, Mean, X, X3, kernel
+from tests.support.means.data import G4, G5, TIMES, UP, X3, Mean, X, kernel
 
 MEANS: dict[str, Mean] = {}
 
@@ -15,7 +15,6 @@ def mean(function: Mean) -> Mean:
     """Add a named function to the table."""
     MEANS[function.__name__] = function
     return function
-
 
 
 @mean
