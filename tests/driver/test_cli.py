@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,14 +92,28 @@ def test_arguments_by_name(maker, file, capsys):
     assert "kept on request" in out and "dist.HalfNormal(far))" in out and "^^^^" in out
 
 
-def test_the_program_after_every_pass(file, capsys):
+def test_the_program_after_every_pass(file, monkeypatch, capsys):
+    names, verified = autmarg.default_passes().names, []
+
+    def exact(marg, *args, **kwargs):
+        verified.append(marg.passes.names)
+        return SimpleNamespace(worst=0.0)
+
+    monkeypatch.setattr(commands, "verify", exact)
     options = ["--print-after", "all", "--time-passes", "--verify-each"]
     assert main(["ir", file[0], f"{file[1]}args", *options]) == 0
     out = capsys.readouterr().out
     for name in ("as traced", "after detect", "after marginalise", "after simplify"):
         assert f"# {name}\nprogram model : float64" in out
     assert "# marginalise (linear Gaussian): u, y, marginal(y), recover(u) at" in out
-    assert out.count("nats, exact") == len(autmarg.default_passes())
+    assert out.count("nats, exact") == len(names)
+    assert verified == [names[: k + 1] for k in range(len(names))]
+
+
+@pytest.mark.slow
+def test_the_identity_after_every_pass(file, capsys):
+    assert main(["ir", file[0], f"{file[1]}args", "--verify-each"]) == 0
+    assert capsys.readouterr().out.count("nats, exact") == len(autmarg.default_passes())
 
 
 def test_a_text_through_passes(file, tmp_path, capsys):

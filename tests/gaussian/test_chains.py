@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import log_density
@@ -174,6 +175,15 @@ def test_draws_have_the_smoothing_distribution():
     np.testing.assert_allclose(moments["var"][0], np.diag(covariance), rtol=1e-9)
 
 
+def test_a_kept_site_in_a_scan_is_one_site():
+    marg = autmarg.transform(stochastic_volatility)
+    drawn = handlers.trace(handlers.seed(marg, 0)).get_trace(Y)
+    assert drawn["h"]["value"].shape == (T,)
+    kept = {name: np.full((5, *np.shape(drawn[name]["value"])), 0.5) for name in marg.plan(Y).kept}
+    assert marg.recover(jax.random.key(1), kept, Y)["mu"].shape == (5,)
+
+
+@pytest.mark.slow
 def test_a_kept_site_in_a_scan_is_sampled():
     marg = autmarg.transform(stochastic_volatility)
     mcmc = MCMC(NUTS(marg), num_warmup=5, num_samples=5, progress_bar=False)

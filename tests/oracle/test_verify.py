@@ -56,6 +56,7 @@ def test_what_differs_is_named(monkeypatch):
         Schedule, "_density", lambda s, *a: density(s, *a) + 1e-6 * (s.assembly.stats.n == 7)
     )
     text, report = raised(autmarg.ExactnessError, two_groups, Y)
+    assert "NOT EXACT" in text
     assert report.verdict == "not exact" and not report.exact
     ((sites, error),) = report.differing
     assert sites == f"'v' with 'z' {line(two_groups, 4)}" and error == pytest.approx(1e-6, rel=0.01)
@@ -107,6 +108,17 @@ def test_points_without_a_density_are_counted_by_site():
     assert f"'y' {line(model, 4)}" in text and not report.errors
 
 
+def test_where_the_source_has_no_density_nothing_is_verified():
+    def model(y):
+        numpyro.factor("never", -np.inf)
+        numpyro.sample("y", dist.Normal(numpyro.sample("u", dist.Normal(0, 1)), 1.0), obs=y)
+
+    text, report = raised(autmarg.InconclusiveError, model, Y)
+    assert f"'never' {line(model, 1)} has log-density -inf" in text
+    assert report.verdict == "inconclusive" and not report.exact
+    assert issubclass(autmarg.InconclusiveError, autmarg.ModelError)
+
+
 def test_without_data_the_model_is_the_source():
     plan = autmarg.transform(group_effects).plan()
     assert plan.integrated == () and plan.kept == ("s", "tau", "u", "y")
@@ -152,7 +164,9 @@ def test_a_pass_that_does_not_say_that_it_changes_the_model():
         autmarg.verify(marg, Y, against="wide")
 
 
-def test_data_far_from_the_prior_are_judged_by_the_size_of_the_log_density():
+def test_data_far_from_the_prior_are_judged_by_the_size_of_the_log_density(monkeypatch):
+    """log p has no 10⁻⁹ nats then, but a relative error of 10⁻¹¹ is found."""
+
     def model(y):
         s = numpyro.sample("s", dist.HalfCauchy(1.0))
         b = numpyro.sample("b", dist.Normal(0, 1))
@@ -161,6 +175,9 @@ def test_data_far_from_the_prior_are_judged_by_the_size_of_the_log_density():
     report = autmarg.verify(model, 1e6 + Y, points=2, quiet=True)
     assert report.exact and min(report.limits) > report.tolerance
     assert "is so large that rounding is the limit" in str(report)
+    density = Schedule.log_density
+    monkeypatch.setattr(Schedule, "log_density", lambda *a: density(*a) * (1 + 1e-11))
+    raised(autmarg.ExactnessError, model, 1e6 + Y)
 
 
 def test_which_latents_are_scales():
