@@ -224,11 +224,19 @@ PANELS = [
 ]
 
 
+def panel_members(keep):
+    return [n for n in ("shared", "level", "drift", "season") if n not in keep]
+
+
 @pytest.mark.parametrize("keep, chain", PANELS, ids=["joint", "given what they share"])
 def test_series_of_a_panel_are_side_by_side_given_what_they_share(keep, chain):
-    marginalize = [n for n in ("shared", "level", "drift", "season") if n not in keep]
-    plan = exact(panel, TWO.T, marginalize=marginalize)
+    plan = autmarg.transform(panel, marginalize=panel_members(keep)).plan(TWO.T)
     assert structure(plan)[0] == chain
+
+
+@pytest.mark.parametrize("keep", [pytest.param((), marks=pytest.mark.slow), ("shared",)], ids=str)
+def test_a_panel_is_exact(keep):
+    exact(panel, TWO.T, marginalize=panel_members(keep))
 
 
 def walk(y):

@@ -181,9 +181,8 @@ def test_initialisation(strategy, name):
     assert np.isfinite(info.potential_fn(info.param_info.z))
 
 
-@pytest.mark.parametrize(
-    "guide", [AutoNormal, pytest.param(AutoLaplaceApproximation, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", [AutoNormal, AutoLaplaceApproximation])
 def test_variational_inference(marg, guide):
     svi = SVI(marg, guide(marg), numpyro.optim.Adam(0.05), Trace_ELBO())
     result = svi.run(jax.random.key(0), 60, Y, progress_bar=False)

@@ -297,13 +297,19 @@ def _at_medians(site=None):
     return None if site["name"] in ("m", "u") else init_to_median(site)
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [
-        init_to_value(values={"t": 1.0, "u": np.zeros(5)}),
-        pytest.param(_at_medians, marks=pytest.mark.slow),
-    ],
-)
+STRATEGIES = [init_to_value(values={"t": 1.0, "u": np.zeros(5)}), _at_medians]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=["values", "function"])
+def test_other_initial_values(strategy):
+    state = NUTS(MARG, init_strategy=strategy).init(jax.random.key(0), 1, model_args=(Y,))
+    assert set(state.z) == {"t", "l"} and np.isfinite(state.potential_energy)
+    if strategy is not _at_medians:
+        assert state.z["t"] == 0.0  # of t = 1, without bounds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=["values", "function"])
 def test_nuts_with_other_initial_values(strategy):
     mcmc = MCMC(NUTS(MARG, init_strategy=strategy), num_warmup=2, num_samples=2, progress_bar=False)
     mcmc.run(jax.random.key(0), Y, extra_fields=("potential_energy",))

@@ -28,7 +28,6 @@ QUICK = {
     "autoregressive",
     "stochastic_volatility",
     "random_walks_in_a_plate",
-    "cumulative_sum",
 }
 
 

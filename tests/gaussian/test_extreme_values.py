@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
@@ -15,6 +16,7 @@ from numpyro.infer.util import log_density
 import autmarg
 from autmarg.gaussian.cholesky import cholesky, factorise, log_det
 from autmarg.plan import order
+from tests.support.lanes import lanes
 
 GROUP, CONDITION = np.arange(40) % 8, np.arange(40) // 8 % 2
 Y = np.random.default_rng(0).normal(3.0, 1.0, 40)
@@ -31,18 +33,24 @@ def spread(y, width):
     numpyro.sample("y", dist.Normal(mean, jnp.exp(log_scale[GROUP, CONDITION])), obs=y)
 
 
-@pytest.fixture(params=[0, 24], ids=["stages", "root"])
-def model(request, monkeypatch):
-    monkeypatch.setattr(order, "SMALL_ROOT", request.param)
-    return spread
+ROOTS = {"stages": 0, "root": 24}
 
 
-@pytest.mark.parametrize(("x64", "width"), [(True, 12.0), (False, 5.0)], ids=["float64", "float32"])
-def test_value_and_gradient_are_finite(model, x64, width):
+@pytest.mark.parametrize(
+    ("root", "float_type"),
+    lanes(
+        itertools.product(ROOTS, ["float64", "float32"]),
+        quick={("stages", "float64"), ("root", "float32")},
+    ),
+)
+def test_value_and_gradient_are_finite(root, float_type, monkeypatch):
     """At 30 points with scales over 25 (10) decades, most beyond the digits of a float: by
     rows (a root alone) both are finite where the source is, by cross-products both or none."""
+    monkeypatch.setattr(order, "SMALL_ROOT", ROOTS[root])
+    x64 = float_type == "float64"
+    width = 12.0 if x64 else 5.0
     with jax.enable_x64(x64):
-        marg = autmarg.transform(partial(model, width=width), keep=["log_scale"])
+        marg = autmarg.transform(partial(spread, width=width), keep=["log_scale"])
         y = Y.astype(np.float64 if x64 else np.float32)
         u = jnp.zeros((8, 2)), jnp.zeros(())
 
@@ -66,9 +74,11 @@ def test_value_and_gradient_are_finite(model, x64, width):
         assert (np.abs(source) > beyond).sum() > 10
 
 
-def test_value_is_exact_to_the_rounding_of_the_model(model):
+@pytest.mark.parametrize("root", ROOTS)
+def test_value_is_exact_to_the_rounding_of_the_model(root, monkeypatch):
     """Scales over 10 decades: every error is within four roundings of the source's numbers."""
-    report = autmarg.verify(partial(model, width=5.0), Y, points=10, keep=["log_scale"])
+    monkeypatch.setattr(order, "SMALL_ROOT", ROOTS[root])
+    report = autmarg.verify(partial(spread, width=5.0), Y, points=10, keep=["log_scale"])
     assert report.left_out == 0
     assert max(np.abs(report.log_densities)) > 1e8
 

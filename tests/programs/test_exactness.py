@@ -65,7 +65,7 @@ def test_exact_with_stages_of_blocks(name, monkeypatch):
     "name",
     lanes(
         ["radon", "heteroscedastic_groups", "kept_child", "two_observed_sites", "random_walk"],
-        quick={"two_observed_sites", "random_walk"},
+        quick={"two_observed_sites"},
     ),
 )
 def test_exact_in_single_precision(name):

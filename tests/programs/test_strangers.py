@@ -256,6 +256,7 @@ def social_relations():
 
 # Their structures are in other tests, too.
 REPEATED = {
+    "social_relations",
     "tasks_with_correlated_coefficients",
     "factor_analysis",
     "baseball_partial_pooling",

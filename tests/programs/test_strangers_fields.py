@@ -198,7 +198,6 @@ def pagels_lambda():
 
 
 QUICK = {
-    "changepoints_and_seasons",
     "media_with_carry_over",
     "simultaneous_autoregression",
     "brownian_motion_on_a_tree",

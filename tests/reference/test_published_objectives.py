@@ -51,7 +51,7 @@ def deviance_at_optimum(
     return minimize(fun, np.asarray(flat), jac=True, method="L-BFGS-B", options=options).fun
 
 
-@pytest.mark.parametrize("name", lanes(PUBLISHED, quick={"dyestuff", "sleepstudy"}))
+@pytest.mark.parametrize("name", lanes(PUBLISHED, quick={"sleepstudy"}))
 def test_maximum_likelihood(name: str, arguments: Arguments) -> None:
     """Fixed effects and scales at their optimum give the published objective."""
     case = PUBLISHED[name]

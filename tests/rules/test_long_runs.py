@@ -13,6 +13,7 @@ from numpyro.infer import MCMC, NUTS
 from scipy.special import betaln
 
 import autmarg
+from tests.support.lanes import lanes
 
 # Tumours in control groups of rats: Tarone (1982); Gelman et al., BDA3, table 5.1, whose last group
 # is the current experiment.
@@ -48,7 +49,7 @@ def test_the_rats_are_the_published_ones():
     assert (round(rates.mean(), 3), round(rates.std(), 3)) == (0.136, 0.103)  # BDA3, section 5.1
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", lanes(CASES, ["baseball"]))
 def test_found_and_exact(name, quick_compilation):
     marg = autmarg.transform(hierarchy)
     plan = marg.plan(*CASES[name])
