@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpyro
 
+from autmarg.calibrate import measure
 from autmarg.driver import compile_program, transform
 from autmarg.errors import RequestError
 from autmarg.ir.disk import load, save
@@ -273,7 +274,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     if file is None:
         raise RequestError("AUTMARG_MACHINE is empty, so there is no file for what is measured")
     numpyro.enable_x64()
-    found = machine.measure()
+    found = measure()
     machine.save(found, file)
     slow = asdict(machine.slowness())
     for name, nanoseconds in asdict(found).items():

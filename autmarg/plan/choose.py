@@ -22,6 +22,7 @@ from itertools import combinations
 import numpy as np
 
 from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.work import Work, jaxpr_work
 from autmarg.errors import Refusal
 from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.correlated import Correlated
@@ -32,7 +33,6 @@ from autmarg.plan.groups import Part
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
 from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
 from autmarg.plan.timing import in_blocks
-from autmarg.plan.work import Work, jaxpr_work
 
 _COLUMNS = 20_000  # up to which F is found where it decides between no two factors
 _FACTORS = 4  # up to which all sets of factors are tried

@@ -15,10 +15,10 @@ from typing import Any
 
 import sympy
 
+from autmarg.analysis.work import Work
 from autmarg.gaussian.filtering import ROWS
 from autmarg.gaussian.stages import BatchedBlocks, Chain, Unrolled
 from autmarg.plan.machine import slowness
-from autmarg.plan.work import Work
 
 M, D, d, E, P, T, n = sympy.symbols("M D d E P T n", positive=True, integer=True)
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"

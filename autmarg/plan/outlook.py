@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from autmarg.analysis.admissible import Facts
+from autmarg.analysis.work import Work, source_work
 from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program
 from autmarg.plan.choose import Choice, Costs, choose
@@ -18,7 +19,6 @@ from autmarg.plan.groups import Part, connected, part_of
 from autmarg.plan.order import SMALL_ROOT, TooLarge
 from autmarg.plan.prediction import BASE, Effects, Prediction, steps
 from autmarg.plan.select import Request
-from autmarg.plan.work import Work, source_work
 from autmarg.rules.match import Conjugacy
 
 _SCALES = 8  # sampled scales from which they are taken to be one for each effect

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autmarg.analysis.roles import roles
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.notebook import shown
-from autmarg.plan.roles import roles
 from autmarg.posterior.inference_data import WholeFit, whole_fit
 from autmarg.posterior.stored import needed
 from autmarg.posterior.unpooled import unpooled

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autmarg.analysis.roles import Roles, roles
 from autmarg.errors import RequestError
-from autmarg.plan.roles import Roles, roles
 from autmarg.posterior.estimates import Rows, estimates, largest, rows_of, shown
 from autmarg.posterior.inference_data import WholeFit, whole_fit
 from autmarg.posterior.variances import Variances, correlation_rows, variances

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.plan.roles import Prior, Roles
+from autmarg.analysis.roles import Prior, Roles
 from autmarg.posterior.estimates import Rows, rows_of
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import autmarg
+from autmarg.analysis.informed import information
+from autmarg.analysis.work import source_work
 from autmarg.plan import choose
-from autmarg.plan.informed import information
 from autmarg.plan.prediction import Prediction
-from autmarg.plan.work import source_work
 
 _RNG = np.random.default_rng(20261128)
 GROUPS, EACH = 24, 4

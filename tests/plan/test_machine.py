@@ -13,6 +13,7 @@ import pytest
 
 import autmarg
 from autmarg.__main__ import main
+from autmarg.calibrate import measure
 from autmarg.plan import machine
 from autmarg.plan.cost import overhead, root_seconds
 from autmarg.plan.machine import REFERENCE, Speeds
@@ -78,4 +79,4 @@ def test_without_a_file_there_is_nothing_to_write_to(monkeypatch, capsys):
 
 def test_speeds_are_those_of_double_precision():
     with jax.enable_x64(False), pytest.raises(autmarg.RequestError, match="double precision"):
-        machine.measure()
+        measure()

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.plan.roles import roles
+from autmarg.analysis.roles import roles
 from autmarg.trace.capture import trace_program
 
 pytestmark = [
