@@ -16,7 +16,7 @@ from autmarg.analysis import nonlinear
 from autmarg.analysis.degrees import Degree, degrees
 from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.rules import rule_for
-from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.sites import GaussianSite, Normalised
 from autmarg.analysis.wording import located, uses
 from autmarg.errors import InternalError, Refusal, RequestError
@@ -51,11 +51,11 @@ class Admissible:
         candidates = tuple(c for c in self.candidates if c not in gone)
         return replace(self, candidates=candidates, refusals={**self.refusals, **refusals})
 
-    def without(self, obstacle: CannotExtract) -> Admissible:
-        """The same, with the latents refused that an obstacle to extraction stands against."""
+    def without(self, obstacle: NotWritten) -> Admissible:
+        """The same, with the latents refused that enter a mean which is not written out."""
         gone = [c for c in self.candidates if c.name in obstacle.sites]
         if not gone or obstacle.equation is None:
-            raise InternalError(f"nothing to refuse: {obstacle}") from obstacle
+            raise InternalError(f"nothing to refuse: {obstacle}")
         refusals = {
             c.name: Refusal(
                 c.name,

@@ -22,7 +22,7 @@ from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.interpret import Interpreter, run
 from autmarg.analysis.reduction import reduced
 from autmarg.analysis.row_writer import RowWriter, picked
-from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.rules.base import CannotExtract, NotWritten
 from autmarg.analysis.sites import GaussianSite
 from autmarg.analysis.states import State, States, recurrent, taken_along
 from autmarg.errors import ModelError
@@ -61,13 +61,12 @@ class LinearSystem:
 
 def extract(
     facts: Facts, members: tuple[Sample, ...], children: tuple[Sample, ...]
-) -> LinearSystem:
+) -> LinearSystem | NotWritten:
     """The linear Gaussian system of ``members`` and of ``children``, the other sites that read
-    them (observed, or kept).
+    them (observed, or kept); or the mean that is affine in a member, but not written out.
 
     Raises:
         ModelError: an index array out of range, NaN in observed data.
-        CannotExtract: a mean is affine in a member, but not written out.
     """
     tape = facts.normalised.program.tape
     sites = facts.normalised.gaussian
@@ -85,8 +84,11 @@ def extract(
         return numbers
 
     avals = [tape.avals[tape.inputs[n]] for n in names]
-    with jax.enable_x64(True):  # precisions σ⁻² are in float64, as all that is made of them
-        closed = jax.make_jaxpr(opaque_numbers)(*avals)
+    try:
+        with jax.enable_x64(True):  # precisions σ⁻² are in float64, as all that is made of them
+            closed = jax.make_jaxpr(opaque_numbers)(*avals)
+    except CannotExtract as raised:
+        return NotWritten.of(raised)
     return LinearSystem(written[0], names, closed)
 
 

@@ -32,12 +32,12 @@ class System(Protocol):
 class GaussianMarginal:
     """log p(y | θ) and p(members | y, θ), as functions of the kept latents by name.
 
-    ``elements`` makes the schedule of ``form.with_elements()``, for variances.
+    ``variances`` makes the schedule of ``form.with_elements()``, when it is first asked for.
     """
 
     system: System
     schedule: Schedule
-    elements: Callable[[], Schedule]
+    variances: Callable[[], Schedule]
 
     @property
     def columns(self) -> int:
@@ -117,13 +117,17 @@ class GaussianMarginal:
 
         def log_density(precision: Any) -> Any:
             omega = jnp.concatenate([whole, precision, centre])
-            return self.elements().log_density(replace(point, omega=omega))
+            return self._elements.log_density(replace(point, omega=omega))
 
         variances = -2.0 * jax.grad(log_density)(jnp.zeros_like(centre))
         return {
             m.name: (means[m.name], variances[start : start + m.elements])
             for m, start in zip(form.members, starts, strict=False)
         }
+
+    @cached_property
+    def _elements(self) -> Schedule:
+        return self.variances()
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members."""

@@ -10,7 +10,8 @@ from autmarg.analysis.sites import normalise
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program
-from autmarg.plan.plan import Plan, make_plan
+from autmarg.plan.decide import choose, judge, schedule
+from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 
 
@@ -27,7 +28,10 @@ class Detect:
 
     def apply(self, program: Program) -> Program:
         """The program on its folded tape, with its plan."""
-        plan = make_plan(facts_of(normalise(program)), self.request)
+        facts = facts_of(normalise(program))
+        draft = judge(facts, self.request)  # what can be integrated out
+        chosen = choose(draft)  # what pays
+        plan = schedule(chosen)  # in which order, and in which form the rest is sampled
         return replace(plan.program, plan=plan)
 
     def sampling(self, names: Collection[str]) -> Detect:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.extract import LinearSystem, extract
-from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Marginal, Observe, of_sites
@@ -38,12 +38,9 @@ class Hoist(Rewriting):
             return
         facts = facts_of(normalise(program))
         for site in long:
-            if not _is_affine(facts, site):
-                continue
-            try:
-                system = extract(facts, (), (site,))
-            except CannotExtract:  # the site stays as it is, which is no less exact
-                continue
+            system = extract(facts, (), (site,)) if _is_affine(facts, site) else None
+            if system is None or isinstance(system, NotWritten):
+                continue  # the site stays as it is, which is no less exact
             hoisted = _hoisted(site, system)
             if hoisted is not None:
                 program = program.replace_nodes(hoisted if n is site else n for n in program.nodes)

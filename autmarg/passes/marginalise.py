@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
 from autmarg.errors import RequestError
+from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import (
     Ancestral,
     Deterministic,
@@ -49,9 +50,10 @@ class Marginalise(Rewriting):
 
     def _without(self, program: Program, group: Group) -> Program:
         """One group integrated out."""
+        density = GaussianMarginal(group.system, group.schedule, group.variances)
         recover = Recover(
-            of_sites("recover", group.members), group.density.inputs, None,
-            members=group.members, marginal=group.name, density=group.density, rule=self.rule,
+            of_sites("recover", group.members), density.inputs, None,
+            members=group.members, marginal=group.name, density=density, rule=self.rule,
         )  # fmt: skip
         return integrated_out(program, recover, group.observed, group.children, group.structure)
 

@@ -21,7 +21,7 @@ from itertools import combinations
 
 import numpy as np
 
-from autmarg.analysis.rules.base import CannotExtract
+from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, jaxpr_work
 from autmarg.errors import Refusal
 from autmarg.gaussian.affine import AffineForm, Member
@@ -42,6 +42,9 @@ _FACTORS = 4  # up to which all sets of factors are tried
 _SHARE, _WHOLE, _DEARER = 0.8, 1e-3, 5.0
 _TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
 _GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
+
+Obstacle = TooLarge | NotWritten  # why a set of members has no cost
+Price = tuple[float, Work, int]  # of a part: its stages, its opaque numbers, products at a step
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,12 @@ class Costs:
         rest: Work,
         others: Sequence[Effects],
         local: Collection[str],
-        again: Callable[[Collection[str]], Sequence[Part]],
+        again: Callable[[Collection[str]], Sequence[Part] | NotWritten],
     ) -> None:
         self.part, self.chains, self.source = part, chains, source
         self.rest, self.others, self.local, self.again = rest, others, local, again
         self.names = tuple(m.name for m in part.members)
-        self._known: dict[tuple[str, ...], list[tuple[float, Work, int]]] = {}
+        self._known: dict[tuple[str, ...], list[Price] | Obstacle] = {}
         self.in_time = bool(part.system.form.recurrences or part.system.form.correlated)
 
     @cached_property
@@ -141,49 +144,57 @@ class Costs:
         """Whether the part is as it is written when these are sampled."""
         return len(sampled) == len(self.names)
 
-    def prediction(self, names: Collection[str]) -> Prediction:
-        """With some members sampled; steps are relative to none of them being so.
-
-        Raises:
-            TooLarge: a stage would be beyond the budget.
-        """
+    def prediction(self, names: Collection[str]) -> Prediction | Obstacle:
+        """With some members sampled; steps are relative to none of them being so."""
+        gradient = self.seconds(names, self.rest)
+        if isinstance(gradient, Obstacle):
+            return gradient
         effects = [self.effects[name] for name in names]
         more = steps([*self.others, *effects], self.is_source(names)) / steps(self.others)
         dimensions = sum(each.count for each in effects)
-        return Prediction(self.seconds(names, self.rest), dimensions, more)
+        return Prediction(gradient, dimensions, more)
 
-    def seconds(self, names: Collection[str], rest: Work) -> float:
-        """Of a gradient of the part, some members sampled, and of the ``rest`` of the program.
-
-        Raises:
-            TooLarge: a stage would be beyond the budget.
-        """
+    def seconds(self, names: Collection[str], rest: Work) -> float | Obstacle:
+        """Of a gradient of the part, some members sampled, and of the ``rest`` of the program."""
         if self.is_source(names):
             return source_seconds(self.source + rest)
+        prices = self._priced(tuple(names))
+        if isinstance(prices, Obstacle):
+            return prices
         total = 0.0
-        for stages, work, products in self._priced(tuple(names)):
+        for stages, work, products in prices:
             total, rest = total + stages + evaluation_seconds(work + rest, products), Work()
         return total
 
-    def _priced(self, names: tuple[str, ...]) -> list[tuple[float, Work, int]]:
-        """Of each part that is then left: its stages, opaque numbers and products at a step."""
+    def _priced(self, names: tuple[str, ...]) -> list[Price] | Obstacle:
+        """Of each part that is left when these are sampled."""
         if names not in self._known:
             if not names or not self.in_time:
-                found = [_price(self.part, self.chains, names)]
+                found = _prices([self.part], self.chains, names)
             else:
-                left = [name for name in self.names if name not in names]
-                found = [_price(part, self.chains) for part in self.again(left)]
+                parts = self.again([name for name in self.names if name not in names])
+                found = parts if isinstance(parts, NotWritten) else _prices(parts, self.chains)
             self._known[names] = found
         return self._known[names]
 
 
-def _price(part: Part, chains: str, sampled: Collection[str] = ()) -> tuple[float, Work, int]:
+def _prices(
+    parts: Sequence[Part], chains: str, sampled: Collection[str] = ()
+) -> list[Price] | Obstacle:
+    """The prices of parts, or what stands in the way of the first that has none."""
+    prices = []
+    for part in parts:
+        price = _price(part, chains, sampled)
+        if isinstance(price, TooLarge):
+            return price
+        prices.append(price)
+    return prices
+
+
+def _price(part: Part, chains: str, sampled: Collection[str]) -> Price | TooLarge:
     """Predicted seconds of a part's stages, the work of its opaque numbers, products at a step.
 
     Some of its members may be sampled where nothing is in time.
-
-    Raises:
-        TooLarge: a stage would be beyond the budget.
     """
     form, assembly = part.system.form, part.assembly
     if form.recurrences:
@@ -191,6 +202,8 @@ def _price(part: Part, chains: str, sampled: Collection[str] = ()) -> tuple[floa
     else:
         left = [m for m in form.members if m.name not in sampled]
         planned = eliminate(_part_of(assembly.pattern, left), left)
+    if isinstance(planned, TooLarge):
+        return planned
     white = sum((_whitening(each) for each in assembly.correlated), Work())
     work = jaxpr_work(part.system.closed) + white
     return seconds(planned, len(assembly.pattern.first)), work, assembly.products
@@ -204,11 +217,7 @@ def _whitening(rows: Correlated) -> Work:
 
 
 def choose(costs: Costs) -> Choice | None:
-    """The best set of members to sample, None where everything should go.
-
-    Raises:
-        TooLarge: no set is within the budget.
-    """
+    """The best set of members to sample, None where everything should go."""
     found = _Found(costs)
     found.consider(())
     found.consider(costs.names)
@@ -236,12 +245,13 @@ class _Found:
     def __init__(self, costs: Costs) -> None:
         self.costs = costs
         self.predictions: dict[tuple[str, ...], Prediction] = {}
-        self.refused: TooLarge | CannotExtract | None = None
+        self.refused: Obstacle | None = None
 
     def consider(self, sampled: tuple[str, ...]) -> None:
-        try:
-            self.predictions[sampled] = self.costs.prediction(sampled)
-        except (TooLarge, CannotExtract) as found:
+        found = self.costs.prediction(sampled)
+        if isinstance(found, Prediction):
+            self.predictions[sampled] = found
+        else:
             self.refused = self.refused or found
 
     def least(self) -> tuple[str, ...] | None:

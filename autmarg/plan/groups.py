@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import networkx as nx
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.extract import LinearSystem, extract
-from autmarg.errors import RequestError
+from autmarg.analysis.rules.base import NotWritten
 from autmarg.gaussian.assembly import Assembly
-from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
 from autmarg.plan.cost import Cost, stage_cost
-from autmarg.plan.order import TooLarge, assemble, schedule
+from autmarg.plan.order import assemble, schedule
 from autmarg.plan.timing import in_blocks
 
 
@@ -43,13 +42,7 @@ class Part:
         Raises:
             RequestError: it is beyond the budget of memory.
         """
-        try:
-            planned = schedule(in_blocks(self.system.form, chains), self.assembly)
-        except TooLarge as found:
-            raise RequestError(
-                f"cannot integrate out {[m.name for m in self.members]} together: {found}; keep "
-                "one of the larger sites sampled"
-            ) from found
+        planned = schedule(in_blocks(self.system.form, chains), self.assembly)
         return Group(**vars(self), schedule=planned)
 
 
@@ -59,16 +52,10 @@ class Group(Part):
 
     schedule: Schedule
 
-    @cached_property
-    def elements(self) -> Schedule:
-        """The schedule for conditional variances, made when they are first asked for."""
+    def variances(self) -> Schedule:
+        """The schedule of the form with a row for each element, for conditional variances."""
         form = self.schedule.form.with_elements()
         return schedule(form, assemble(form))
-
-    @cached_property
-    def density(self) -> GaussianMarginal:
-        """Of the marginal, and of the members given the rest."""
-        return GaussianMarginal(self.system, self.schedule, lambda: self.elements)
 
     @property
     def name(self) -> str:
@@ -91,7 +78,7 @@ def _readers(program: Program, name: str) -> list[Node]:
     return [c for c in program.children(name) if not isinstance(c, Deterministic)]
 
 
-def connected(program: Program, members: tuple[Sample, ...]) -> list[tuple[Sample, ...]]:
+def connected(program: Program, members: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     """Members that share a child, or of which one reads another, belong together."""
     graph = nx.Graph()
     for member in members:
@@ -101,13 +88,30 @@ def connected(program: Program, members: tuple[Sample, ...]) -> list[tuple[Sampl
     return sorted(parts, key=lambda part: members.index(part[0]))
 
 
-def part_of(facts: Facts, members: tuple[Sample, ...]) -> Part:
+def parts_of(facts: Facts, members: Sequence[Sample]) -> tuple[Part, ...] | NotWritten:
+    """Members in connected sets with what reads them; or the first mean that is not written out.
+
+    Raises:
+        ModelError: the data contradict the model (an index out of range, NaN among the data).
+    """
+    parts = []
+    for each in connected(facts.normalised.program, members):
+        part = _part_of(facts, each)
+        if isinstance(part, NotWritten):
+            return part
+        parts.append(part)
+    return tuple(parts)
+
+
+def _part_of(facts: Facts, members: tuple[Sample, ...]) -> Part | NotWritten:
     """A connected set of members with what reads it."""
     program = facts.normalised.program
     names = {m.name for m in members}
     readers = {c.name for m in members for c in _readers(program, m.name)} - names
     children = tuple(n for n in program.nodes if n.name in readers and isinstance(n, Sample))
     system = extract(facts, members, children)
+    if isinstance(system, NotWritten):
+        return system
     return Part(
         members,
         tuple(c for c in children if isinstance(c, Observe)),

@@ -10,13 +10,14 @@ rounds, as long as that saves time. What is left is the dense root.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from autmarg.errors import RequestError
 from autmarg.gaussian.affine import AffineForm, Member, Rows
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.quadratic import Pattern
@@ -41,8 +42,17 @@ MAX_BLOCK = 16  # columns of one block
 MAX_PADDING = 3.0  # stored columns per column, where blocks differ in size
 
 
-class TooLarge(Exception):
-    """A schedule that is beyond the budget of memory; the message says by what."""
+@dataclass(frozen=True)
+class TooLarge:
+    """A dense root of so many ``columns`` that it is beyond the budget of memory."""
+
+    columns: int
+
+    def __str__(self) -> str:
+        return (
+            f"a dense root of {self.columns:,} columns is more than the {MAX_ROOT:,} that are "
+            "planned"
+        )
 
 
 def assemble(form: AffineForm) -> Assembly:
@@ -54,22 +64,24 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     """The elimination order of an affine form.
 
     Raises:
-        TooLarge: a stage would be beyond the budget.
+        RequestError: a stage would be beyond the budget of memory.
     """
     exact = _by_rows(form, assembly)
     if exact is not None and (not form.columns or form.flat.any()):
         return exact
     assembly, chains, filtered = _apart(form, assembly)
+    stages = _stages(form, assembly, chains)
+    if isinstance(stages, TooLarge):
+        names = [m.name for m in form.members if m.random]
+        raise RequestError(
+            f"cannot integrate out {names} together: {stages}; keep one of the larger sites sampled"
+        )
     squares = residual(assembly.form, assembly.stats)
-    return Schedule(form, assembly, squares, _stages(form, assembly, chains), filtered, exact)
+    return Schedule(form, assembly, squares, stages, filtered, exact)
 
 
-def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...]:
-    """The stages that eliminate an affine form, in order.
-
-    Raises:
-        TooLarge: a stage would be beyond the budget.
-    """
+def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...] | TooLarge:
+    """The stages that eliminate an affine form, in order."""
     assembly, chains, _ = _apart(form, assembly)
     return _stages(form, assembly, chains)
 
@@ -88,7 +100,9 @@ def _apart(
     return Assembly(rest, sums), chains, filtered
 
 
-def _stages(form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]) -> tuple[Any, ...]:
+def _stages(
+    form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]
+) -> tuple[Any, ...] | TooLarge:
     pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         if number in chains:
@@ -99,7 +113,7 @@ def _stages(form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]) -
         planned.append(stage)
     left = set(pattern.columns.tolist())
     more = eliminate(pattern, [m for m in form.members if m.offset in left])
-    return (*planned, *more)
+    return more if isinstance(more, TooLarge) else (*planned, *more)
 
 
 def _by_rows(form: AffineForm, assembly: Assembly) -> Schedule | None:
@@ -114,12 +128,8 @@ def _by_rows(form: AffineForm, assembly: Assembly) -> Schedule | None:
     return Schedule(form, TriangularAssembly(assembly, rows), rows, tuple(root))
 
 
-def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:
-    """Stages of blocks and the dense root that eliminate all columns of a pattern, members' own.
-
-    Raises:
-        TooLarge: a stage would be beyond the budget.
-    """
+def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any] | TooLarge:
+    """Stages of blocks and the dense root that eliminate all columns of a pattern, members' own."""
     stages: list[Any] = []
     members = sorted(members, key=lambda m: -m.blocks * m.size)
     while len(pattern.columns) and (planned := next_registered(pattern, members)) is not None:
@@ -139,10 +149,7 @@ def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any]:
         more, pattern = rounds(pattern)
         stages += more
     if len(pattern.columns) > MAX_ROOT:
-        raise TooLarge(
-            f"a dense root of {len(pattern.columns):,} columns is more than the {MAX_ROOT:,} that "
-            "are planned"
-        )
+        return TooLarge(len(pattern.columns))
     if len(pattern.columns):
         root, _ = DenseRoot.plan(pattern)
         stages.append(root)

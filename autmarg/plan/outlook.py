@@ -10,13 +10,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from autmarg.analysis.admissible import Facts
+from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, source_work
 from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program
 from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.cost import source_seconds
-from autmarg.plan.groups import Part, connected, part_of
-from autmarg.plan.order import SMALL_ROOT, TooLarge
+from autmarg.plan.groups import Part, parts_of
+from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.prediction import BASE, Effects, Prediction, steps
 from autmarg.plan.select import Request
 from autmarg.rules.match import Conjugacy
@@ -51,11 +52,7 @@ class Outlook:
         """Members that are better sampled, with the choice that says so."""
         found: dict[str, Choice] = {}
         for costs in self.costs:
-            try:
-                choice = choose(costs)
-            except TooLarge:
-                continue
-            if choice is not None:
+            if (choice := choose(costs)) is not None:
                 found |= dict.fromkeys(choice.sampled, choice)
         return found
 
@@ -64,8 +61,7 @@ class Outlook:
     ) -> tuple[Prediction, Prediction]:
         """Of the program with some members sampled, and of the source.
 
-        Raises:
-            TooLarge: a stage would be beyond the budget.
+        What is integrated out has a schedule already, so that all of it has a cost.
         """
         program, costs = self.program, self.costs
         names = [[n for n in each.names if n in sampled] for each in costs]
@@ -79,7 +75,9 @@ class Outlook:
         rest = source_work(program, {n.name for n in program.nodes} - inside - known)
         gradient = 0.0 if costs else source_seconds(rest)
         for each, some in pairs:
-            gradient, rest = gradient + each.seconds(some, rest), Work()
+            seconds, rest = each.seconds(some, rest), Work()
+            assert isinstance(seconds, float)
+            gradient += seconds
         sizes = {n.name: n.dimensions(program.tape) for n in program.latents}
         dimensions = sum(size for name, size in sizes.items() if name not in gone)
         source = source_seconds(source_work(program))
@@ -99,9 +97,8 @@ def _costs(facts: Facts, request: Request, part: Part, others: Sequence[Effects]
     own = {n.name for n in sites_of(part)}
     rest = {n.name for n in program.nodes} - own
 
-    def again(names: Collection[str]) -> list[Part]:
-        left = tuple(m for m in part.members if m.name in names)
-        return [part_of(facts, each) for each in connected(program, left)]
+    def again(names: Collection[str]) -> tuple[Part, ...] | NotWritten:
+        return parts_of(facts, [m for m in part.members if m.name in names])
 
     source, besides = (source_work(program, names) for names in (own, rest))
     return Costs(part, request.chains, source, besides, others, _local(facts, part), again)

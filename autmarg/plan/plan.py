@@ -1,31 +1,26 @@
-"""The plan: what happens to every site, as a value that prints as a table."""
+"""The plan: what happens to every site, as a value. How it is shown is in :mod:`autmarg.report`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import sympy
 
-from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.needed import complete
-from autmarg.analysis.rules.base import CannotExtract
-from autmarg.errors import Refusal, RequestError
-from autmarg.gaussian.flat import undetermined
+from autmarg.errors import Refusal
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
-from autmarg.plan.centring import Centring, Forms
-from autmarg.plan.choose import Choice
-from autmarg.plan.entries import Entry, entries
-from autmarg.plan.groups import Group, connected, part_of
-from autmarg.plan.outlook import Outlook
+from autmarg.plan.centring import Centring
+from autmarg.plan.groups import Group
 from autmarg.plan.prediction import Prediction
-from autmarg.plan.select import Request, select
-from autmarg.rules.match import Conjugacy, conjugacies
+from autmarg.rules.match import Conjugacy
+
+if TYPE_CHECKING:
+    from autmarg.report.entries import Entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +81,10 @@ class Plan(AsValue):
         names = (n.name for n in self.program.latents if n.name not in gone)
         return tuple(name for name in names if name in after)
 
-    @cached_property
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """The lines of the table."""
-        return tuple(entries(self))
+        return tuple(_reports().entries(self))
 
     @property
     def noncentred(self) -> tuple[str, ...]:
@@ -101,8 +96,7 @@ class Plan(AsValue):
     @property
     def dimensions(self) -> dict[str, int]:
         """Unconstrained dimensions of each latent site, integrated out or sampled."""
-        sizes = {entry.site: entry.size for entry in self.entries}
-        return {n.name: sizes[n.name] for n in self.program.latents}
+        return {n.name: n.dimensions(self.program.tape) for n in self.program.latents}
 
     @property
     def cost(self) -> sympy.Expr:
@@ -166,72 +160,4 @@ def _left(name: str) -> Refusal:
     return Refusal(name, "no pass", f"'{name}' is sampled, since no pass integrates it out")
 
 
-def make_plan(facts: Facts, request: Request) -> Plan:
-    """Decide what happens to every site of a program.
-
-    Raises:
-        RequestError: a request cannot be met.
-        ModelError: the data contradict the model (an index out of range, NaN among the data).
-    """
-    program = facts.normalised.program
-    judged = admissible(facts)
-    linear = _linear(request, judged)
-    auto, forms = request.marginalize == "auto", Forms(program, request)
-    sampled: dict[str, Refusal] = {}
-    outlook: Outlook | None = None
-    dear: dict[str, Choice] = {}
-    while True:
-        selection = select(program, judged, linear, sampled)
-        if auto and (blocked := forms.blocking(selection.members)):
-            sampled |= blocked
-            continue
-        try:
-            parts = [part_of(facts, part) for part in connected(program, selection.members)]
-        except CannotExtract as obstacle:
-            judged = judged.without(obstacle)
-            continue
-        if free := frozenset().union(*(undetermined(part.system.form) for part in parts)):
-            judged = judged.without_flat(free)
-            continue
-        if outlook is not None:
-            break
-        outlook = Outlook.of(facts, request, parts)
-        dear = outlook.chosen() if auto else {}
-        if not dear:
-            break
-        sampled |= {name: choice.refusal(name) for name, choice in dear.items()}
-    groups = tuple(part.scheduled(request.chains) for part in parts)
-    gone = {m.name for m in selection.members}
-    names = {n.name for n in program.latents} - gone - {*request.keep, *sampled}
-    if isinstance(request.marginalize, tuple):
-        names &= set(request.marginalize)
-    conjugate, reasons = conjugacies(facts.normalised, names, groups)
-    gone |= {c.member.name for c in conjugate}
-    refused = {**selection.refusals, **reasons}
-    refusals = tuple(
-        complete(refused[n.name], program) for n in program.latents if n.name not in gone
-    )
-    _check_request(request, refusals)
-    noncentred = {name: name not in choice.as_written for name, choice in dear.items()}
-    choices = forms.centrings(gone, noncentred)
-    predicted = outlook.predictions(dear, conjugate)
-    return Plan(program, groups, conjugate, refusals, choices, predicted)
-
-
-def _linear(request: Request, judged: Admissible) -> Request:
-    """The request without the names that only a rule could integrate out."""
-    asked = request.marginalize
-    if isinstance(asked, str):
-        return request
-    return replace(request, marginalize=tuple(n for n in asked if n not in judged.refusals))
-
-
-def _check_request(request: Request, refusals: tuple[Refusal, ...]) -> None:
-    asked = request.marginalize if isinstance(request.marginalize, tuple) else ()
-    # A site without elements has nothing to integrate: what asks for it is met.
-    failed = tuple(r for r in refusals if r.site in asked and r.rule != "empty site")
-    if failed:
-        raise RequestError(f"cannot integrate out {list(asked)}, as marginalize asks:", failed)
-
-
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan"]

@@ -122,7 +122,7 @@ class ConjugatePointwise:
         elements = [child.rows for child in children]
         blocks = tuple(
             GaussianPointwise.plan(
-                program, each.block.density, each.block.observed, each.block.members, groups, count
+                program, each.density, each.block.observed, each.block.members, groups, count
             )
             for each in density.blocks
         )

@@ -95,12 +95,12 @@ class ConjugateMarginal:
     def inputs(self) -> frozenset[str]:
         """Names of what the density depends on."""
         own = self.tape.dependencies(self._numbers)
-        return own.union(*(b.block.density.inputs for b in self.blocks)) - {self.member}
+        return own.union(*(b.density.inputs for b in self.blocks)) - {self.member}
 
     @property
     def flat(self) -> dict[str, Any]:
         """Of members with a flat prior, which elements have it."""
-        return {name: f for b in self.blocks for name, f in b.block.density.flat.items()}
+        return {name: f for b in self.blocks for name, f in b.density.flat.items()}
 
     @property
     def _numbers(self) -> list[int]:
@@ -125,7 +125,7 @@ class ConjugateMarginal:
         drawn, density = {self.member: x}, posterior.log_prob(x).sum()
         for k, each in enumerate(self.blocks):
             given = self._at(values, x)
-            more, term = each.block.density.draw(given, jax.random.fold_in(key, 2 + k), spread)
+            more, term = each.density.draw(given, jax.random.fold_in(key, 2 + k), spread)
             drawn, density = drawn | more, density + term
         return drawn, density
 
@@ -136,7 +136,7 @@ class ConjugateMarginal:
         density = posterior.log_prob(x).sum()
         for each in self.blocks:
             own = {name: members[name] for name in each.names}
-            density = density + each.block.density.log_conditional(self._at(values, x), own)
+            density = density + each.density.log_conditional(self._at(values, x), own)
         return density
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -146,7 +146,7 @@ class ConjugateMarginal:
         found = {self.member: (posterior.mean, posterior.variance)}
         for each in self.blocks:
             times = each.variance(self.family.name, parameters)
-            given = each.block.density.moments(self._at(values, jnp.ones(1)))
+            given = each.density.moments(self._at(values, jnp.ones(1)))
             found |= {name: (mean, times * at_one) for name, (mean, at_one) in given.items()}
         return found
 

@@ -23,6 +23,8 @@ import sympy
 
 from autmarg.analysis.sites import GaussianSite
 from autmarg.analysis.wording import located
+from autmarg.gaussian.marginal import GaussianMarginal, System
+from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
 from autmarg.rules.child import inputs_of
@@ -35,20 +37,6 @@ from autmarg.rules.reading import BUILDERS
 
 _POWERS = {Fraction(1, 2): "square root", Fraction(-1, 2): "inverse square root"}
 _RECIPROCAL = {"Gamma": "InverseGamma", "InverseGamma": "Gamma"}  # of 1 / x, same parameters
-
-
-class SharedDensity(Protocol):
-    """What a Gaussian marginal's density has besides :class:`autmarg.ir.density.Density`."""
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def inputs(self) -> frozenset[str]: ...
-
-    def parts(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
-        """K and Q of log p(y | θ) = K - Q/2."""
-        ...
 
 
 class Block(Protocol):
@@ -70,7 +58,14 @@ class Block(Protocol):
     def structure(self) -> tuple[str, ...]: ...
 
     @property
-    def density(self) -> Any: ...
+    def system(self) -> System: ...
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def variances(self) -> Schedule:
+        """The schedule for conditional variances."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +74,15 @@ class Shared:
 
     Attributes:
         rule: by which it updates the prior.
-        block: the marginal, with its members.
+        block: the marginal's sites.
+        density: of the marginal, and of its members given the rest.
         aggregates: (a, b) for each of the rule's, whose value is a + b Q.
         power: 2p, 1 for a variance and -1 for a precision.
     """
 
     rule: Rule
     block: Block
+    density: GaussianMarginal
     aggregates: tuple[tuple[float, float], ...]
     power: int
 
@@ -97,14 +94,14 @@ class Shared:
     @property
     def rows(self) -> int:
         """n."""
-        return self.block.density.rows
+        return self.density.rows
 
     def statistics(self, values: Mapping[str, Any]) -> tuple[list[Any], Any]:
         """The aggregates, [1] each, and K; ``values`` have x = 1.
 
         K is all of the children's log-density that does not depend on x.
         """
-        constant, squares = self.block.density.parts(values)
+        constant, squares = self.density.parts(values)
         return [jnp.reshape(a + b * squares, 1) for a, b in self.aggregates], constant
 
     def variance(self, family: str, parameters: list[Any]) -> Any:
@@ -123,13 +120,14 @@ def shared(
     """
     scale, power = _scale(rule)
     unread: list[NoMatch] = []
-    flat = {n for n, whole in block.density.flat.items() if whole.all()}
+    density = GaussianMarginal(block.system, block.schedule, block.variances)
+    flat = {n for n, whole in density.flat.items() if whole.all()}
     nodes = tuple(n for n in (*block.members, *block.observed) if n.name not in flat)
     for node in nodes:
         site = sites[node.name]
         spread = site.scale if site.scale is not None else site.scale_tril
         assert spread is not None
-        if node.name in block.density.flat:
+        if node.name in density.flat:
             words = f"a mask takes out a part of the density of {located(node)}"
             raise NoMatch(words, place=node.place, near=True)
         if site.power is not None:
@@ -157,7 +155,7 @@ def shared(
     if block.children:
         child = block.children[0]
         raise NoMatch(f"{located(child)} is sampled, not observed", place=child.place, near=True)
-    return Shared(rule, block, _aggregates(rule, block.density.rows, scale), power)
+    return Shared(rule, block, density, _aggregates(rule, density.rows, scale), power)
 
 
 def _scale(rule: Rule) -> tuple[Pattern, int]:

@@ -33,6 +33,25 @@ class CannotExtract(Exception):
         self.child = ""
 
 
+@dataclass(frozen=True, eq=False)
+class NotWritten:
+    """A mean that is affine and is not written out, as a value; fields as of what was raised."""
+
+    reason: str
+    remedy: str
+    equation: Equation | None
+    sites: frozenset[str]
+    child: str
+
+    @classmethod
+    def of(cls, raised: CannotExtract) -> NotWritten:
+        """What interpreting a mean has raised."""
+        return cls(raised.reason, raised.remedy, raised.equation, raised.sites, raised.child)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class Operand(NamedTuple):
     """What the degree pass knows of an operand.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from autmarg.analysis.wording import spoken
 from autmarg.errors import Refusal
@@ -21,9 +20,7 @@ from autmarg.ir.nodes import (
 from autmarg.ir.program import Program
 from autmarg.plan.cost import stage_cost
 from autmarg.plan.groups import Group
-
-if TYPE_CHECKING:
-    from autmarg.plan.plan import Plan
+from autmarg.plan.plan import Plan
 
 NOT_READ = "reads no integrated site"
 
