@@ -8,12 +8,10 @@ core that is a small part of them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from autmarg.gaussian.quadratic import Pattern
-from autmarg.gaussian.stages import BatchedBlocks
+from autmarg.gaussian.stages import BatchedBlocks, Stage
 from autmarg.plan.cost import root_seconds, round_seconds
 
 _ROUNDS = 16  # at most; each is some fifty instructions to compile
@@ -22,9 +20,9 @@ _SWEEPS = 4  # in which an independent set is picked
 _WORTH = 0.95  # of the time without it: what a round must save to be worth compiling
 
 
-def rounds(pattern: Pattern) -> tuple[list[Any], Pattern]:
+def rounds(pattern: Pattern) -> tuple[list[Stage], Pattern]:
     """Stages that take out columns of low degree as long as that saves time; what they leave."""
-    stages: list[Any] = []
+    stages: list[Stage] = []
     for _ in range(_ROUNDS):
         columns = _independent(pattern)
         if not len(columns):

@@ -12,9 +12,9 @@ from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.schedule import Schedule
+from autmarg.gaussian.stages.cost import Cost
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
-from autmarg.plan.cost import Cost, stage_cost
 from autmarg.plan.order import assemble, schedule
 from autmarg.plan.timing import in_blocks
 
@@ -66,7 +66,7 @@ class Group(Part):
     @property
     def costs(self) -> tuple[Cost, ...]:
         """What each stage costs, in order."""
-        return tuple(stage_cost(stage) for stage in self.schedule.stages)
+        return tuple(stage.cost for stage in self.schedule.stages)
 
     @property
     def structure(self) -> tuple[str, ...]:

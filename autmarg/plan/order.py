@@ -28,6 +28,7 @@ from autmarg.gaussian.stages import (
     BatchedBlocks,
     Chain,
     DenseRoot,
+    Stage,
     TriangularRoot,
     Unrolled,
     next_registered,
@@ -80,7 +81,7 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     return Schedule(form, assembly, squares, stages, filtered, exact)
 
 
-def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Any, ...] | TooLarge:
+def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Stage, ...] | TooLarge:
     """The stages that eliminate an affine form, in order."""
     assembly, chains, _ = _apart(form, assembly)
     return _stages(form, assembly, chains)
@@ -102,7 +103,7 @@ def _apart(
 
 def _stages(
     form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]
-) -> tuple[Any, ...] | TooLarge:
+) -> tuple[Stage, ...] | TooLarge:
     pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         if number in chains:
@@ -128,9 +129,9 @@ def _by_rows(form: AffineForm, assembly: Assembly) -> Schedule | None:
     return Schedule(form, TriangularAssembly(assembly, rows), rows, tuple(root))
 
 
-def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Any] | TooLarge:
+def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Stage] | TooLarge:
     """Stages of blocks and the dense root that eliminate all columns of a pattern, members' own."""
-    stages: list[Any] = []
+    stages: list[Stage] = []
     members = sorted(members, key=lambda m: -m.blocks * m.size)
     while len(pattern.columns) and (planned := next_registered(pattern, members)) is not None:
         stage, pattern = planned

@@ -18,7 +18,6 @@ from autmarg.ir.nodes import (
     Sample,
 )
 from autmarg.ir.program import Program
-from autmarg.plan.cost import stage_cost
 from autmarg.plan.groups import Group
 from autmarg.plan.plan import Plan
 
@@ -114,7 +113,7 @@ def _member_entry(program: Program, node: Sample, size: int, group: Group) -> En
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
             why = _affine_readers(program, group, node)
-            cost = stage_cost(stage)
+            cost = stage.cost
             how = f"{k}: {cost.structure}"
             return Entry(node.name, size, "integrated out", why, how, str(cost))
     raise AssertionError(f"no stage eliminates {node.name}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from autmarg.plan.cost import SYMBOLS
+from autmarg.gaussian.stages.cost import SYMBOLS
 from autmarg.report.drawing import svg
 from autmarg.report.graph import COLOURS, after, before
 from autmarg.report.reasons import explain

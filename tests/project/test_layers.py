@@ -34,7 +34,7 @@ ALLOWED = {
         "gaussian",
         "notebook",
     },
-    "report": {"plan", "analysis", "ir", "errors", "notebook"},
+    "report": {"plan", "analysis", "ir", "errors", "gaussian", "notebook"},
     "pilot": {"report", "plan", "errors", "notebook"},
     "oracle": {"backend", "passes", "plan", "analysis", "trace", "ir", "errors"},
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import autmarg
+from autmarg.gaussian.stages import Stage
 from autmarg.passes import registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
@@ -56,6 +57,11 @@ def test_a_plugin_that_fails_is_named(monkeypatch):
         registry.named("polish")
 
 
-def test_a_stage_has_next():
+def test_a_stage_has_next_and_a_cost():
+    class Free(Stage):
+        next = classmethod(lambda cls, pattern, members: None)
+
     with pytest.raises(autmarg.RequestError, match="no class method next"):
         autmarg.register_stage(int)
+    with pytest.raises(autmarg.RequestError, match="does not say what it costs"):
+        autmarg.register_stage(Free)

@@ -11,11 +11,11 @@ from autmarg.gaussian.quadratic import Pattern
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import BatchedBlocks
 from autmarg.gaussian.stages.chain import Chain
+from autmarg.gaussian.stages.cost import Cost, Counts
 from autmarg.gaussian.stages.dense import DenseRoot
 from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.stages.unrolled import Unrolled
 
-STAGES = (BatchedBlocks, Chain, Unrolled, DenseRoot, TriangularRoot)
 REGISTERED: list[Any] = []
 
 
@@ -25,16 +25,23 @@ def register_stage(stage: Any, *, replace: bool = False) -> None:
     Args:
         stage: a :class:`Stage` with a class method ``next(pattern, members)``, which returns the
             stage that eliminates some columns of the pattern and the pattern that it leaves, or
-            None; an attribute ``columns`` with the numbers of its columns, and ``structure``, what
-            a plan calls it.
+            None; an attribute ``columns`` with the numbers of its columns, and ``cost``, what a
+            plan calls it and what it is predicted to take (a :class:`Cost`).
         replace: take the place of a stage of the same module and name that was registered before
             (a cell of a notebook that runs twice).
 
     Raises:
-        RequestError: it is registered already and ``replace`` is false, or it has no ``next``.
+        RequestError: it is registered already and ``replace`` is false, or it has no ``next`` or
+            no ``cost``.
     """
     if not callable(getattr(stage, "next", None)):
         raise RequestError(f"{stage!r} has no class method next(pattern, members)")
+    if getattr(stage, "cost", None) in (None, vars(Stage)["cost"]):  # the protocol has no cost
+        raise RequestError(
+            f"{stage!r} does not say what it costs: expected a property cost that returns "
+            "autmarg.gaussian.stages.Cost(structure, formula, values, counts), or a stage that "
+            "inherits one, such as BatchedBlocks"
+        )
     known = [i for i, other in enumerate(REGISTERED) if _name(other) == _name(stage)]
     if known and not replace:
         raise RequestError(
@@ -56,9 +63,10 @@ def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, P
 
 
 __all__ = [
-    "STAGES",
     "BatchedBlocks",
     "Chain",
+    "Cost",
+    "Counts",
     "DenseRoot",
     "Stage",
     "TriangularRoot",

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 
 from autmarg.gaussian.quadratic import QuadraticForm
+from autmarg.gaussian.stages.cost import Cost
 
 
 class Stage(Protocol):
@@ -21,6 +22,11 @@ class Stage(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def cost(self) -> Cost:
+        """What it is called in a plan, and what it costs."""
+        ...
 
     def eliminate(self, form: QuadraticForm) -> tuple[Any, QuadraticForm]: ...
 

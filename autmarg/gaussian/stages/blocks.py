@@ -25,6 +25,7 @@ from autmarg.gaussian.cholesky import gram
 from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
 # A scattered update costs about as much as this many multiply-adds of a matrix product.
 _SCATTER_COST = 40
@@ -77,6 +78,29 @@ class BatchedBlocks(Stage):
     @property
     def size(self) -> int:
         return int((self.columns >= 0).sum())
+
+    @property
+    def structure(self) -> str:
+        """What a plan calls it."""
+        meets = f"{len(self.meeting_block)} meetings"
+        if self.dense is not None:
+            meets = f"dense to {len(self.later)}"
+        return f"{self.blocks} blocks of {self.width}, {meets}"
+
+    @property
+    def cost(self) -> Cost:
+        """One small factorisation for each block, and what its meetings fill in."""
+        M, d, D, E, P = symbols("M d D E P")
+        columns, sizes = self.blocks * self.width, ((M, self.blocks), (d, self.width))
+        if self.dense is not None:
+            entries, later = float(columns * len(self.later)), len(self.later)
+            counts = Counts(columns=columns, products=entries * later, entries=entries)
+            formula = M * d**3 / 6 + M * d * D**2
+            return Cost(self.structure, formula, (*sizes, (D, later)), counts)
+        met, pairs = len(self.meeting_block), len(self.target)
+        counts = Counts(columns=columns, meetings=float(self.width * (met + pairs)))
+        formula = M * d**3 / 6 + E * d**2 / 2 + P * d
+        return Cost(self.structure, formula, (*sizes, (E, met), (P, pairs)), counts)
 
     @classmethod
     def plan(cls, pattern: Pattern, columns: np.ndarray) -> tuple[BatchedBlocks, Pattern]:

@@ -27,6 +27,7 @@ its own and no reader, stands at the same place on both sides, and Householder's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -38,7 +39,14 @@ import numpy as np
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import Member, Point, Rows
 from autmarg.gaussian.batched import eye_plus, solve_lower, solve_upper
-from autmarg.gaussian.filtering import Observations, Steps, filter_rows, kalman_filter, recursion
+from autmarg.gaussian.filtering import (
+    ROWS,
+    Observations,
+    Steps,
+    filter_rows,
+    kalman_filter,
+    recursion,
+)
 from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.recurrence import (
@@ -54,6 +62,7 @@ from autmarg.gaussian.recurrence import (
 )
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import filled, pairs_of, positions
+from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
 einsum = jnp.einsum
 _EXACT: Any = {"precision": "highest"}
@@ -154,6 +163,31 @@ class Chain(Stage):
     def state(self) -> int:
         """D, the elements of a state."""
         return len(self.lag)
+
+    @property
+    def cost(self) -> Cost:
+        """A filter over the steps; three times the work in blocks of steps side by side."""
+        steps, chains = self.recurrence.steps, self.recurrence.chains
+        T, M, d, D, n = symbols("T M d D n")
+        sizes = ((T, steps), (M, chains), (d, self.state), (D, self.later.shape[1]))
+        text = f"{chains} chains of {steps} steps, states of {self.state}"
+        work = T * M * (4 * d**3 + d**2 * D + d * D**2)
+        if self.rows is not None:
+            sizes = (*sizes, (n, self.rows.size[2]))
+            work = T * M * (2 * d**3 + d**2 * D + n * (4 * d**2 + 2 * d * D + D**2))
+        if (blocks := self.recurrence.blocks) > 1:
+            text, work = f"{text}, {blocks} blocks of steps side by side", 3 * work
+        each = float(work.subs(dict(sizes)))
+        counts = Counts(columns=math.inf, small=each, steps=self._depth)
+        return Cost(text, work, sizes, counts)
+
+    @property
+    def _depth(self) -> int:
+        """Steps that go one after the other; a few rows of a step are one."""
+        steps, blocks = self.recurrence.steps, self.recurrence.blocks
+        rows = 1 if self.rows is None else self.rows.size[2]
+        depth = steps if blocks == 1 else 2 * -(-steps // blocks) + blocks
+        return depth if rows <= ROWS else depth * rows
 
     @property
     def fresh(self) -> np.ndarray:

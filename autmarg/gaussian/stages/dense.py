@@ -12,6 +12,7 @@ from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import factorise, log_det
 from autmarg.gaussian.quadratic import Pattern, QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.cost import Cost, dense_root
 
 
 class Factor(NamedTuple):
@@ -33,6 +34,11 @@ class DenseRoot(Stage):
     @property
     def size(self) -> int:
         return len(self.columns)
+
+    @property
+    def cost(self) -> Cost:
+        """That of a dense matrix."""
+        return dense_root(self.size)
 
     @classmethod
     def plan(cls, pattern: Pattern) -> tuple[DenseRoot, Pattern]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.cost import Cost, dense_root
 
 
 class Factor(NamedTuple):
@@ -43,6 +44,11 @@ class TriangularRoot(Stage):
     @property
     def size(self) -> int:
         return len(self.columns)
+
+    @property
+    def cost(self) -> Cost:
+        """That of a dense matrix of as many columns."""
+        return dense_root(self.size)
 
     def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
         """Integrate everything out."""

@@ -12,6 +12,7 @@ standard normal stand-ins, which nothing meets: they end here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from autmarg.gaussian.quadratic import Pattern, QuadraticForm
 from autmarg.gaussian.recurrence import Recurrence
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import filled, positions
+from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
 _EXACT: Any = {"precision": "highest"}
 
@@ -53,6 +55,18 @@ class Unrolled(Stage):
     @property
     def size(self) -> int:
         return int((self.recurrence.columns >= 0).sum())
+
+    @property
+    def cost(self) -> Cost:
+        """Two products of dense matrices, and the recurrence run on unit vectors."""
+        local, steps = len(self.local), self.recurrence.steps
+        counts = Counts(
+            columns=math.inf, products=2.0 * local**3, entries=float(local) ** 2,
+            small=float(self.size * self.recurrence.width * local), steps=steps,
+        )  # fmt: skip
+        text = f"{self.size} states written out in innovations"
+        (D,) = symbols("D")
+        return Cost(text, 2 * D**3, ((D, local),), counts)
 
     @classmethod
     def plan(
