@@ -44,7 +44,6 @@ _CALLS = frozenset(
     ]
 )
 _SILENT = frozenset(["reshape", "squeeze", "convert_element_type", "copy", "expand_dims"])
-_LAST = slice(None)
 
 
 class Writer:

@@ -9,18 +9,17 @@ from autmarg.ir.nodes import Recover, of_sites
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
 from autmarg.passes.marginalise import check_readers, integrated_out
-from autmarg.passes.rewriting import Rewriting
 
 
 @dataclass(frozen=True)
-class Conjugate(Rewriting):
+class Conjugate:
     """Apply the plan's conjugacies, one after the other: each replaces a latent and its children
     by their marginal likelihood, and recovery draws the latent from its posterior."""
 
     name = "conjugate"
     rule = "conjugacy"
 
-    def rewrites(self, program: Program) -> Iterator[Program]:
+    def apply(self, program: Program) -> Iterator[Program]:
         """The program after each.
 
         Raises:

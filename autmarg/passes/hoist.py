@@ -12,7 +12,6 @@ from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Marginal, Observe, of_sites
 from autmarg.ir.program import Program
-from autmarg.passes.rewriting import Rewriting
 from autmarg.plan.order import assemble, schedule
 
 _ROWS = 2_000  # from which a pass over them costs more than the rest of a small model's step
@@ -20,7 +19,7 @@ _SAVING = 4  # rows for each cross-product
 
 
 @dataclass(frozen=True)
-class Hoist(Rewriting):
+class Hoist:
     """Replace N rows by their cross-products where no latent of their mean was integrated out.
 
     The density of an observed Gaussian site, or of a known bijection of one, whose mean is affine
@@ -31,7 +30,7 @@ class Hoist(Rewriting):
     name = "hoist"
     rule = "cross-products"
 
-    def rewrites(self, program: Program) -> Iterator[Program]:
+    def apply(self, program: Program) -> Iterator[Program]:
         """The program after each site."""
         long = [n for n in program.observed if n.size >= _ROWS and n.scale is None]
         if program.obstacles or not any(n.parents for n in long):

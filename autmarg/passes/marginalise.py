@@ -19,12 +19,11 @@ from autmarg.ir.nodes import (
 )
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.passes.rewriting import Rewriting
 from autmarg.plan.groups import Group
 
 
 @dataclass(frozen=True)
-class Marginalise(Rewriting):
+class Marginalise:
     """Integrate the plan's groups out of the program, one after the other.
 
     Members disappear from the sampled sites; observed children move into a :class:`Marginal`
@@ -35,7 +34,7 @@ class Marginalise(Rewriting):
     name = "marginalise"
     rule = "linear Gaussian"
 
-    def rewrites(self, program: Program) -> Iterator[Program]:
+    def apply(self, program: Program) -> Iterator[Program]:
         """The program after each group.
 
         Raises:

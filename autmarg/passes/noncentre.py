@@ -13,11 +13,10 @@ from autmarg.analysis.families.location_scale import as_location_scale
 from autmarg.ir.nodes import DistributionSpec, NonCentred, Sample, decentered
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.passes.rewriting import Rewriting
 
 
 @dataclass(frozen=True)
-class NonCentre(Rewriting):
+class NonCentre:
     """Re-express latents that the plan names as images of sites of standard noise.
 
     Everything that reads the latent reads it still, under its own name.
@@ -25,7 +24,7 @@ class NonCentre(Rewriting):
 
     name = "noncentre"
 
-    def rewrites(self, program: Program) -> Iterator[Program]:
+    def apply(self, program: Program) -> Iterator[Program]:
         """The program after each site.
 
         Raises:

@@ -20,15 +20,14 @@ class Pass(Protocol):
     """A frozen dataclass whose fields are its options: one program in, a new one out.
 
     One that changes the model on purpose has ``changes_density = True``: ``verify`` then compares
-    with what it makes of the source. A pass that makes several rewrites may have
-    ``rewrites(program)`` as well, which yields the program after each, so that each is checked and
-    logged by itself; ``apply`` is then the last.
+    with what it makes of the source. ``apply`` of a pass that makes several rewrites yields the
+    program after each, so that each is checked and logged by itself.
     """
 
     @property
     def name(self) -> str: ...
 
-    def apply(self, program: Program, /) -> Program: ...
+    def apply(self, program: Program, /) -> Program | Iterator[Program]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +185,9 @@ def _results(each: Any, program: Program) -> Iterator[Program]:
         InternalError: it is one of ours.
     """
     own = is_built_in(each)
-    rewrites = each.rewrites if hasattr(each, "rewrites") else lambda p: iter((each.apply(p),))
     try:
-        for result in rewrites(program):
+        made = each.apply(program)
+        for result in made if isinstance(made, Iterator) else (made,):
             yield _checked(result)
     except InternalError as error:
         words = f"after pass '{each.name}': {error}"

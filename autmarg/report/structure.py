@@ -10,7 +10,6 @@ import numpy as np
 from autmarg.errors import RequestError
 from autmarg.notebook import shown
 
-FEW = 40  # blocks of a site that are drawn one by one
 LINES = 28  # labels that fit below each other along an axis
 CHARACTER = 0.018  # width of a label's letter in lengths of an axis
 SHADES = ("#2a6f97", "#74a57f", "#c1666b", "#d4a24c", "#7d6b91")

@@ -221,7 +221,7 @@ def _array(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _multiply, _divide, _power = _array(np.multiply), _array(np.divide), _array(np.power)
-_sum, _less, _exp, _log = _array(np.add), _array(np.subtract), _array(np.exp), _array(np.log)
+_sum, _exp, _log = _array(np.add), _array(np.exp), _array(np.log)
 
 
 def _together(a: Monomial, b: Monomial) -> np.ndarray | None:
