@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpyro
 
+from autmarg.backend.compiled import compile_program
 from autmarg.calibrate import measure
-from autmarg.driver import compile_program, transform
+from autmarg.driver import transform
 from autmarg.errors import RequestError
 from autmarg.ir.disk import load, save
 from autmarg.ir.store import Store, read_program

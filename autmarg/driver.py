@@ -5,75 +5,35 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from numpyro import distributions as dist
-from numpyro import handlers
 from numpyro.infer import NUTS
 from numpyro.primitives import _PYRO_STACK
 
-from autmarg.analysis.families import FAMILIES
+from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import Given, gives, message
 from autmarg.backend.kernel import MarginalNUTS
 from autmarg.backend.outside import check_handlers
-from autmarg.backend.recovery import Recovery
 from autmarg.backend.runs import Arguments, Runs, arguments_of
-from autmarg.backend.support import check_support
 from autmarg.errors import Refusal, RequestError
-from autmarg.gaussian.stages import REGISTERED
-from autmarg.ir.bounds import check_indices
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
-from autmarg.ir.widths import check_widths
 from autmarg.passes.default import passes_for
-from autmarg.passes.detect import Detect
-from autmarg.passes.pipeline import Passes, Step
+from autmarg.passes.pipeline import Passes
 from autmarg.passes.registry import load_plugins
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.posterior.after_fit import AfterFit
 from autmarg.posterior.draws import draws_of
-from autmarg.progress import working
-from autmarg.rules.registry import rules
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays, data_key
 from autmarg.trace.record import is_tracing, name_of
 from autmarg.trace.source import Source
 
 Model = Callable[..., Any]
-_CACHED = 16  # compiled programs that one transformed model keeps
-
-
-@dataclass(frozen=True, eq=False)
-class Compiled:
-    """One plan with the program rewritten by it."""
-
-    plan: Plan
-    program: Program
-    recovery: Recovery
-
-    @property
-    def rewritten(self) -> bool:
-        """Whether a pass changed a site: a program that none did runs as its user wrote it."""
-        return any(step.sites for step in self.plan.history)
-
-
-def compile_program(
-    program: Program, passes: Passes, after: Callable[[Step], None] | None = None
-) -> Compiled:
-    """Run a traced program through the passes; ``after`` is called with every rewrite."""
-    history: list[Step] = []
-
-    def log(step: Step) -> None:
-        history.append(step)
-        if after is not None:
-            after(step)
-
-    rewritten = passes.run(program, log)
-    plan = (rewritten.plan or Plan(program)).after(rewritten, tuple(history))
-    return Compiled(plan, rewritten, Recovery(rewritten))
 
 
 class MarginalizedModel(AfterFit):
@@ -94,14 +54,12 @@ class MarginalizedModel(AfterFit):
             self.__signature__ = inspect.signature(source)
 
     def _forget(self) -> None:
-        self._compiled: dict[tuple[Any, ...], Compiled] = {}
-        self._integrated: set[str] = set()  # in any call so far
-        self._checked: dict[str, None] = {}
+        self._programs = Programs(self.passes)
         self._runs = Runs()
 
     def __getstate__(self) -> dict[str, Any]:
         """What was compiled is left out, and compiled again when a copy is used."""
-        own = ("_compiled", "_integrated", "_checked", "_runs")
+        own = ("_programs", "_runs")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -141,7 +99,7 @@ class MarginalizedModel(AfterFit):
         if program.obstacles or not compiled.rewritten:
             return self._as_written(program, args, kwargs)[0]
         check_handlers(compiled.program)
-        Emission(compiled.program, traced, self._prior(args, kwargs)).run()
+        Emission(compiled.program, traced, self.source.prior(args, kwargs)).run()
         return None
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
@@ -194,8 +152,11 @@ class MarginalizedModel(AfterFit):
         if not len(changing):
             return self.source
         program, traced = trace_program(self.source, args, kwargs)
-        changed, prior = changing.run(program), self._prior(args, kwargs)
+        changed, prior = changing.run(program), self.source.prior(args, kwargs)
         return lambda *args, **kwargs: Emission(changed, traced, prior).run()
+
+    def _compile(self, program: Program) -> Compiled:
+        return self._programs.of(program, self.__name__)
 
     def _program(self, arguments: Arguments) -> Program:
         return trace_program(self.source, *arguments)[0]
@@ -326,42 +287,9 @@ class MarginalizedModel(AfterFit):
         """
         return MarginalNUTS(self, self.plan, **options)
 
-    def _compile(self, program: Program) -> Compiled:
-        # Traced constants make no difference to the structure: it is hashed without their values.
-        # What is registered decides on a plan, too.
-        key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *rules())
-        if (known := self._compiled.get(key)) is not None:
-            return known
-        check_widths(program)
-        with working(f"planning '{self.__name__}'"):
-            compiled = compile_program(program.owning(), self.passes)
-        check_indices(program, one_by_one=True)
-        check_indices(compiled.plan.program)
-        check_support(compiled.plan.program)
-        self._integrated |= set(compiled.plan.integrated)
-        if program.comparable:
-            while len(self._compiled) >= _CACHED:
-                self._compiled.pop(next(iter(self._compiled)))
-            self._compiled[key] = compiled
-        return compiled
-
-    def _prior(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
-        """(key, values of some sites) → values of all sites, from one run of the source."""
-
-        def run(key: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-            given = {k: v for k, v in values.items() if not k.startswith("@")}
-            model = handlers.seed(handlers.substitute(self.source, data=given), key)
-            with handlers.block():
-                sites = handlers.trace(model).get_trace(*args, **kwargs)
-            return {n: s["value"] for n, s in sites.items() if s["type"] == "sample"}
-
-        return run
-
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""
-        self._check_once(program)
+        self._programs.check(program)
         result, given = self._as_written(program, args, kwargs)
         noise = {  # given where the site itself is not
             name: decentered(name)
@@ -369,7 +297,9 @@ class MarginalizedModel(AfterFit):
             if any(gives(h, message(decentered(name), dist.Normal(0, 1))) for h in _PYRO_STACK)
         }
         names = given.names & {n.name for n in program.latents} | set(noise.values())
-        missing = self._would_integrate(program) & given.drawn | set(noise) if names else set()
+        missing = (
+            self._programs.would_integrate(program) & given.drawn | set(noise) if names else set()
+        )
         if missing:
             raise RequestError(
                 f"'{self.__name__}' was called without data and with values of {sorted(names)} "
@@ -385,30 +315,6 @@ class MarginalizedModel(AfterFit):
         given = Given(self.__name__, {n.name: n.shape for n in program.latents})
         with given:
             return self.source(*args, **kwargs), given
-
-    def _check_once(self, program: Program) -> None:
-        """Raise where latents are read at indices out of range."""
-        key = program.fingerprint
-        if key in self._checked:
-            return
-        check_widths(program)
-        check_indices(program)
-        check_indices(program, one_by_one=True)
-        while len(self._checked) >= _CACHED:
-            self._checked.pop(next(iter(self._checked)))
-        self._checked[key] = None
-
-    def _would_integrate(self, program: Program) -> set[str]:
-        """Sites integrated out in earlier calls, or by a plan with childless sites as data."""
-        names = {n.name for n in program.latents}
-        if self._integrated:
-            return self._integrated & names
-        leaves = {n for n in names if not program.children(n)}
-        found: set[str] = set()
-        for detect in self.passes:
-            if isinstance(detect, Detect):
-                found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.integrated)
-        return found
 
 
 def _left(program: Program) -> Program:
@@ -479,4 +385,4 @@ def transform(
     return MarginalizedModel(model, Passes(tuple(passes)))
 
 
-__all__ = ["Compiled", "MarginalizedModel", "compile_program", "transform"]
+__all__ = ["MarginalizedModel", "transform"]

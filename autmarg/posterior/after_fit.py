@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 
-from autmarg.ir.program import Program
+from autmarg.backend.compiled import Programs
 from autmarg.posterior import densities, evidence, inference_data, plots, pointwise, summary
 from autmarg.posterior.draws import arguments_for, draws_of
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays
+from autmarg.trace.source import Source
 
 
 class AfterFit:
@@ -27,14 +28,13 @@ class AfterFit:
         check_data: raises where draws were made for other data.
     """
 
-    source: Callable[..., Any]
+    source: Source
     __signature__: inspect.Signature
     recover: Callable[..., dict[str, Any]]
     plan: Callable[..., Any]
     compiled: Callable[..., Any]
     check_data: Callable[..., None]
-    _integrated: set[str]
-    _check_once: Callable[[Program], None]
+    _programs: Programs
 
     def predict(
         self,
@@ -81,7 +81,7 @@ class AfterFit:
             ModelError: an index is out of range.
         """
         program, _ = trace_program(self.source, *as_arrays(args, kwargs))
-        self._check_once(program)
+        self._programs.check(program)
         recovering, predicting = jax.random.split(rng_key)
         fit = fit_of(
             self.source, self.recover, recovering, mcmc_or_samples, fitted,
@@ -89,7 +89,9 @@ class AfterFit:
         )  # fmt: skip
         wanted = Wanted(sites, mean, new_levels, batch_size)
         given = (args, kwargs)
-        return predict(self.source, program, fit, given, predicting, wanted, self._integrated)
+        return predict(
+            self.source, program, fit, given, predicting, wanted, self._programs.integrated
+        )
 
     def to_arviz(
         self,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from numpyro import handlers
 
 from autmarg.trace.columns import as_arrays, with_arrays
 from autmarg.trace.record import name_of
@@ -21,6 +23,20 @@ class Source:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = as_arrays(args, kwargs)
         return with_arrays(self.fn)(*args, **kwargs)
+
+    def prior(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
+        """(key, values of some sites) → values of all sites, from one run of the model."""
+
+        def run(key: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+            given = {k: v for k, v in values.items() if not k.startswith("@")}
+            model = handlers.seed(handlers.substitute(self, data=given), key)
+            with handlers.block():
+                sites = handlers.trace(model).get_trace(*args, **kwargs)
+            return {n: s["value"] for n, s in sites.items() if s["type"] == "sample"}
+
+        return run
 
     def __repr__(self) -> str:
         return f"<source {self.__name__}>"

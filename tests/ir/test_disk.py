@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.driver import compile_program
+from autmarg.backend.compiled import compile_program
 from autmarg.ir import disk
 from autmarg.ir.disk import live, load, save
 from autmarg.ir.store import Store, read_program

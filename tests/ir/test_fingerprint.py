@@ -230,4 +230,4 @@ def test_callbacks_that_read_other_data_get_a_plan_of_their_own(quick_compilatio
             Y[:5] @ np.linalg.solve(cov, Y[:5]) + np.linalg.slogdet(2 * np.pi * cov)[1]
         )
         np.testing.assert_allclose(log_density(marg, (x, Y[:5]), {}, {})[0], expected, rtol=1e-10)
-    assert len(marg._compiled) <= 16
+    assert len(marg._programs) <= 16

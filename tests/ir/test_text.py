@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.driver import compile_program
+from autmarg.backend.compiled import compile_program
 from autmarg.ir.evaluate import evaluate
 from autmarg.ir.parser import parse
 from autmarg.ir.printer import Printer

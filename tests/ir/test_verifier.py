@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import autmarg
-from autmarg.driver import compile_program
+from autmarg.backend.compiled import compile_program
 from autmarg.ir.verifier import check
 from autmarg.passes.default import default_passes
 from tests.support.compiled import traced

@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.driver import compile_program
+from autmarg.backend.compiled import compile_program
 from autmarg.passes.pipeline import Step
 from autmarg.trace.capture import trace_program
 from tests.support import golden

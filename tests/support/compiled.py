@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autmarg.driver import compile_program
+from autmarg.backend.compiled import compile_program
 from autmarg.ir.program import Program
 from autmarg.passes.default import default_passes
 from autmarg.trace.capture import trace_program
