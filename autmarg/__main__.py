@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from autmarg import commands, demo
+from autmarg import commands
 from autmarg.errors import AutmargError, ExactnessError, UnprovedRuleError, WrongRuleError
 from autmarg.rules.registry import check_file
 from autmarg.trace.record import place_of_error
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    demo.run(options.draws, options.warmup, options.seed, options.output)
+    commands.demo().run(options.draws, options.warmup, options.seed, options.output)
     return 0
 
 
@@ -118,7 +118,7 @@ _CODES = {ExactnessError: 3, WrongRuleError: 3, UnprovedRuleError: 4}
 def _line(error: Exception) -> str:
     """An error on one line; where it is not one of ours, with the user's line that raised it."""
     words = str(error)
-    if not isinstance(error, AutmargError | demo.DemoError):
+    if not isinstance(error, AutmargError):
         place = place_of_error(error)
         where = f"{place.file}:{place.line}: " if place else ""
         words = f"{where}{type(error).__name__}: {error}"

@@ -32,6 +32,8 @@ from autmarg.trace.capture import trace_program
 from autmarg.verify import verify
 
 _IN_A_FILE = re.compile(r"\S.*\.py:\w*")
+_PACKAGE = Path(__file__).resolve().parent
+_DEMO = (_PACKAGE / "_demo.py", _PACKAGE.parent / "examples" / "demo.py")
 FORMATS: dict[str, Callable[[Plan], str]] = {
     "text": str,
     "html": Plan.to_html,
@@ -185,6 +187,21 @@ def _module(path: Path) -> Any:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def demo() -> Any:
+    """The module ``examples/demo.py``, which a wheel carries inside the package.
+
+    Raises:
+        RequestError: this installation has neither.
+    """
+    for path in _DEMO:
+        if path.is_file():
+            return _module(path)
+    places = " or ".join(map(str, _DEMO))
+    raise RequestError(
+        f"the demo should be in {places}: this installation is incomplete, install it again"
+    )
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -308,7 +308,7 @@ class Builder:
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _PACKAGES = (
     *(os.path.dirname(os.path.abspath(m.__file__ or "")) + os.sep for m in (jax, numpyro)),
-    *(_HERE + part for part in sorted(os.listdir(_HERE)) if part != "demo.py"),  # it has models
+    *(_HERE + part for part in sorted(os.listdir(_HERE)) if part != "_demo.py"),  # it has models
 )
 
 

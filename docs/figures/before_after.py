@@ -19,7 +19,7 @@ from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
 import autmarg
-from autmarg import demo
+from autmarg import commands
 
 GREY, INK = "#767676", "#1c1c1c"
 SAMPLED, GONE, DATA = "#f6c08a", "#a9d8b4", "#d3d3d3"
@@ -110,7 +110,7 @@ def main(out: Path) -> None:
     """Sample both, and draw."""
     numpyro.enable_x64()
     matplotlib.rc_file(Path(__file__).parent / "matplotlibrc")
-    study = demo.examples()[0]
+    study = commands.demo().examples()[0]
     marg = autmarg.transform(study.model)
     plan = marg.plan(*study.arguments)
     stay = sum(plan.dimensions[name] for name in plan.kept)

