@@ -14,11 +14,11 @@ from autmarg.errors import Refusal, named
 from autmarg.ir.nodes import Factor, Node, Observe, Param, Sample, base_of, decentered
 from autmarg.ir.program import Program
 
-ANCESTRAL = "integrated parent"  # the objection that the choice of what to integrate out makes
+ANCESTRAL = "integrated parent"  # the refusal that the choice of what to integrate out makes
 _TRIALS = (dist.BinomialLogits, dist.BinomialProbs)
 
 
-def objections(program: Program, node: Sample, integrated: Collection[str]) -> Iterator[Refusal]:
+def refusals(program: Program, node: Sample, integrated: Collection[str]) -> Iterator[Refusal]:
     """Reasons why a latent cannot be re-expressed, the most basic first."""
     name, place = node.name, node.place
     for obstacle in program.obstacles:

@@ -26,19 +26,19 @@ class Conjugate:
             RequestError: there is no plan, or a pass in between changed what it is about.
         """
         for found in plan_of(program, self.name).conjugacies:
-            if any(block.name not in program for block in found.blocks):
+            if any(group.name not in program for group in found.groups):
                 continue  # its pass was taken out of the list, so nothing shares the latent
-            inside = {n.name for b in found.blocks for n in b.observed}
+            inside = {n.name for g in found.groups for n in g.observed}
             own = tuple(n for n in found.observed if n.name not in inside)
-            shared = {b.name for b in found.blocks}
+            shared = {g.name for g in found.groups}
             check_unchanged(program, (found.member, *own), self.name)
             check_readers(program, (found.member,), shared | {n.name for n in own})
-            members = (found.member, *(m for b in found.blocks for m in b.members))
+            members = (found.member, *(m for g in found.groups for m in g.members))
             recover = Recover(
                 of_sites("recover", members), found.density.inputs, None, members=members,
                 marginal=found.name, density=found.density, rule=found.rule, why=found.why,
             )  # fmt: skip
-            instead = shared | {of_sites("recover", b.members) for b in found.blocks}
-            structure = tuple(words for b in found.blocks for words in b.structure)
+            instead = shared | {of_sites("recover", g.members) for g in found.groups}
+            structure = tuple(words for g in found.groups for words in g.structure)
             program = integrated_out(program, recover, found.observed, (), structure, instead)
             yield program

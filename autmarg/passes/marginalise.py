@@ -19,7 +19,7 @@ from autmarg.ir.nodes import (
 )
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.plan.groups import Group
+from autmarg.plan.groups import ScheduledGroup
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Marginalise:
             program = self._without(program, group)
             yield program
 
-    def _without(self, program: Program, group: Group) -> Program:
+    def _without(self, program: Program, group: ScheduledGroup) -> Program:
         """One group integrated out."""
         density = GaussianMarginal(group.system, group.schedule, group.variances)
         recover = Recover(

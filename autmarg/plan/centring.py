@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from autmarg.analysis.informed import Information, information
-from autmarg.analysis.noncentring import ANCESTRAL, counted, objections, rows_of
+from autmarg.analysis.noncentring import ANCESTRAL, counted, refusals, rows_of
 from autmarg.errors import Refusal, RequestError, did_you_mean
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
@@ -54,21 +54,21 @@ class Forms:
         program, asked = self.program, self.request.reparameterize
         if asked == "off":
             return {}
-        found = {n.name: next(objections(program, n, integrated), None) for n in program.latents}
+        found = {n.name: next(refusals(program, n, integrated), None) for n in program.latents}
         if isinstance(asked, tuple):
             _check_request(program, found, asked)
         choices = {}
         for node in program.latents:
-            objection = found[node.name]
-            if objection is None and asked == "auto" and node.name in sampled:
+            refusal = found[node.name]
+            if refusal is None and asked == "auto" and node.name in sampled:
                 noncentred = sampled[node.name]
                 why = "non-centred" if noncentred else "as written: the data know its elements well"
                 choices[node.name] = Centring(noncentred, why)
-            elif objection is None:
+            elif refusal is None:
                 choices[node.name] = self._decide(node)
-            elif objection.rule == ANCESTRAL:
+            elif refusal.rule == ANCESTRAL:
                 choice = self._decide(node)
-                why = f"as written: {objection}" if choice.noncentred else choice.why
+                why = f"as written: {refusal}" if choice.noncentred else choice.why
                 choices[node.name] = Centring(False, why)
         return choices
 
@@ -89,7 +89,7 @@ class Forms:
                 continue
             if node.parents <= names:
                 continue  # its scale is known: there is no funnel
-            if next(objections(self.program, node, ()), None) is not None:
+            if next(refusals(self.program, node, ()), None) is not None:
                 continue
             choice = self._decide(node)
             for name in above if choice.noncentred else ():
@@ -128,14 +128,14 @@ def _centring(noncentred: bool, words: str) -> Centring:
 
 
 def _check_request(
-    program: Program, objections: dict[str, Refusal | None], names: tuple[str, ...]
+    program: Program, refusals: dict[str, Refusal | None], names: tuple[str, ...]
 ) -> None:
     for name in names:
-        if name not in objections:
+        if name not in refusals:
             raise RequestError(
                 f"'{name}' is not a latent site of model '{program.name}'"
-                f"{did_you_mean(name, objections)}; expected one of {', '.join(objections)}"
+                f"{did_you_mean(name, refusals)}; expected one of {', '.join(refusals)}"
             )
-    failed = tuple(r for n in names if (r := objections[n]) is not None)
+    failed = tuple(r for n in names if (r := refusals[n]) is not None)
     if failed:
         raise RequestError(f"cannot non-centre {list(names)}, as reparameterize asks:", failed)

@@ -6,7 +6,7 @@ crossed, eliminating one joins the levels of the other into a dense matrix. The 
     (overhead + seconds of a gradient) · leapfrog steps for each effective draw
 
 over the sets of members that are sampled instead. With none of them everything is integrated out,
-with all of them the part is as in the source. Seconds come from the sizes of the stages and from
+with all of them the group is as in the source. Seconds come from the sizes of the stages and from
 the operations of the source's densities (:mod:`autmarg.plan.cost`), before anything is compiled;
 the number of steps comes from that of the effects and from how well the data know them.
 """
@@ -29,7 +29,7 @@ from autmarg.gaussian.correlated import Correlated
 from autmarg.gaussian.quadratic import Pattern
 from autmarg.gaussian.variance import variance_ratios
 from autmarg.plan.cost import evaluation_seconds, overhead, seconds, source_seconds
-from autmarg.plan.groups import Part
+from autmarg.plan.groups import Group
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
 from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
 from autmarg.plan.timing import in_blocks
@@ -43,8 +43,8 @@ _SHARE, _WHOLE, _DEARER = 0.8, 1e-3, 5.0
 _TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
 _GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
 
-Obstacle = TooLarge | NotWritten  # why a set of members has no cost
-Price = tuple[float, Work, int]  # of a part: its stages, its opaque numbers, products at a step
+NoCost = TooLarge | NotWritten  # why a set of members has no cost
+Price = tuple[float, Work, int]  # of a group: its stages, its opaque numbers, products at a step
 
 
 @dataclass(frozen=True)
@@ -77,41 +77,41 @@ class Choice:
 
 
 class Costs:
-    """What a part of a program is predicted to cost with some of its members sampled.
+    """What a group of a program is predicted to cost with some of its members sampled.
 
     Args:
-        part: the members and what reads them.
+        group: the members and what reads them.
         chains: as in :class:`autmarg.plan.select.Request`.
-        source: what a gradient of the part as it is written takes, ``rest`` what else there is.
+        source: what a gradient of the group as it is written takes, ``rest`` what else there is.
         others: effects that are sampled anyway.
         local: members each of whose effects has a sampled scale of its own.
-        again: members to integrate out → their parts, extracted anew.
+        again: members to integrate out → their groups, extracted anew.
     """
 
     def __init__(
         self,
-        part: Part,
+        group: Group,
         chains: str,
         source: Work,
         rest: Work,
         others: Sequence[Effects],
         local: Collection[str],
-        again: Callable[[Collection[str]], Sequence[Part] | NotWritten],
+        again: Callable[[Collection[str]], Sequence[Group] | NotWritten],
     ) -> None:
-        self.part, self.chains, self.source = part, chains, source
+        self.group, self.chains, self.source = group, chains, source
         self.rest, self.others, self.local, self.again = rest, others, local, again
-        self.names = tuple(m.name for m in part.members)
-        self._known: dict[tuple[str, ...], list[Price] | Obstacle] = {}
-        self.in_time = bool(part.system.form.recurrences or part.system.form.correlated)
+        self.names = tuple(m.name for m in group.members)
+        self._known: dict[tuple[str, ...], list[Price] | NoCost] = {}
+        self.in_time = bool(group.system.form.recurrences or group.system.form.correlated)
 
     @cached_property
     def effects(self) -> Mapping[str, Effects]:
         """Of every member, were it sampled."""
-        form, stats = self.part.system.form, self.part.assembly.stats
+        form, stats = self.group.system.form, self.group.assembly.stats
         large = sum(_count(m) > SMALL_ROOT for m in form.members)
         matters = large > 1 or (large and form.columns <= _COLUMNS)
         ratios = variance_ratios(form, stats) if matters and not form.recurrences else {}
-        fixed = {m.name for m in self.part.members if not m.parents}
+        fixed = {m.name for m in self.group.members if not m.parents}
         found = {}
         for member in form.members:
             if member.name not in self.names:  # a state without noise
@@ -127,7 +127,7 @@ class Costs:
     @cached_property
     def pieces(self) -> list[tuple[str, ...]]:
         """Each large member with those that its prior reads, the smaller first."""
-        parents = {m.name: m.parents & set(self.names) for m in self.part.members}
+        parents = {m.name: m.parents & set(self.names) for m in self.group.members}
         pieces = []
         for name in sorted(self.names, key=lambda n: self.effects[n].count):
             if self.effects[name].count <= SMALL_ROOT:
@@ -141,71 +141,71 @@ class Costs:
         return pieces
 
     def is_source(self, sampled: Collection[str]) -> bool:
-        """Whether the part is as it is written when these are sampled."""
+        """Whether the group is as it is written when these are sampled."""
         return len(sampled) == len(self.names)
 
-    def prediction(self, names: Collection[str]) -> Prediction | Obstacle:
+    def prediction(self, names: Collection[str]) -> Prediction | NoCost:
         """With some members sampled; steps are relative to none of them being so."""
         gradient = self.seconds(names, self.rest)
-        if isinstance(gradient, Obstacle):
+        if isinstance(gradient, NoCost):
             return gradient
         effects = [self.effects[name] for name in names]
         more = steps([*self.others, *effects], self.is_source(names)) / steps(self.others)
         dimensions = sum(each.count for each in effects)
         return Prediction(gradient, dimensions, more)
 
-    def seconds(self, names: Collection[str], rest: Work) -> float | Obstacle:
-        """Of a gradient of the part, some members sampled, and of the ``rest`` of the program."""
+    def seconds(self, names: Collection[str], rest: Work) -> float | NoCost:
+        """Of a gradient of the group, some members sampled, and of the ``rest`` of the program."""
         if self.is_source(names):
             return source_seconds(self.source + rest)
         prices = self._priced(tuple(names))
-        if isinstance(prices, Obstacle):
+        if isinstance(prices, NoCost):
             return prices
         total = 0.0
         for stages, work, products in prices:
             total, rest = total + stages + evaluation_seconds(work + rest, products), Work()
         return total
 
-    def _priced(self, names: tuple[str, ...]) -> list[Price] | Obstacle:
-        """Of each part that is left when these are sampled."""
+    def _priced(self, names: tuple[str, ...]) -> list[Price] | NoCost:
+        """Of each group that is left when these are sampled."""
         if names not in self._known:
             if not names or not self.in_time:
-                found = _prices([self.part], self.chains, names)
+                found = _prices([self.group], self.chains, names)
             else:
-                parts = self.again([name for name in self.names if name not in names])
-                found = parts if isinstance(parts, NotWritten) else _prices(parts, self.chains)
+                groups = self.again([name for name in self.names if name not in names])
+                found = groups if isinstance(groups, NotWritten) else _prices(groups, self.chains)
             self._known[names] = found
         return self._known[names]
 
 
 def _prices(
-    parts: Sequence[Part], chains: str, sampled: Collection[str] = ()
-) -> list[Price] | Obstacle:
-    """The prices of parts, or what stands in the way of the first that has none."""
+    groups: Sequence[Group], chains: str, sampled: Collection[str] = ()
+) -> list[Price] | NoCost:
+    """The prices of groups, or what stands in the way of the first that has none."""
     prices = []
-    for part in parts:
-        price = _price(part, chains, sampled)
+    for group in groups:
+        price = _price(group, chains, sampled)
         if isinstance(price, TooLarge):
             return price
         prices.append(price)
     return prices
 
 
-def _price(part: Part, chains: str, sampled: Collection[str]) -> Price | TooLarge:
-    """Predicted seconds of a part's stages, the work of its opaque numbers, products at a step.
+def _price(group: Group, chains: str, sampled: Collection[str]) -> Price | TooLarge:
+    """Predicted seconds of a group's stages, the work of its opaque numbers, products at a step.
 
     Some of its members may be sampled where nothing is in time.
     """
-    form, assembly = part.system.form, part.assembly
+    form, assembly = group.system.form, group.assembly
     if form.recurrences:
         planned = stages_of(in_blocks(form, chains), assembly)
     else:
         left = [m for m in form.members if m.name not in sampled]
-        planned = eliminate(_part_of(assembly.pattern, left), left)
+        planned = eliminate(_pattern_of(assembly.pattern, left), left)
     if isinstance(planned, TooLarge):
         return planned
     white = sum((_whitening(each) for each in assembly.correlated), Work())
-    work = jaxpr_work(part.system.closed) + white
+    work = jaxpr_work(group.system.closed) + white
     return seconds(planned, len(assembly.pattern.first)), work, assembly.products
 
 
@@ -245,7 +245,7 @@ class _Found:
     def __init__(self, costs: Costs) -> None:
         self.costs = costs
         self.predictions: dict[tuple[str, ...], Prediction] = {}
-        self.refused: Obstacle | None = None
+        self.refused: NoCost | None = None
 
     def consider(self, sampled: tuple[str, ...]) -> None:
         found = self.costs.prediction(sampled)
@@ -336,7 +336,7 @@ def _count(member: Member) -> int:
     return member.blocks * member.size
 
 
-def _part_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
+def _pattern_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
     """The pattern of G when only ``members`` are eliminated."""
     columns = np.concatenate([np.zeros(0, np.int64), *(m.columns.reshape(-1) for m in members)])
     inside = np.zeros(int(pattern.columns.max(initial=0)) + 1, bool)

@@ -17,7 +17,7 @@ from autmarg.gaussian.flat import undetermined
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Forms
 from autmarg.plan.choose import Choice
-from autmarg.plan.groups import Part, parts_of
+from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.outlook import Outlook
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request, Selection, select
@@ -36,7 +36,7 @@ class Draft:
         forms: the forms in which kept latents are best sampled.
         sampled: latents that could be integrated out and are better sampled → why.
         selection: the members, and why each other latent is sampled.
-        parts: the members in connected sets, their means written out.
+        groups: the members in connected sets, their means written out.
     """
 
     facts: Facts
@@ -46,7 +46,7 @@ class Draft:
     forms: Forms
     sampled: Mapping[str, Refusal] = field(default_factory=dict)
     selection: Selection = field(default_factory=lambda: Selection((), {}))
-    parts: tuple[Part, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @property
     def program(self) -> Program:
@@ -87,7 +87,7 @@ def choose(draft: Draft) -> Chosen:
     Raises:
         RequestError, ModelError: as for :func:`judge`.
     """
-    outlook = Outlook.of(draft.facts, draft.request, draft.parts)
+    outlook = Outlook.of(draft.facts, draft.request, draft.groups)
     choices = outlook.chosen() if draft.request.marginalize == "auto" else {}
     if choices:
         dear = {name: choice.refusal(name) for name, choice in choices.items()}
@@ -96,13 +96,13 @@ def choose(draft: Draft) -> Chosen:
 
 
 def schedule(chosen: Chosen) -> Plan:
-    """The plan: an order of elimination for every part, rules for what is left, forms for the rest.
+    """The plan: each group with its order of elimination, then rules, and forms for the rest.
 
     Raises:
-        RequestError: a part is beyond the budget of memory, or a request cannot be met.
+        RequestError: a group is beyond the budget of memory, or a request cannot be met.
     """
     draft, request, program = chosen.draft, chosen.draft.request, chosen.draft.program
-    groups = tuple(part.scheduled(request.chains) for part in draft.parts)
+    groups = tuple(group.scheduled(request.chains) for group in draft.groups)
     gone = {m.name for m in draft.selection.members}
     names = {n.name for n in program.latents} - gone - {*request.keep, *draft.sampled}
     if isinstance(request.marginalize, tuple):
@@ -131,13 +131,13 @@ def _settled(draft: Draft) -> Draft:
         if auto and (blocked := draft.forms.blocking(selection.members)):
             draft = replace(draft, sampled={**draft.sampled, **blocked})
             continue
-        parts = parts_of(draft.facts, selection.members)
-        if isinstance(parts, NotWritten):
-            draft = replace(draft, judged=draft.judged.without(parts))
-        elif free := frozenset().union(*(undetermined(part.system.form) for part in parts)):
+        groups = groups_of(draft.facts, selection.members)
+        if isinstance(groups, NotWritten):
+            draft = replace(draft, judged=draft.judged.without(groups))
+        elif free := frozenset().union(*(undetermined(group.system.form) for group in groups)):
             draft = replace(draft, judged=draft.judged.without_flat(free))
         else:
-            return replace(draft, selection=selection, parts=parts)
+            return replace(draft, selection=selection, groups=groups)
 
 
 def _linear(request: Request, judged: Admissible) -> Request:

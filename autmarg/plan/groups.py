@@ -20,7 +20,7 @@ from autmarg.plan.timing import in_blocks
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Group:
     """Members that are integrated out together, before their order of elimination is decided.
 
     Attributes:
@@ -36,18 +36,23 @@ class Part:
     system: LinearSystem
     assembly: Assembly
 
-    def scheduled(self, chains: str) -> Group:
-        """The group with its order of elimination; ``chains`` is as in :class:`Request`.
+    @property
+    def sites(self) -> tuple[Sample, ...]:
+        """All whose density it has."""
+        return (*self.members, *self.children, *self.observed)
+
+    def scheduled(self, chains: str) -> ScheduledGroup:
+        """The same with its order of elimination; ``chains`` is as in :class:`Request`.
 
         Raises:
             RequestError: it is beyond the budget of memory.
         """
         planned = schedule(in_blocks(self.system.form, chains), self.assembly)
-        return Group(**vars(self), schedule=planned)
+        return ScheduledGroup(**vars(self), schedule=planned)
 
 
 @dataclass(frozen=True, eq=False)
-class Group(Part):
+class ScheduledGroup(Group):
     """Members that are integrated out together; ``schedule`` eliminates their affine form."""
 
     schedule: Schedule
@@ -84,26 +89,26 @@ def connected(program: Program, members: Sequence[Sample]) -> list[tuple[Sample,
     for member in members:
         graph.add_node(member.name)
         graph.add_edges_from((member.name, child.name) for child in _readers(program, member.name))
-    parts = [tuple(m for m in members if m.name in c) for c in nx.connected_components(graph)]
-    return sorted(parts, key=lambda part: members.index(part[0]))
+    sets = [tuple(m for m in members if m.name in c) for c in nx.connected_components(graph)]
+    return sorted(sets, key=lambda each: members.index(each[0]))
 
 
-def parts_of(facts: Facts, members: Sequence[Sample]) -> tuple[Part, ...] | NotWritten:
+def groups_of(facts: Facts, members: Sequence[Sample]) -> tuple[Group, ...] | NotWritten:
     """Members in connected sets with what reads them; or the first mean that is not written out.
 
     Raises:
         ModelError: the data contradict the model (an index out of range, NaN among the data).
     """
-    parts = []
+    groups = []
     for each in connected(facts.normalised.program, members):
-        part = _part_of(facts, each)
-        if isinstance(part, NotWritten):
-            return part
-        parts.append(part)
-    return tuple(parts)
+        group = _group_of(facts, each)
+        if isinstance(group, NotWritten):
+            return group
+        groups.append(group)
+    return tuple(groups)
 
 
-def _part_of(facts: Facts, members: tuple[Sample, ...]) -> Part | NotWritten:
+def _group_of(facts: Facts, members: tuple[Sample, ...]) -> Group | NotWritten:
     """A connected set of members with what reads it."""
     program = facts.normalised.program
     names = {m.name for m in members}
@@ -112,7 +117,7 @@ def _part_of(facts: Facts, members: tuple[Sample, ...]) -> Part | NotWritten:
     system = extract(facts, members, children)
     if isinstance(system, NotWritten):
         return system
-    return Part(
+    return Group(
         members,
         tuple(c for c in children if isinstance(c, Observe)),
         tuple(c for c in children if not isinstance(c, Observe)),

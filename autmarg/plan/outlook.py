@@ -1,6 +1,6 @@
 """Predictions for a whole program: as it is planned, and as it is written.
 
-A program is its parts (members with what reads them) and whatever else has a density. A gradient
+A program is its groups (members with what reads them) and whatever else has a density. A gradient
 takes the sum of them, an effective draw as many leapfrog steps as all that is sampled asks for.
 """
 
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, source_work
-from autmarg.ir.nodes import Node
 from autmarg.ir.program import Program
 from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.cost import source_seconds
-from autmarg.plan.groups import Part, parts_of
+from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.prediction import BASE, Effects, Prediction, steps
 from autmarg.plan.select import Request
@@ -27,12 +26,12 @@ _SCALES = 8  # sampled scales from which they are taken to be one for each effec
 
 @dataclass(frozen=True, eq=False)
 class Outlook:
-    """The parts of a program with what they cost, before anything is chosen.
+    """The groups of a program with what they cost, before anything is chosen.
 
     Attributes:
         program: all of it.
-        costs: one for each part.
-        others: effects that no part has.
+        costs: one for each group.
+        others: effects that no group has.
     """
 
     program: Program
@@ -40,13 +39,13 @@ class Outlook:
     others: tuple[Effects, ...]
 
     @classmethod
-    def of(cls, facts: Facts, request: Request, parts: Sequence[Part]) -> Outlook:
-        """Of a program whose members make these parts."""
+    def of(cls, facts: Facts, request: Request, groups: Sequence[Group]) -> Outlook:
+        """Of a program whose members make these groups."""
         program = facts.normalised.program
-        inside = {m.name for part in parts for m in part.members}
+        inside = {m.name for group in groups for m in group.members}
         kept = [n for n in program.latents if n.name not in inside and n.size > SMALL_ROOT]
         others = tuple(Effects(n.name, n.size) for n in kept)
-        return cls(program, tuple(_costs(facts, request, p, others) for p in parts), others)
+        return cls(program, tuple(_costs(facts, request, p, others) for p in groups), others)
 
     def chosen(self) -> dict[str, Choice]:
         """Members that are better sampled, with the choice that says so."""
@@ -70,7 +69,7 @@ class Outlook:
         everything = [*self.others, *(e for each in costs for e in each.effects.values())]
         gone = {n for each, some in pairs for n in each.names if n not in some} | folded
         left = [e for e in everything if e.name not in gone]
-        inside = {n.name for each in costs for n in sites_of(each.part)}
+        inside = {n.name for each in costs for n in each.group.sites}
         known = {site.name for c in conjugacies for site in c.observed}
         rest = source_work(program, {n.name for n in program.nodes} - inside - known)
         gradient = 0.0 if costs else source_seconds(rest)
@@ -87,28 +86,23 @@ class Outlook:
         )
 
 
-def sites_of(part: Part) -> tuple[Node, ...]:
-    """All whose density a part has."""
-    return (*part.members, *part.children, *part.observed)
-
-
-def _costs(facts: Facts, request: Request, part: Part, others: Sequence[Effects]) -> Costs:
+def _costs(facts: Facts, request: Request, group: Group, others: Sequence[Effects]) -> Costs:
     program = facts.normalised.program
-    own = {n.name for n in sites_of(part)}
+    own = {n.name for n in group.sites}
     rest = {n.name for n in program.nodes} - own
 
-    def again(names: Collection[str]) -> tuple[Part, ...] | NotWritten:
-        return parts_of(facts, [m for m in part.members if m.name in names])
+    def again(names: Collection[str]) -> tuple[Group, ...] | NotWritten:
+        return groups_of(facts, [m for m in group.members if m.name in names])
 
     source, besides = (source_work(program, names) for names in (own, rest))
-    return Costs(part, request.chains, source, besides, others, _local(facts, part), again)
+    return Costs(group, request.chains, source, besides, others, _local(facts, group), again)
 
 
-def _local(facts: Facts, part: Part) -> set[str]:
+def _local(facts: Facts, group: Group) -> set[str]:
     """Members whose prior's scale reads a latent of nearly as many elements."""
     program, found = facts.normalised.program, set()
     sizes = {n.name: n.size for n in program.latents if n.size >= _SCALES}
-    for member in part.members:
+    for member in group.members:
         scale = facts.normalised.gaussian[member.name].scale
         read = program.tape.dependencies([] if scale is None else [scale])
         if any(sizes.get(name, 0) >= member.size / 2 for name in read):

@@ -15,7 +15,7 @@ from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring
-from autmarg.plan.groups import Group
+from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.prediction import Prediction
 from autmarg.rules.match import Conjugacy
 
@@ -39,7 +39,7 @@ class Plan(AsValue):
     """
 
     program: Program
-    groups: tuple[Group, ...] = ()
+    groups: tuple[ScheduledGroup, ...] = ()
     conjugacies: tuple[Conjugacy, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     centrings: Mapping[str, Centring] = field(default_factory=dict)

@@ -200,7 +200,7 @@ class Parts:
         each = [1]
         for sites, part in self.marginals:
             each.append(sum(n.size for n in sites))
-            inner = part.blocks if isinstance(part, ConjugatePointwise) else (part,)
+            inner = part.sharing if isinstance(part, ConjugatePointwise) else (part,)
             each += [p.numbers for p in inner]
         return sum(each)
 

@@ -75,7 +75,7 @@ class ConjugatePointwise:
         count: number of labels.
         tape, children: the statistics of single rows.
         pairs: of labels and elements.
-        blocks: observations of the Gaussian marginals that share x.
+        sharing: observations of the Gaussian marginals that share x.
     """
 
     density: ConjugateMarginal
@@ -85,7 +85,7 @@ class ConjugatePointwise:
     tape: Tape
     children: tuple[RowStatistics, ...]
     pairs: Pairs
-    blocks: tuple[GaussianPointwise, ...]
+    sharing: tuple[GaussianPointwise, ...]
 
     @classmethod
     def plan(
@@ -101,7 +101,7 @@ class ConjugatePointwise:
         Raises:
             RequestError: groups of several sites are asked for, of which one shares a variance.
         """
-        if groups is not None and density.blocks and len(sites) > 1:
+        if groups is not None and density.shared and len(sites) > 1:
             names = ", ".join(f"'{node.name}'" for node in sites)
             raise RequestError(
                 f"log_likelihood(which='group') cannot leave out rows of {names} together: they "
@@ -120,15 +120,15 @@ class ConjugatePointwise:
             else:
                 labels.append(groups[child.site].reshape(-1)[own])
         elements = [child.rows for child in children]
-        blocks = tuple(
+        sharing = tuple(
             GaussianPointwise.plan(
-                program, each.density, each.block.observed, each.block.members, groups, count
+                program, each.density, each.group.observed, each.group.members, groups, count
             )
-            for each in density.blocks
+            for each in density.shared
         )
         total = sum(math.prod(batch_of(n)) for n in sites) if groups is None else count
         pairs = Pairs.of(labels, elements)
-        return cls(density, sites, groups, total, tape, children, pairs, blocks)
+        return cls(density, sites, groups, total, tape, children, pairs, sharing)
 
     def terms(self, values: Mapping[str, Any]) -> Any:
         """At one draw: log p(y_g | y_-g, θ) by label, one column for each site where there are
@@ -136,18 +136,18 @@ class ConjugatePointwise:
         sites = [node.name for node in self.sites]
         out = jnp.zeros((self.count, 1 if self.groups is None else len(sites)))
         found = self._statistics(values)
-        shared = [self._of_block(k, values) for k in range(len(self.blocks))]
+        shared = [self._of_group(k, values) for k in range(len(self.sharing))]
         for k, child in enumerate(self.children):
             column = 0 if self.groups is None else sites.index(child.site)
             before = self._before(values, found, sites, child.site, k, shared)
             each = self._likelihood(found[k], child, before, self.pairs.rows[k])
             sums = group_sum(each, self.pairs.label, self.count)
             out = out.at[:, column].add(sums)
-        for k, block in enumerate(self.blocks):
+        for k, gaussian in enumerate(self.sharing):
             each = self._shared_likelihood(k, values, found, shared)
             if self.groups is None:
                 starts = dict(zip(sites, _starts(self.sites), strict=True))
-                places = [starts[n.name] + np.arange(_size(n)) for n in block.sites]
+                places = [starts[n.name] + np.arange(_size(n)) for n in gaussian.sites]
                 out = out.at[np.concatenate(places), 0].add(each)
             else:
                 out = out.at[:, 0].add(each)
@@ -181,7 +181,7 @@ class ConjugatePointwise:
         sites: list[str],
         site: str,
         number: int,
-        shared: list[_OfBlock],
+        shared: list[_OfGroup],
     ) -> list[Any]:
         """Parameters of x for each pair, given all rows but those of its label, and given those of
         earlier sites."""
@@ -190,7 +190,7 @@ class ConjugatePointwise:
             earlier = sites.index(child.site) < sites.index(site)
             aggregates = other.total if earlier and k != number else other.outside
             parameters = self._updated(parameters, child.rule, aggregates)
-        for each, own in zip(self.density.blocks, shared, strict=True):
+        for each, own in zip(self.density.shared, shared, strict=True):
             parameters = self._updated(parameters, each.rule, own.total)
         return parameters
 
@@ -225,37 +225,37 @@ class ConjugatePointwise:
         )
         return jnp.where(used, gain, 0.0) + rows + jax.ops.segment_sum(terms, pair, count)
 
-    def _of_block(self, k: int, values: Mapping[str, Any]) -> _OfBlock:
+    def _of_group(self, k: int, values: Mapping[str, Any]) -> _OfGroup:
         """The aggregates of a Gaussian marginal that shares x, for all rows, for those of each
         label, and for all others; and the rest of the labels' log-density."""
-        block, shared = self.blocks[k], self.density.blocks[k]
+        gaussian, shared = self.sharing[k], self.density.shared[k]
         given = {**values, self.density.member: jnp.ones(self.density.shape)}
-        gain, squares, rest, room = block.terms(given)
+        gain, squares, rest, room = gaussian.terms(given)
         gain = jnp.where((room < ROOM)[:, None], jnp.nan, gain)
-        constant = (block.normalisers(given) + gain).sum(axis=1)
-        rows = block.rows.sum(axis=1)
+        constant = (gaussian.normalisers(given) + gain).sum(axis=1)
+        rows = gaussian.rows.sum(axis=1)
         n = shared.rows
         inside, outside, total = [], [], []
         for a, b in shared.aggregates:
             inside.append(a * rows / n + b * squares.sum(axis=1))
             outside.append(a * (n - rows) / n + b * rest)
             total.append(jnp.reshape(a + b * (rest + squares.sum(axis=1))[0], 1))
-        return _OfBlock(inside, outside, total, constant)
+        return _OfGroup(inside, outside, total, constant)
 
     def _shared_likelihood(
-        self, k: int, values: Mapping[str, Any], found: list[_Found], shared: list[_OfBlock]
+        self, k: int, values: Mapping[str, Any], found: list[_Found], shared: list[_OfGroup]
     ) -> Any:
         """[labels] log p(y_g | y_-g, θ) of the labels of one Gaussian marginal that shares x."""
         parameters = [jnp.reshape(p, 1) for p in self._prior(values)]
         for child, other in zip(self.children, found, strict=True):
             parameters = self._updated(parameters, child.rule, [t[:1] for t in other.total])
-        for number, (each, own) in enumerate(zip(self.density.blocks, shared, strict=True)):
+        for number, (each, own) in enumerate(zip(self.density.shared, shared, strict=True)):
             if number != k:
                 parameters = self._updated(parameters, each.rule, own.total)
-        rule, own = self.density.blocks[k].rule, shared[k]
+        rule, own = self.density.shared[k].rule, shared[k]
         before = [f(*parameters, *own.outside) for f in updates_of(rule)]
         gain = marginal_likelihood(rule).parameters(*before, *own.inside)
-        return jnp.where(self.blocks[k].rows.sum(axis=1) > 0, gain + own.constant, 0.0)
+        return jnp.where(self.sharing[k].rows.sum(axis=1) > 0, gain + own.constant, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +270,7 @@ class _Found:
 
 
 @dataclass(frozen=True, eq=False)
-class _OfBlock:
+class _OfGroup:
     """A Gaussian marginal's aggregates over the rows of each label, over all others, and over both
     [1]; and what else the labels' log-density has."""
 

@@ -18,7 +18,7 @@ from autmarg.ir.nodes import (
     Sample,
 )
 from autmarg.ir.program import Program
-from autmarg.plan.groups import Group
+from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.plan import Plan
 
 NOT_READ = "reads no integrated site"
@@ -45,7 +45,7 @@ def entries(plan: Plan) -> Iterator[Entry]:
     """One for each site that has a density or a value, in program order."""
     program, after = plan.program, plan.rewritten or plan.program
     groups = {m.name: g for g in plan.groups for m in g.members}
-    joined = {block.name: c.name for c in plan.conjugacies for block in c.blocks}
+    joined = {group.name: c.name for c in plan.conjugacies for group in c.groups}
     recover = {m.name: n for n in after.nodes if isinstance(n, Recover) for m in n.members}
     marginals = [n for n in after.nodes if isinstance(n, Marginal)]
     density = {site: n for n in marginals for site in (*n.children, *(o.name for o in n.observed))}
@@ -69,7 +69,7 @@ def entries(plan: Plan) -> Iterator[Entry]:
             yield Entry(node.name, 0, "after recovery" if later else "computed", why)
 
 
-def _names(group: Group, joined: Mapping[str, str]) -> tuple[str, ...]:
+def _names(group: ScheduledGroup, joined: Mapping[str, str]) -> tuple[str, ...]:
     """What the node of a group's marginal may be called: also that of a conjugacy it is part of."""
     return group.name, joined.get(group.name, group.name)
 
@@ -108,7 +108,7 @@ def _short(refusal: Refusal, node: Sample) -> str:
     )
 
 
-def _member_entry(program: Program, node: Sample, size: int, group: Group) -> Entry:
+def _member_entry(program: Program, node: Sample, size: int, group: ScheduledGroup) -> Entry:
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
@@ -119,7 +119,7 @@ def _member_entry(program: Program, node: Sample, size: int, group: Group) -> En
     raise AssertionError(f"no stage eliminates {node.name}")
 
 
-def _affine_readers(program: Program, group: Group, node: Node) -> str:
+def _affine_readers(program: Program, group: ScheduledGroup, node: Node) -> str:
     """Which means, and which observed values, are affine in a member."""
     sites = (*group.members, *group.children, *group.observed)
     readers = [n for n in sites if node.name in n.parents]

@@ -14,7 +14,7 @@ from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
 from autmarg.rules.families import BINARY, COUNT, POSITIVE, UNIT, Expr
 from autmarg.rules.language import Rule
-from autmarg.rules.monomial import Interpreter, Monomial, NoMatch
+from autmarg.rules.monomial import Monomial, MonomialInterpreter, NoMatch
 from autmarg.rules.pattern import patterns
 from autmarg.rules.reading import arguments_of, rows_of
 
@@ -91,7 +91,7 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     """
     prior, child = match.rule.prior.family, match.rule.child.family
     positive, unit = prior.support in (POSITIVE, UNIT), prior.support == UNIT
-    interpreter = Interpreter(tape, latent.name, values, positive, unit)
+    interpreter = MonomialInterpreter(tape, latent.name, values, positive, unit)
     width = latent.shape[-1] if prior.vector else 0
     rows, others, orders = None, {}, None
     names = [name for name, _ in child.parameters]
@@ -99,11 +99,11 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
         try:
             value = interpreter.read(number)
             others |= pattern.match(value)
-        except NoMatch as obstacle:
-            words = f"with x = '{latent.name}', its argument '{name}' {obstacle}"
-            through = f"its argument '{name}' reads '{latent.name}' {obstacle}"
-            words = through if obstacle.equation else words
-            raise NoMatch(words, obstacle.equation, near=obstacle.near) from obstacle
+        except NoMatch as mismatch:
+            words = f"with x = '{latent.name}', its argument '{name}' {mismatch}"
+            through = f"its argument '{name}' reads '{latent.name}' {mismatch}"
+            words = through if mismatch.equation else words
+            raise NoMatch(words, mismatch.equation, near=mismatch.near) from mismatch
         if isinstance(value, Monomial):
             read, orders = _element_of(value, width)
             if rows is not None and (rows != read).any():

@@ -23,7 +23,7 @@ _REACH = 15.0  # in unconstrained units: beyond, a float may not hold the distan
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class ChildStatistics:
     """What one child site says of x: tape numbers, evaluated at the kept latents.
 
     Attributes:
@@ -77,7 +77,7 @@ class ConjugateMarginal:
         family: of its prior, with ``parameters``, [R] each (or [R, K]).
         children: one for each child site. Each updates the posterior that those before it left.
         tape: on which the numbers are.
-        blocks: Gaussian marginals that share x, which update it after them; their members are
+        shared: Gaussian marginals that share x, which update it after them; their members are
             drawn given x.
         each: makes the statistics of single rows, and the tape that they are on.
     """
@@ -86,21 +86,21 @@ class ConjugateMarginal:
     shape: tuple[int, ...]
     family: Family
     parameters: tuple[int, ...]
-    children: tuple[Statistics, ...]
+    children: tuple[ChildStatistics, ...]
     tape: Tape
-    blocks: tuple[Shared, ...] = ()
+    shared: tuple[Shared, ...] = ()
     each: Callable[[], tuple[Tape, tuple[RowStatistics, ...]]] | None = None
 
     @property
     def inputs(self) -> frozenset[str]:
         """Names of what the density depends on."""
         own = self.tape.dependencies(self._numbers)
-        return own.union(*(b.density.inputs for b in self.blocks)) - {self.member}
+        return own.union(*(b.density.inputs for b in self.shared)) - {self.member}
 
     @property
     def flat(self) -> dict[str, Any]:
         """Of members with a flat prior, which elements have it."""
-        return {name: f for b in self.blocks for name, f in b.density.flat.items()}
+        return {name: f for b in self.shared for name, f in b.density.flat.items()}
 
     @property
     def _numbers(self) -> list[int]:
@@ -123,7 +123,7 @@ class ConjugateMarginal:
             other = posterior.sample(jax.random.fold_in(key, 1))
             x = away(posterior.support, x, other, spread)
         drawn, density = {self.member: x}, posterior.log_prob(x).sum()
-        for k, each in enumerate(self.blocks):
+        for k, each in enumerate(self.shared):
             given = self._at(values, x)
             more, term = each.density.draw(given, jax.random.fold_in(key, 2 + k), spread)
             drawn, density = drawn | more, density + term
@@ -134,7 +134,7 @@ class ConjugateMarginal:
         posterior = self._posterior(values)
         x = members[self.member].reshape(posterior.batch_shape + posterior.event_shape)
         density = posterior.log_prob(x).sum()
-        for each in self.blocks:
+        for each in self.shared:
             own = {name: members[name] for name in each.names}
             density = density + each.density.log_conditional(self._at(values, x), own)
         return density
@@ -144,7 +144,7 @@ class ConjugateMarginal:
         parameters = self._updated(values)[0]
         posterior = BUILDERS[self.family.name](*parameters)
         found = {self.member: (posterior.mean, posterior.variance)}
-        for each in self.blocks:
+        for each in self.shared:
             times = each.variance(self.family.name, parameters)
             given = each.density.moments(self._at(values, jnp.ones(1)))
             found |= {name: (mean, times * at_one) for name, (mean, at_one) in given.items()}
@@ -173,7 +173,7 @@ class ConjugateMarginal:
             after = [jnp.broadcast_to(new, old.shape) for new, old in pairs]
             total = total + self._likelihood(child, parameters, aggregates, after, own)
             parameters = after
-        for each in self.blocks:
+        for each in self.shared:
             aggregates, own = each.statistics(self._at(values, jnp.ones(1)))
             after = [f(*parameters, *aggregates) for f in updates_of(each.rule)]
             gain = marginal_likelihood(each.rule).parameters(*parameters, *aggregates)
@@ -181,7 +181,7 @@ class ConjugateMarginal:
         return parameters, total
 
     def _likelihood(
-        self, child: Statistics, before: Any, aggregates: Any, after: Any, own: list[Any]
+        self, child: ChildStatistics, before: Any, aggregates: Any, after: Any, own: list[Any]
     ) -> Any:
         formula = marginal_likelihood(child.rule)
         if not formula.at_one_x:

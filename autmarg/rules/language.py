@@ -38,7 +38,7 @@ TOGETHER = {
 
 
 @dataclass(frozen=True)
-class Term:
+class Statement:
     """``variable ~ family(arguments)``."""
 
     variable: Expr
@@ -66,8 +66,8 @@ class Rule:
 
     name: str
     text: str = field(repr=False)
-    prior: Term
-    child: Term
+    prior: Statement
+    child: Statement
     others: tuple[tuple[Expr, str], ...]
     updates: tuple[Expr, ...]
 

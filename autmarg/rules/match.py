@@ -19,13 +19,13 @@ from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, of_si
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
 from autmarg.rules.child import Match, fit
-from autmarg.rules.conjugate import ConjugateMarginal, Statistics
+from autmarg.rules.conjugate import ChildStatistics, ConjugateMarginal
 from autmarg.rules.families import FAMILIES, Family
 from autmarg.rules.monomial import NoMatch
 from autmarg.rules.proof import prove
 from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class_of
 from autmarg.rules.registry import rules
-from autmarg.rules.shared import Block, Shared, shared
+from autmarg.rules.shared import GaussianGroup, Shared, shared
 from autmarg.rules.statistics import density_of
 from autmarg.rules.unread import Unread, is_normalised, is_unread
 
@@ -46,13 +46,13 @@ class Conjugacy:
     density: ConjugateMarginal | Unread
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def groups(self) -> tuple[GaussianGroup, ...]:
         """The Gaussian marginals that share the member."""
-        return tuple(each.block for each in self._joined)
+        return tuple(each.group for each in self._shared_with)
 
     @property
-    def _joined(self) -> tuple[Shared, ...]:
-        return () if isinstance(self.density, Unread) else self.density.blocks
+    def _shared_with(self) -> tuple[Shared, ...]:
+        return () if isinstance(self.density, Unread) else self.density.shared
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Conjugacy:
         if isinstance(self.density, Unread):
             return "drawn from its prior"
         found = [f"{s.rule.title} rule, {_pairs(s)}" for s in self.density.children]
-        for each in self._joined:
+        for each in self._shared_with:
             found.append(
                 f"{each.rule.title} rule, {each.rows:,} rows shared with {', '.join(each.names)}"
             )
@@ -79,14 +79,14 @@ class Conjugacy:
         return f"conjugate to {', '.join(s.name for s in self.observed)}"
 
 
-def _pairs(statistics: Statistics) -> str:
+def _pairs(statistics: ChildStatistics) -> str:
     elements = len(np.unique(statistics.rows))
     rows = len(statistics.rows)
     return f"{rows:,} pairs" if rows == elements else f"{rows:,} rows of {elements:,}"
 
 
 def conjugacies(
-    normalised: Normalised, names: Collection[str], blocks: Sequence[Block]
+    normalised: Normalised, names: Collection[str], groups: Sequence[GaussianGroup]
 ) -> tuple[tuple[Conjugacy, ...], dict[str, Refusal]]:
     """Conjugacies among the latents ``names``, and why the others have none.
 
@@ -96,10 +96,10 @@ def conjugacies(
     Args:
         normalised: the program.
         names: latents that may be integrated out.
-        blocks: Gaussian marginals, to which sites belong already.
+        groups: Gaussian marginals, to which sites belong already.
     """
     program, found, refusals = normalised.program, [], {}
-    left = {node.name: block for block in blocks for node in _sites(block)}
+    left = {node.name: group for group in groups for node in group.sites}
     taken: dict[str, str] = {}  # relative clauses that say where a site's density went
     order = {n.name: k for k, n in enumerate(program.latents)}
     latents = [n for n in program.latents if n.name in names and not program.obstacles]
@@ -117,20 +117,15 @@ def conjugacies(
         taken[latent.name] = "which autmarg integrates out"
         words = f"from whose density autmarg integrates out '{latent.name}' already"
         taken |= {site.name: words for site in conjugacy.observed}
-        for node in (n for block in conjugacy.blocks for n in _sites(block)):
+        for node in (n for group in conjugacy.groups for n in group.sites):
             taken[node.name] = words
             del left[node.name]
     return tuple(sorted(found, key=lambda c: order[c.member.name])), refusals
 
 
-def _sites(block: Block) -> tuple[Sample, ...]:
-    """All whose density a Gaussian marginal has."""
-    return (*block.members, *block.children, *block.observed)
-
-
-def _words(block: Block) -> str:
+def _words(group: GaussianGroup) -> str:
     """A relative clause for a site whose density is part of a Gaussian marginal."""
-    return f"from whose density autmarg integrates out {named([m.name for m in block.members])}"
+    return f"from whose density autmarg integrates out {named([m.name for m in group.members])}"
 
 
 class _Refused(Exception):
@@ -155,7 +150,7 @@ def _conjugacy(
     latent: Sample,
     family: Family | None,
     taken: Mapping[str, str],
-    left: Mapping[str, Block],
+    left: Mapping[str, GaussianGroup],
 ) -> Conjugacy:
     """The conjugacy of one latent; ``left`` are sites of Gaussian marginals that it may share.
 
@@ -190,7 +185,7 @@ def _conjugacy(
     ):
         if condition:
             raise refused(reason)
-    others = {**{n: _words(block) for n, block in left.items()}, **taken}
+    others = {**{n: _words(group) for n, group in left.items()}, **taken}
     others |= {m.name: "which autmarg integrates out" for b in left.values() for m in b.members}
     if above := sorted(latent.parents & set(others)):
         raise refused(f"its prior reads '{above[0]}', {others[above[0]]}")
@@ -199,30 +194,30 @@ def _conjugacy(
         return Conjugacy(latent, (), Unread(latent, program.tape))
     if not readers or family is None:
         raise refused("no site with a density reads it")
-    blocks = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))
+    groups = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))
     readers = [c for c in readers if c.name not in left]
     for child in readers:
-        if reason := _objection(program, name, child, others):
+        if reason := _reason_against(program, name, child, others):
             raise refused(reason, child.place)
     try:
         tape, parameters, masks = arguments_of(program.tape, latent, family)
         if masks:
             raise NoMatch("it is under a mask")
-    except NoMatch as obstacle:
-        raise refused(str(obstacle)) from obstacle
+    except NoMatch as mismatch:
+        raise refused(str(mismatch)) from mismatch
     matches = []
     for child in readers:
         assert isinstance(child, Observe)
         tape, match = _child(normalised, tape, latent, family, child, refused)
         matches.append(match)
-    joined = tuple(_shared(normalised, latent, family, block, refused) for block in blocks)
-    density = replace(density_of(tape, latent, family, parameters, matches), blocks=joined)
-    names = {m.site.name for m in matches} | {n.name for b in blocks for n in b.observed}
+    joined = tuple(_shared(normalised, latent, family, group, refused) for group in groups)
+    density = replace(density_of(tape, latent, family, parameters, matches), shared=joined)
+    names = {m.site.name for m in matches} | {n.name for g in groups for n in g.observed}
     return Conjugacy(latent, tuple(n for n in program.observed if n.name in names), density)
 
 
 def _shared(
-    normalised: Normalised, latent: Sample, family: Family, block: Block, refused: Any
+    normalised: Normalised, latent: Sample, family: Family, group: GaussianGroup, refused: Any
 ) -> Shared:
     """The first rule by which a Gaussian marginal shares the latent."""
     words, at, nearest = f"it {uses(normalised, latent.name)}", latent.place, "conjugacy"
@@ -230,10 +225,10 @@ def _shared(
         if rule.prior.family != family:
             continue
         try:
-            found = shared(normalised.program.tape, latent, block, normalised.gaussian, rule)
-        except NoMatch as obstacle:
-            if obstacle.near:
-                words, at = f"{words}, but {obstacle}", obstacle.place or latent.place
+            found = shared(normalised.program.tape, latent, group, normalised.gaussian, rule)
+        except NoMatch as mismatch:
+            if mismatch.near:
+                words, at = f"{words}, but {mismatch}", mismatch.place or latent.place
                 nearest = f"{rule.title}, shared by a Gaussian marginal"
             continue
         prove(rule)
@@ -241,7 +236,7 @@ def _shared(
     raise refused(words, at, nearest)
 
 
-def _objection(program: Program, name: str, child: Node, taken: Mapping[str, str]) -> str:
+def _reason_against(program: Program, name: str, child: Node, taken: Mapping[str, str]) -> str:
     """Why a rule cannot have a reader of a latent for its child, or ""."""
     read_by = f"it is read by {located(child)}"
     if isinstance(child, Factor):
@@ -279,12 +274,12 @@ def _child(
             continue
         try:
             found = fit(tape, latent, child, rule, OFF_BY.get(kind))
-        except NoMatch as obstacle:
-            if gaussian and not obstacle.near:  # of a standard deviation no rule speaks
+        except NoMatch as mismatch:
+            if gaussian and not mismatch.near:  # of a standard deviation no rule speaks
                 continue
-            words = f"the {rule.title} rule does not fit {located(child)}: {obstacle}"
-            at, nearest = obstacle.place or child.place, rule.title
-            culprit = "" if obstacle.equation is None else obstacle.equation.primitive.name
+            words = f"the {rule.title} rule does not fit {located(child)}: {mismatch}"
+            at, nearest = mismatch.place or child.place, rule.title
+            culprit = "" if mismatch.equation is None else mismatch.equation.primitive.name
             continue
         prove(rule)
         return found

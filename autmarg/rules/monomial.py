@@ -95,7 +95,7 @@ def _number(value: Any) -> Fraction | None:
     return None
 
 
-class Interpreter:
+class MonomialInterpreter:
     """Values of a tape as functions of the latent ``name``.
 
     Args:
@@ -159,7 +159,7 @@ class Interpreter:
     def _called(self, equation: Equation, values: list[Any]) -> list[Any]:
         """The outputs of a function that has a derivative of its own."""
         tape, outputs = body_tape(equation.params["call_jaxpr"])
-        inner = Interpreter(tape, "", {}, self.positive, self.unit, self.zeros)
+        inner = MonomialInterpreter(tape, "", {}, self.positive, self.unit, self.zeros)
         inner.env |= dict(zip(tape.inputs.values(), values, strict=True))
         return [inner.read(number) for number in outputs]
 

@@ -22,7 +22,7 @@ from autmarg.rules.families import (
     Family,
     onehot,
 )
-from autmarg.rules.language import Largest, Rule, Smallest, SumOver, Term
+from autmarg.rules.language import Largest, Rule, Smallest, Statement, SumOver
 
 _FUNCTIONS = {"log": sympy.log, "exp": sympy.exp, "sqrt": sympy.sqrt, "onehot": onehot}
 _OVER = {"sum": SumOver, "max": Largest, "min": Smallest}
@@ -126,8 +126,8 @@ class _Reader:
         return Rule(
             str(name),
             text,
-            Term(own, before, tuple(names.values())),
-            Term(value, after, values),
+            Statement(own, before, tuple(names.values())),
+            Statement(value, after, values),
             symbols,
             self._updates(updates, names, str(x)),
         )

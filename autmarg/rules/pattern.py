@@ -17,7 +17,7 @@ from autmarg.rules.monomial import Monomial, NoMatch
 
 
 @dataclass(frozen=True)
-class Pattern:
+class ArgumentPattern:
     """number · otherʳ · xᵖ · (1 - x)^q.
 
     Attributes:
@@ -69,7 +69,7 @@ def shown(value: Monomial) -> str:
 
 
 @cache
-def patterns(rule: Rule) -> tuple[Pattern, ...]:
+def patterns(rule: Rule) -> tuple[ArgumentPattern, ...]:
     """One for each argument of the rule's child.
 
     Raises:
@@ -78,7 +78,7 @@ def patterns(rule: Rule) -> tuple[Pattern, ...]:
     return tuple(_pattern(rule, argument) for argument in rule.child.arguments)
 
 
-def _pattern(rule: Rule, argument: Expr) -> Pattern:
+def _pattern(rule: Rule, argument: Expr) -> ArgumentPattern:
     x = rule.prior.variable
     factor, power = (argument, sympy.Integer(1))
     if x in argument.free_symbols:
@@ -91,7 +91,9 @@ def _pattern(rule: Rule, argument: Expr) -> Pattern:
     if not fits:
         _refuse(rule, argument)
     p, q = (_fraction(powers.get(b, sympy.Integer(0))) for b in (x, 1 - x))
-    return Pattern(str(argument), float(number), None if other == 1 else base, _fraction(r), p, q)
+    return ArgumentPattern(
+        str(argument), float(number), None if other == 1 else base, _fraction(r), p, q
+    )
 
 
 def _fraction(number: Expr) -> Fraction:

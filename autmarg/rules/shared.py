@@ -31,15 +31,15 @@ from autmarg.rules.child import inputs_of
 from autmarg.rules.families import POSITIVE
 from autmarg.rules.language import Rule, SumOver
 from autmarg.rules.marginal_likelihood import marginal_likelihood
-from autmarg.rules.monomial import Interpreter, Monomial, NoMatch
-from autmarg.rules.pattern import Pattern, patterns, shown
+from autmarg.rules.monomial import Monomial, MonomialInterpreter, NoMatch
+from autmarg.rules.pattern import ArgumentPattern, patterns, shown
 from autmarg.rules.reading import BUILDERS
 
 _POWERS = {Fraction(1, 2): "square root", Fraction(-1, 2): "inverse square root"}
 _RECIPROCAL = {"Gamma": "InverseGamma", "InverseGamma": "Gamma"}  # of 1 / x, same parameters
 
 
-class Block(Protocol):
+class GaussianGroup(Protocol):
     """Sites of one Gaussian marginal: those integrated out, and those that read them."""
 
     @property
@@ -53,6 +53,11 @@ class Block(Protocol):
 
     @property
     def observed(self) -> tuple[Observe, ...]: ...
+
+    @property
+    def sites(self) -> tuple[Sample, ...]:
+        """All whose density it has."""
+        ...
 
     @property
     def structure(self) -> tuple[str, ...]: ...
@@ -74,14 +79,14 @@ class Shared:
 
     Attributes:
         rule: by which it updates the prior.
-        block: the marginal's sites.
+        group: the sites of the marginal.
         density: of the marginal, and of its members given the rest.
         aggregates: (a, b) for each of the rule's, whose value is a + b Q.
         power: 2p, 1 for a variance and -1 for a precision.
     """
 
     rule: Rule
-    block: Block
+    group: GaussianGroup
     density: GaussianMarginal
     aggregates: tuple[tuple[float, float], ...]
     power: int
@@ -89,7 +94,7 @@ class Shared:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the marginal's members."""
-        return tuple(member.name for member in self.block.members)
+        return tuple(member.name for member in self.group.members)
 
     @property
     def rows(self) -> int:
@@ -111,7 +116,7 @@ class Shared:
 
 
 def shared(
-    tape: Tape, latent: Sample, block: Block, sites: Mapping[str, GaussianSite], rule: Rule
+    tape: Tape, latent: Sample, group: GaussianGroup, sites: Mapping[str, GaussianSite], rule: Rule
 ) -> Shared:
     """A Gaussian marginal under a rule, proved to share ``latent``'s scale.
 
@@ -120,9 +125,9 @@ def shared(
     """
     scale, power = _scale(rule)
     unread: list[NoMatch] = []
-    density = GaussianMarginal(block.system, block.schedule, block.variances)
+    density = GaussianMarginal(group.system, group.schedule, group.variances)
     flat = {n for n, whole in density.flat.items() if whole.all()}
-    nodes = tuple(n for n in (*block.members, *block.observed) if n.name not in flat)
+    nodes = tuple(n for n in (*group.members, *group.observed) if n.name not in flat)
     for node in nodes:
         site = sites[node.name]
         spread = site.scale if site.scale is not None else site.scale_tril
@@ -140,11 +145,11 @@ def shared(
             raise NoMatch(words, place=node.place, near=near)
         try:
             _check_power(tape, latent, spread, scale)
-        except NoMatch as obstacle:
-            words = f"the scale of {located(node)} {obstacle}"
-            found = NoMatch(words, obstacle.equation, node.place, obstacle.near)
-            if not obstacle.near:
-                raise found from obstacle
+        except NoMatch as mismatch:
+            words = f"the scale of {located(node)} {mismatch}"
+            found = NoMatch(words, mismatch.equation, node.place, mismatch.near)
+            if not mismatch.near:
+                raise found from mismatch
             unread.append(found)
     if unread:
         unread[0].near = len(unread) < len(nodes)
@@ -152,13 +157,13 @@ def shared(
     if latent.size != 1:
         words = f"it has {latent.size} elements, where a Gaussian marginal can share one"
         raise NoMatch(words, near=True)
-    if block.children:
-        child = block.children[0]
+    if group.children:
+        child = group.children[0]
         raise NoMatch(f"{located(child)} is sampled, not observed", place=child.place, near=True)
-    return Shared(rule, block, density, _aggregates(rule, density.rows, scale), power)
+    return Shared(rule, group, density, _aggregates(rule, density.rows, scale), power)
 
 
-def _scale(rule: Rule) -> tuple[Pattern, int]:
+def _scale(rule: Rule) -> tuple[ArgumentPattern, int]:
     """The pattern of a normal child's scale, and 2p.
 
     Raises:
@@ -179,7 +184,7 @@ def _scale(rule: Rule) -> tuple[Pattern, int]:
     return scale, int(2 * scale.p)
 
 
-def _check_power(tape: Tape, latent: Sample, number: int, scale: Pattern) -> None:
+def _check_power(tape: Tape, latent: Sample, number: int, scale: ArgumentPattern) -> None:
     """A value is c · xᵖ in all its entries, c possibly zero.
 
     Raises:
@@ -189,7 +194,7 @@ def _check_power(tape: Tape, latent: Sample, number: int, scale: Pattern) -> Non
 
     def look(*arrays: Any) -> None:
         values = dict(zip(names, arrays, strict=True))
-        value = Interpreter(tape, latent.name, values, True, False, zeros=True).read(number)
+        value = MonomialInterpreter(tape, latent.name, values, True, False, zeros=True).read(number)
         if not isinstance(value, Monomial):
             words = f"does not read '{latent.name}', where a rule needs a multiple of its"
             raise NoMatch(f"{words} {_POWERS[scale.p]}", near=True)
@@ -199,7 +204,7 @@ def _check_power(tape: Tape, latent: Sample, number: int, scale: Pattern) -> Non
     jax.eval_shape(look, *(tape.avals[tape.inputs[n]] for n in names))
 
 
-def _aggregates(rule: Rule, n: int, scale: Pattern) -> tuple[tuple[float, float], ...]:
+def _aggregates(rule: Rule, n: int, scale: ArgumentPattern) -> tuple[tuple[float, float], ...]:
     """The rule's aggregates of n children with m = 0, e = 1, as functions a + b Q of Σ y² = Q.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from autmarg.ir.nodes import Sample
 from autmarg.ir.tape import Tape
 from autmarg.rules.child import Data, Match, data_of, inputs_of
-from autmarg.rules.conjugate import ConjugateMarginal, RowStatistics, Statistics, summed
+from autmarg.rules.conjugate import ChildStatistics, ConjugateMarginal, RowStatistics, summed
 from autmarg.rules.families import Family, onehot
 from autmarg.rules.language import Aggregate, Largest, Smallest, SumOver
 from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
@@ -45,7 +45,7 @@ def density_of(
     for match, (aggregates, own, rows) in zip(matches, structure, strict=True):
         some = tuple(next(each) for _ in range(aggregates))
         rest = tuple(next(each) for _ in range(own))
-        children.append(Statistics(match.rule, some, rest, rows))
+        children.append(ChildStatistics(match.rule, some, rest, rows))
     folded = tape.folded(numbers)
     return ConjugateMarginal(
         latent.name, latent.shape, family, before, tuple(children), folded,
