@@ -79,6 +79,7 @@ class Facts:
     degrees: dict[int, Degree]
 
     def degree(self, number: int) -> Degree:
+        """The degree of a numbered value; none where nothing is known of it."""
         return self.degrees.get(number, _NONE)
 
 

@@ -112,6 +112,7 @@ class Given(Messenger):
             _PYRO_STACK.remove(self)
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        """Note a sampled site, and whether its value was given from outside."""
         if msg["type"] != "sample" or msg["is_observed"]:
             return
         scanned = msg.get("_control_flow_done", False)  # it has a value in any case

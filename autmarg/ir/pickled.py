@@ -31,6 +31,11 @@ class Lost:
         self.kind = kind
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse.
+
+        Raises:
+            RequestError: always; it says what to do instead.
+        """
         raise RequestError(
             f"a {self.kind} of this program was left behind when it was pickled: expected only to "
             "be looked at; make it anew with marg.plan(*args) or marg.program(*args)"

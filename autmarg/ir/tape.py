@@ -208,6 +208,7 @@ class Builder:
 
     @classmethod
     def of(cls, tape: Tape) -> Builder:
+        """A builder that goes on from a tape."""
         builder = cls()
         builder.equations = list(tape.equations)
         builder.constants = dict(tape.constants)
@@ -215,6 +216,7 @@ class Builder:
         return builder
 
     def tape(self, inputs: Mapping[str, int]) -> Tape:
+        """What was built so far, as a tape with these inputs."""
         constants = {**self.constants, **self._empty()}
         return Tape(tuple(self.equations), dict(inputs), constants, tuple(self.avals))
 
@@ -225,10 +227,12 @@ class Builder:
         return {v: np.zeros(a.shape, a.dtype) for v, a in plain}
 
     def number(self, aval: Any) -> int:
+        """The number of a new value of this shape and dtype."""
         self.avals.append(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
         return len(self.avals) - 1
 
     def constant(self, value: Any, aval: Any) -> int:
+        """The number of a new constant; a concrete one is kept as a NumPy array."""
         number = self.number(aval)
         stays = isinstance(value, Tracer) or is_spread(value)
         self.constants[number] = value if stays else _as_known(value)

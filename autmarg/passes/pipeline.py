@@ -27,7 +27,9 @@ class Pass(Protocol):
     @property
     def name(self) -> str: ...
 
-    def apply(self, program: Program, /) -> Program | Iterator[Program]: ...
+    def apply(self, program: Program, /) -> Program | Iterator[Program]:
+        """The rewritten program, or the program after each of several rewrites."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

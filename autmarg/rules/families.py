@@ -25,6 +25,7 @@ class Total(sympy.Function):
 
     @classmethod
     def eval(cls, *args: Expr) -> Expr:
+        """The sum with numbers taken out, or None where there are none (SymPy's protocol)."""
         (arg,) = args
         if isinstance(arg, sympy.Add):
             return sympy.Add(*(cls(term) for term in arg.args))
@@ -32,6 +33,7 @@ class Total(sympy.Function):
         return number * cls(rest) if number != 1 and rest != 1 else None
 
     def fdiff(self, argindex: int = 1) -> Expr:
+        """The derivative in its argument: 1."""
         return sympy.Integer(1)
 
 

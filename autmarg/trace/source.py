@@ -21,6 +21,7 @@ class Source:
         self.__name__ = name_of(fn)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model on arrays."""
         args, kwargs = as_arrays(args, kwargs)
         return with_arrays(self.fn)(*args, **kwargs)
 

@@ -24,6 +24,7 @@ class Timed:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Timed:
+        """The median, the least and the most of these seconds."""
         values = np.array([*seconds])
         return cls(float(np.median(values)), float(values.min()), float(values.max()))
 

@@ -79,7 +79,6 @@ def by_hand(
 
 def transformed(name: str, **options: Any) -> Program:
     """What autmarg makes of the source with some options of ``transform``."""
-
     return Program(name, lambda data: methods.transformed(data, name, **options))
 
 

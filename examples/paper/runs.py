@@ -113,7 +113,7 @@ def _row(each: Method, sampler: Sampler, chain: Chain, length: Length, seed: int
 
 
 def _cut(chain: Chain, length: Length) -> str:
-    """ "over 40 s" with the phase that was not finished, or ""."""
+    """Say "over 40 s" with the phase that was not finished, or ""."""
     if not chain.cut:
         return ""
     taken, asked = (
