@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autmarg.passes.conjugate import Conjugate
-from autmarg.passes.detect import Detect
-from autmarg.passes.hoist import Hoist
-from autmarg.passes.marginalise import Marginalise
-from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.pipeline import Passes
-from autmarg.passes.simplify import Simplify
+from autmarg.passes.registry import BUILT_IN
 from autmarg.plan.select import Request
 
 
@@ -34,5 +29,5 @@ def default_passes(
 
 def passes_for(request: Request) -> Passes:
     """The built-in passes for what a user asked."""
-    each = (Marginalise(), Conjugate(), NonCentre(), Hoist(), Simplify())
-    return Passes((Detect(request), *each))
+    detect, *rest = BUILT_IN
+    return Passes((detect(request), *(each() for each in rest)))

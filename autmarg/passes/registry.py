@@ -22,20 +22,20 @@ from autmarg.passes.noncentre import NonCentre
 from autmarg.passes.simplify import Simplify
 
 PASSES, PLUGINS = "autmarg.passes", "autmarg.plugins"
-_BUILT_IN: dict[str, Callable[[], Any]] = {
-    each.name: each for each in (Detect, Marginalise, Conjugate, NonCentre, Hoist, Simplify)
-}
+# In the order in which ``transform`` runs them; the first decides, and takes what the user asked.
+BUILT_IN = (Detect, Marginalise, Conjugate, NonCentre, Hoist, Simplify)
+_MAKERS: dict[str, Callable[[], Any]] = {each.name: each for each in BUILT_IN}
 
 
 def available() -> dict[str, Callable[[], Any]]:
-    """Name → what makes the pass of that name, the built-in ones first."""
+    """Name → what makes the pass of that name; built-in names are not taken over."""
     own = {point.name: _maker(point) for point in entry_points(group=PASSES)}
-    return {**_BUILT_IN, **{name: make for name, make in own.items() if name not in _BUILT_IN}}
+    return {**_MAKERS, **own, **_MAKERS}
 
 
 def is_built_in(each: Any) -> bool:
     """Whether a pass is one of autmarg's own."""
-    return type(each) in _BUILT_IN.values()
+    return type(each) in BUILT_IN
 
 
 def named(name: str) -> Any:
