@@ -218,7 +218,7 @@ def _whitening(rows: Correlated) -> Work:
 
 def choose(costs: Costs) -> Choice | None:
     """The best set of members to sample, None where everything should go."""
-    found = _Found(costs)
+    found = _Predictions(costs)
     found.consider(())
     found.consider(costs.names)
     for sampled in _candidates(found):
@@ -239,7 +239,7 @@ def choose(costs: Costs) -> Choice | None:
     )
 
 
-class _Found:
+class _Predictions:
     """Predictions for sets of members to sample."""
 
     def __init__(self, costs: Costs) -> None:
@@ -278,7 +278,7 @@ def takes_source(source: Prediction, other: Prediction) -> bool:
     return cheaper or dear
 
 
-def _candidates(found: _Found) -> Iterator[tuple[str, ...]]:
+def _candidates(found: _Predictions) -> Iterator[tuple[str, ...]]:
     """Further sets to consider, each after those before it have been.
 
     Where chains are filtered every set is a form of its own, so they are grown one member at a time

@@ -19,6 +19,8 @@ from autmarg.ir.nodes import (
     Recover,
 )
 from autmarg.ir.program import Program
+from autmarg.plan.groups import ScheduledGroup
+from autmarg.plan.plan import Plan
 
 # Fill of a vertex by what happens to it; also the colour of its line in the table.
 COLOURS = {
@@ -38,7 +40,7 @@ COLOURS = {
 }
 
 
-def before(plan: Any) -> nx.DiGraph:
+def before(plan: Plan) -> nx.DiGraph:
     """The source program: one vertex a site, coloured by what happens to it.
 
     Vertices have ``kind`` (latent, observed, deterministic, factor, param), ``action``, ``plates``
@@ -59,7 +61,7 @@ def before(plan: Any) -> nx.DiGraph:
     return graph
 
 
-def after(plan: Any) -> nx.DiGraph:
+def after(plan: Plan) -> nx.DiGraph:
     """The rewritten program, with a marginal where its observed sites were; recovery is dashed."""
     program = plan.rewritten or plan.program
     graph = nx.DiGraph(name="after")
@@ -122,7 +124,7 @@ def _link(graph: nx.DiGraph, program: Program) -> None:
             graph.add_edges_from((parent, node.name) for parent in known)
 
 
-def to_json(plan: Any) -> str:
+def to_json(plan: Plan) -> str:
     """The whole plan: entries, refusals, stages with their costs, rewrites, graphs and texts."""
     program, pictures = plan.rewritten or plan.program, (before(plan), after(plan))
     whole = {
@@ -142,7 +144,7 @@ def to_json(plan: Any) -> str:
     return json.dumps(whole, indent=1)
 
 
-def _predicted(plan: Any) -> dict[str, dict[str, float]]:
+def _predicted(plan: Plan) -> dict[str, dict[str, float]]:
     """Seconds of a gradient and of an effective draw, as planned and for the source."""
     pairs = zip(("planned", "source"), plan.predicted or (), strict=False)
     return {name: {"gradient": each.gradient, "draw": each.draw} for name, each in pairs}
@@ -154,7 +156,7 @@ def _step(step: Any) -> dict[str, Any]:
     return {**own, "places": places}
 
 
-def _group(group: Any) -> dict[str, Any]:
+def _group(group: ScheduledGroup) -> dict[str, Any]:
     stages = [
         {
             "structure": cost.structure,
@@ -168,7 +170,7 @@ def _group(group: Any) -> dict[str, Any]:
     return {"name": group.name, "members": members, "stages": stages}
 
 
-def to_dot(plan: Any) -> str:
+def to_dot(plan: Plan) -> str:
     """Both graphs in Graphviz's language, plates as clusters."""
     lines = ["digraph plan {", '  node [style=filled, fontname="sans-serif"];']
     for graph in (before(plan), after(plan)):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+
+import networkx as nx
 
 from autmarg.gaussian.stages.cost import SYMBOLS
+from autmarg.plan.plan import Plan
 from autmarg.report.drawing import svg
 from autmarg.report.graph import COLOURS, after, before
 from autmarg.report.reasons import explain
@@ -41,12 +43,12 @@ _DASHED = ("recovered", "after recovery", "computed")
 _PAGE = "color-scheme: light dark; margin: 12px"
 
 
-def fragment(plan: Any) -> str:
+def fragment(plan: Plan) -> str:
     """What a notebook shows."""
     return "".join(_parts(plan))
 
 
-def page(plan: Any) -> str:
+def page(plan: Plan) -> str:
     """A page that stands by itself."""
     title = escape(f"plan of {plan.program.name}")
     return (
@@ -56,7 +58,7 @@ def page(plan: Any) -> str:
     )
 
 
-def _parts(plan: Any) -> Iterator[str]:
+def _parts(plan: Plan) -> Iterator[str]:
     yield f"<style>{_STYLE}</style><div class='autmarg'>"
     yield f"<div class='head'>{escape(plan.program.name)}: {escape(summary(plan))}</div>"
     yield from (f"<div class='dim'>{escape(line)}</div>" for line in predictions(plan))
@@ -86,7 +88,7 @@ def _chip(action: str, dashed: bool = False) -> str:
     return f"<span class='{kind}' style='background:{fill}'>{escape(action)}</span>"
 
 
-def _legend(graphs: Any) -> Iterator[str]:
+def _legend(graphs: tuple[nx.DiGraph, nx.DiGraph]) -> Iterator[str]:
     """The fills and the lines that occur in the two pictures."""
     found = {data["action"]: None for graph in graphs for _, data in graph.nodes(data=True)}
     chips = " ".join(_chip(action, action in _DASHED) for action in found)
@@ -96,7 +98,7 @@ def _legend(graphs: Any) -> Iterator[str]:
     yield f"<div class='legend'>{chips}<br>{arrows}; a frame is a plate with its size</div>"
 
 
-def _table(plan: Any) -> Iterator[str]:
+def _table(plan: Plan) -> Iterator[str]:
     yield "<div class='wide'><table><tr><th>site</th><th>size</th><th>what happens</th>"
     yield "<th>why</th><th>block structure</th><th>cost</th></tr>"
     for e in plan.entries:
@@ -109,7 +111,7 @@ def _table(plan: Any) -> Iterator[str]:
     yield "</table></div>"
 
 
-def _costs(plan: Any) -> Iterator[str]:
+def _costs(plan: Plan) -> Iterator[str]:
     """The stages of each group, and what the letters of their costs are."""
     used: set[str] = set()
     for group in plan.groups:

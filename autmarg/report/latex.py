@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import sympy
 
 from autmarg.ir.printer import describe
 from autmarg.ir.text import Apply, Atom, Expression, Line, Text, all_lines
+from autmarg.plan.plan import Plan
 
 # Distributions with a usual symbol; others are set in roman by their names.
 _SYMBOLS = {
@@ -32,7 +32,7 @@ _SCALED = ("Normal", "HalfNormal", "LogNormal")  # whose last argument is a stan
 Axes = tuple[tuple[str, int], ...]  # letter (or "") and size of each axis
 
 
-def to_latex(plan: Any) -> str:
+def to_latex(plan: Plan) -> str:
     """Two ``aligned`` environments: the model as written, and as it is sampled."""
     written = describe(plan.program)
     sampled = describe(plan.rewritten or plan.program)
@@ -43,7 +43,7 @@ def to_latex(plan: Any) -> str:
 
 def _environment(text: Text) -> Iterator[str]:
     lines = {line.name: line for line in all_lines(text.lines)}
-    writer = _Writer(lines, {d.name: _shape(d.type) for d in text.declarations})
+    writer = _LatexWriter(lines, {d.name: _shape(d.type) for d in text.declarations})
     rows = [row for line in text.lines for row in writer.rows(line)]
     yield r"\begin{aligned}"
     yield " \\\\\n".join(rows)
@@ -51,7 +51,7 @@ def _environment(text: Text) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Writer:
+class _LatexWriter:
     """Writes the lines of one program, elementwise in the plates.
 
     Attributes:

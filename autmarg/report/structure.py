@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from autmarg.errors import RequestError
+from autmarg.gaussian.affine import Member
 from autmarg.notebook import shown
+from autmarg.plan.groups import ScheduledGroup
+from autmarg.plan.plan import Plan
 
 LINES = 28  # labels that fit below each other along an axis
 CHARACTER = 0.018  # width of a label's letter in lengths of an axis
 SHADES = ("#2a6f97", "#74a57f", "#c1666b", "#d4a24c", "#7d6b91")
 
 
-def figure(plan: Any) -> Any:
+def figure(plan: Plan) -> Any:
     """One panel for each group: G's entries, coloured by the stage that eliminates them.
 
     Raises:
@@ -35,7 +39,7 @@ def figure(plan: Any) -> Any:
     return shown(picture)
 
 
-def _panel(axes: Any, group: Any) -> None:
+def _panel(axes: Any, group: ScheduledGroup) -> None:
     schedule = group.schedule
     stages, pattern = schedule.stages, group.assembly.pattern
     order = [stage.columns.reshape(-1) for stage in stages]
@@ -63,7 +67,7 @@ def _panel(axes: Any, group: Any) -> None:
     )
 
 
-def _sites(axes: Any, members: Any, position: np.ndarray) -> None:
+def _sites(axes: Any, members: Sequence[Member], position: np.ndarray) -> None:
     """Names and frames of the sites, each at the columns that it has in a row."""
     total, ticks, names = (position >= 0).sum(), [], []
     for member in members:

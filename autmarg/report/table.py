@@ -6,13 +6,15 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from autmarg.plan.groups import ScheduledGroup
+from autmarg.plan.plan import Plan
 from autmarg.report.reasons import collapsed
 
 _WIDE = 34  # characters of a cell before it wraps
 _LINE = 100  # of a reason
 
 
-def plan_table(plan: Any) -> str:
+def plan_table(plan: Plan) -> str:
     """Sites, their sizes, what happens to each, why, with which block structure, at what cost."""
     header = ("site", "size", "what happens", "why", "block structure", "cost")
     rows = [
@@ -32,7 +34,7 @@ def plan_table(plan: Any) -> str:
     return "\n".join(lines)
 
 
-def summary(plan: Any) -> str:
+def summary(plan: Plan) -> str:
     """How much is integrated out, or why nothing is."""
     gone = sum(plan.dimensions[name] for name in plan.integrated)
     stay = sum(plan.dimensions[name] for name in plan.kept)
@@ -41,7 +43,7 @@ def summary(plan: Any) -> str:
     return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"
 
 
-def predictions(plan: Any) -> list[str]:
+def predictions(plan: Plan) -> list[str]:
     """A line each for what the planned program and the source are predicted to take."""
     if plan.predicted is None:
         return []
@@ -52,7 +54,7 @@ def predictions(plan: Any) -> list[str]:
     ]
 
 
-def _why(plan: Any) -> str:
+def _why(plan: Plan) -> str:
     """Why nothing goes, in one line."""
     if plan.program.obstacles:
         return plan.program.obstacles[0].reason
@@ -67,7 +69,7 @@ def _why(plan: Any) -> str:
     return "every Gaussian latent is sampled, for the reasons below"
 
 
-def density_line(group: Any) -> str:
+def density_line(group: ScheduledGroup) -> str:
     """The sizes of a marginal density."""
     assembly = group.schedule.assembly
     white = sum(c.rows.n for c in assembly.correlated)
@@ -98,7 +100,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def rich_table(plan: Any) -> Any:
+def rich_table(plan: Plan) -> Any:
     """The same for a terminal, where `rich` prints it: colours, and columns as wide as there is."""
     from rich import box
     from rich.console import Group

@@ -27,7 +27,7 @@ from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class
 from autmarg.rules.registry import rules
 from autmarg.rules.shared import GaussianGroup, Shared, shared
 from autmarg.rules.statistics import density_of
-from autmarg.rules.unread import Unread, is_normalised, is_unread
+from autmarg.rules.unread import UnreadPrior, is_normalised, is_unread
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Conjugacy:
 
     member: Sample
     observed: tuple[Observe, ...]
-    density: ConjugateMarginal | Unread
+    density: ConjugateMarginal | UnreadPrior
 
     @property
     def groups(self) -> tuple[GaussianGroup, ...]:
@@ -52,7 +52,7 @@ class Conjugacy:
 
     @property
     def _shared_with(self) -> tuple[Shared, ...]:
-        return () if isinstance(self.density, Unread) else self.density.shared
+        return () if isinstance(self.density, UnreadPrior) else self.density.shared
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class Conjugacy:
     @property
     def rule(self) -> str:
         """Which rules, and over how many rows, for the plan."""
-        if isinstance(self.density, Unread):
+        if isinstance(self.density, UnreadPrior):
             return "drawn from its prior"
         found = [f"{s.rule.title} rule, {_pairs(s)}" for s in self.density.children]
         for each in self._shared_with:
@@ -74,7 +74,7 @@ class Conjugacy:
     @property
     def why(self) -> str:
         """For the plan."""
-        if isinstance(self.density, Unread):
+        if isinstance(self.density, UnreadPrior):
             return "no other density reads it"
         return f"conjugate to {', '.join(s.name for s in self.observed)}"
 
@@ -191,7 +191,7 @@ def _conjugacy(
         raise refused(f"its prior reads '{above[0]}', {others[above[0]]}")
     readers = [c for c in program.children(name) if not isinstance(c, Deterministic)]
     if not readers and is_normalised(program, latent):
-        return Conjugacy(latent, (), Unread(latent, program.tape))
+        return Conjugacy(latent, (), UnreadPrior(latent, program.tape))
     if not readers or family is None:
         raise refused("no site with a density reads it")
     groups = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))

@@ -56,7 +56,7 @@ def parse(text: str) -> tuple[Rule, ...]:
         tree = _parser().parse(text)
     except UnexpectedInput as error:
         _syntax(text, error)
-    return tuple(_Reader(text, rule).rule() for rule in tree.children)
+    return tuple(_RuleReader(text, rule).rule() for rule in tree.children)
 
 
 def _syntax(text: str, error: UnexpectedInput) -> NoReturn:
@@ -98,7 +98,7 @@ def fault(text: str, line: int, column: int, message: str) -> NoReturn:
     )
 
 
-class _Reader:
+class _RuleReader:
     """One rule, its names resolved."""
 
     def __init__(self, text: str, tree: Any) -> None:

@@ -130,8 +130,8 @@ def shared(
     nodes = tuple(n for n in (*group.members, *group.observed) if n.name not in flat)
     for node in nodes:
         site = sites[node.name]
-        spread = site.scale if site.scale is not None else site.scale_tril
-        assert spread is not None
+        deviation = site.scale if site.scale is not None else site.scale_tril
+        assert deviation is not None
         if node.name in density.flat:
             words = f"a mask takes out a part of the density of {located(node)}"
             raise NoMatch(words, place=node.place, near=True)
@@ -141,10 +141,10 @@ def shared(
         free = (site.loc, site.value, site.basis, site.log_jacobian, site.mask)
         if latent.name in tape.dependencies(v for v in free if v is not None):
             words = f"it enters more of {located(node)} than its scale"
-            near = latent.name in tape.dependencies([spread])
+            near = latent.name in tape.dependencies([deviation])
             raise NoMatch(words, place=node.place, near=near)
         try:
-            _check_power(tape, latent, spread, scale)
+            _check_power(tape, latent, deviation, scale)
         except NoMatch as mismatch:
             words = f"the scale of {located(node)} {mismatch}"
             found = NoMatch(words, mismatch.equation, node.place, mismatch.near)

@@ -29,7 +29,7 @@ NORMALISED: frozenset[type] = frozenset({
 
 
 @dataclass(frozen=True, eq=False)
-class Unread:
+class UnreadPrior:
     """The prior of one latent, as the density of what is integrated out.
 
     Attributes:
