@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from tqdm.auto import tqdm
 
-from autmarg.backend.kernel import MarginalNUTS
+from autmarg.backend.nuts import MarginalNUTS
 from autmarg.driver import MarginalizedModel, Model, transform
 from autmarg.errors import RequestError, named
 from autmarg.pilot.chain import Chain, Sampler

@@ -10,14 +10,14 @@ from typing import Any
 
 from numpyro import distributions as dist
 from numpyro.infer import NUTS
-from numpyro.primitives import _PYRO_STACK
 
 from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
-from autmarg.backend.given import Given, gives, message
-from autmarg.backend.kernel import MarginalNUTS
+from autmarg.backend.given import Given
+from autmarg.backend.nuts import MarginalNUTS
 from autmarg.backend.outside import check_handlers
-from autmarg.backend.runs import Arguments, Runs, arguments_of
+from autmarg.backend.runs import Arguments, Runs
+from autmarg.compat.numpyro import around, gives, latent_message, run_arguments
 from autmarg.errors import Refusal, RequestError
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
@@ -251,7 +251,7 @@ class MarginalizedModel(AfterFit):
         given: Arguments,
         method: str = "recover",
     ) -> None:
-        ran = arguments_of(draws)
+        ran = run_arguments(draws)
         ran = None if ran is None else as_arrays(*ran)
         key = data_key(self.source, *given)
         self._runs.check(program, traced, given, key, ran, self._program, method)
@@ -292,9 +292,7 @@ class MarginalizedModel(AfterFit):
         self._programs.check(program)
         result, given = self._as_written(program, args, kwargs)
         noise = {  # given where the site itself is not
-            name: decentered(name)
-            for name in given.drawn
-            if any(gives(h, message(decentered(name), dist.Normal(0, 1))) for h in _PYRO_STACK)
+            name: decentered(name) for name in given.drawn if _is_given(decentered(name))
         }
         names = given.names & {n.name for n in program.latents} | set(noise.values())
         missing = (
@@ -315,6 +313,12 @@ class MarginalizedModel(AfterFit):
         given = Given(self.__name__, {n.name: n.shape for n in program.latents})
         with given:
             return self.source(*args, **kwargs), given
+
+
+def _is_given(name: str) -> bool:
+    """Whether a handler gives a value to a latent site of a name, as NumPyro has it by then."""
+    msg = latent_message(name, dist.Normal(0, 1))
+    return any(gives(handler, msg) for handler in around())
 
 
 def _left(program: Program) -> Program:

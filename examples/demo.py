@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import autmarg
-from autmarg.backend.kernel import MarginalNUTS
+from autmarg.backend.nuts import MarginalNUTS
 from autmarg.errors import RequestError
 from autmarg.pilot.chain import Sampler
 from autmarg.pilot.ess import sizes_by_site, smallest

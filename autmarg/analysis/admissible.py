@@ -63,7 +63,7 @@ class Admissible:
                 f"'{c.name}' enters the mean of '{obstacle.child}' linearly, but {obstacle.reason}",
                 obstacle.equation.place,
                 obstacle.remedy,
-                culprit=obstacle.equation.primitive.name,
+                culprit=obstacle.equation.name,
             )
             for c in gone
         }
@@ -119,7 +119,7 @@ def _clash(pair: frozenset[str], child: Node, what: str, equation: Equation) -> 
         f"'{one}' and '{other}' are multiplied in the {what} of {located(child)}, so only one of "
         "them can be integrated out",
         equation.place,
-        culprit=equation.primitive.name,
+        culprit=equation.name,
     )
 
 
@@ -274,7 +274,7 @@ def _affine_objections(
 
 def _check_known_index(facts: Facts, name: str, equation: Equation) -> None:
     """An index array that an outer jit or vmap traces hides the structure: say so."""
-    tape, rule = facts.normalised.program.tape, rule_for(equation.primitive.name)
+    tape, rule = facts.normalised.program.tape, rule_for(equation.op)
     if not any(e is equation for e in tape.slice(equation.outputs)):
         return  # it stands in the body of a loop or branch, whose values have numbers of their own
     others = [v for v in equation.inputs if name not in tape.dependencies([v])]

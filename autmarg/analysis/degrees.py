@@ -107,7 +107,7 @@ def _outputs(tape: Tape, equation: Equation, operands: list[Degree]) -> list[Deg
         nonlinear = {name: e for o in operands for name, e in o.nonlinear.items()}
         clashes = {pair: e for o in operands for pair, e in o.clashes.items()}
         return [Degree(frozenset(), nonlinear, clashes, not nonlinear)] * len(equation.outputs)
-    call = call_for(equation.primitive.name)
+    call = call_for(equation.op)
     if call is not None:
         return [d.at(equation) for d in call.degrees(equation, operands, _run)]
     return [_step(tape, equation, operands)] * len(equation.outputs)
@@ -129,7 +129,7 @@ def _run(closed: Any, operands: list[Degree]) -> list[Degree]:
 
 
 def _step(tape: Tape, equation: Equation, operands: list[Degree]) -> Degree:
-    rule = rule_for(equation.primitive.name)
+    rule = rule_for(equation.op)
     avals = [tape.avals[v] for v in equation.inputs]
     described = [
         Operand(a.shape, a.dtype, o.known, not o.known and not o.latent, o.value)

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, composed
@@ -25,6 +24,7 @@ from autmarg.analysis.row_writer import RowWriter, picked
 from autmarg.analysis.rules.base import CannotExtract, NotWritten
 from autmarg.analysis.sites import GaussianSite
 from autmarg.analysis.states import State, States, recurrent, taken_along
+from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun
 from autmarg.errors import ModelError
 from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
 from autmarg.gaussian.recurrence import find_recurrences

@@ -16,15 +16,17 @@ from autmarg.analysis.domain import Affine, Opaque, count, identity
 from autmarg.analysis.rules import call_for, rule_for
 from autmarg.analysis.rules.base import CannotExtract, Operand
 from autmarg.analysis.rules.finite import answer, settled
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.errors import InternalError
 from autmarg.ir.tape import Equation, Tape, body_tape
 
-_NAMES = """
-    abs add add_any cbrt ceil clamp convert_element_type cos cosh digamma div eq erf erfc
-    exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min
-    mul ne neg pow rsqrt select_n sign sin sinh sqrt square sub tan tanh
-"""
-ELEMENTWISE = frozenset(_NAMES.split())
+ELEMENTWISE = frozenset({
+    Op.ABS, Op.ADD, Op.ADD_ANY, Op.CBRT, Op.CEIL, Op.CLAMP, Op.CONVERT_ELEMENT_TYPE, Op.COS,
+    Op.COSH, Op.DIGAMMA, Op.DIV, Op.EQ, Op.ERF, Op.ERFC, Op.EXP, Op.EXP2, Op.EXPM1, Op.FLOOR,
+    Op.GE, Op.GT, Op.INTEGER_POW, Op.IS_FINITE, Op.LE, Op.LGAMMA, Op.LOG, Op.LOG1P, Op.LOGISTIC,
+    Op.LT, Op.MAX, Op.MIN, Op.MUL, Op.NE, Op.NEG, Op.POW, Op.RSQRT, Op.SELECT_N, Op.SIGN, Op.SIN,
+    Op.SINH, Op.SQRT, Op.SQUARE, Op.SUB, Op.TAN, Op.TANH,
+})  # fmt: skip
 
 Derive = Callable[[Equation, list[Any]], list[Any] | None]
 
@@ -101,14 +103,14 @@ def apply(equation: Equation, operands: list[Any]) -> list[Any]:
         with jax.ensure_compile_time_eval():
             return [np.asarray(out) for out in equation.bind(*operands)]
     indexed = any(o.index is not None for o in opaque)
-    rule = rule_for(equation.primitive.name)
+    rule = rule_for(equation.op)
     if rule and rule.lazy and len(opaque) == 1:
         data = rule.linear(equation, [Operand.of(o) for o in operands])
         alone = len(data) == 1 and isinstance(operands[data[0]], Opaque)
         if alone and (indexed or _grows(equation, opaque[0])):
             result = rule.extract(equation, operands)
             return result if isinstance(result, list) else [result]
-    if indexed and equation.primitive.name in ELEMENTWISE:
+    if indexed and equation.op in ELEMENTWISE:
         shared = _on_distinct(equation, operands)
         if shared is not None:
             return [shared]
@@ -117,23 +119,24 @@ def apply(equation: Equation, operands: list[Any]) -> list[Any]:
 
 
 def _affine(equation: Equation, operands: list[Any]) -> list[Any]:
-    name = equation.primitive.name
     if settled(equation, [o for o in operands if isinstance(o, np.ndarray)]):
         return answer(equation, operands)
-    if (call := call_for(name)) is not None:
+    if (call := call_for(equation.op)) is not None:
         return call.values(equation, operands, run)
-    rule = rule_for(name)
+    rule = rule_for(equation.op)
     if rule is None:
-        raise InternalError(f"'{name}' was taken for affine, without a rule ({equation.place})")
+        raise InternalError(
+            f"'{equation.name}' was taken for affine, without a rule ({equation.place})"
+        )
     result = rule.extract(equation, operands)
     return result if isinstance(result, list) else [result]
 
 
 def _grows(equation: Equation, operand: Opaque) -> bool:
     """Whether a structural primitive repeats entries (then a lookup is cheaper than a copy)."""
-    if equation.primitive.name == "broadcast_in_dim":
-        return count(equation.params["shape"]) > operand.entries
-    return equation.primitive.name == "gather"
+    if equation.op is Op.BROADCAST_IN_DIM:
+        return count(equation.params[Param.SHAPE]) > operand.entries
+    return equation.op is Op.GATHER
 
 
 def _on_distinct(equation: Equation, operands: list[Any]) -> Opaque | None:

@@ -10,8 +10,9 @@ import numpy as np
 import numpyro.distributions as dist
 
 from autmarg.analysis.families.location_scale import NotLocationScale, as_location_scale
+from autmarg.compat.numpyro import base_of
 from autmarg.errors import Refusal, named
-from autmarg.ir.nodes import Factor, Node, Observe, Param, Sample, base_of, decentered
+from autmarg.ir.nodes import Factor, Node, Observe, Param, Sample, decentered
 from autmarg.ir.program import Program
 
 ANCESTRAL = "integrated parent"  # the refusal that the choice of what to integrate out makes

@@ -13,17 +13,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.interpreters.partial_eval import dce_jaxpr
 
-from autmarg.analysis.rules import call_for
 from autmarg.analysis.wording import located, spelled
+from autmarg.compat.jaxprs import COMPARISONS, WITH_DERIVATIVE, Op, Param, reads
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import Node
 from autmarg.ir.tape import Equation, Tape, body_tape
 
-_ROUNDING = ("floor", "ceil", "round", "sign", "rem", "nextafter")
-_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "is_finite", "argmax", "argmin")
-_ORDERINGS = ("sort", "top_k")  # of which only the order is read, where the mean is affine
+_ROUNDING = (Op.FLOOR, Op.CEIL, Op.ROUND, Op.SIGN, Op.REM, Op.NEXTAFTER)
+_CHOICES = COMPARISONS | {Op.IS_FINITE, Op.ARGMAX, Op.ARGMIN}
+_ORDERINGS = (Op.SORT, Op.TOP_K)  # of which only the order is read, where the mean is affine
 
 
 def refusal(
@@ -33,27 +32,27 @@ def refusal(
 
     ``what`` says which value that is: the "mean", or the "observed value".
     """
-    primitive = equation.primitive.name
+    op = equation.op
     place = equation.place or child.place
     affine = functools.partial(is_affine_mean, tape, mean, name)
     rule, remedy = f"nonlinear {what}", ""
     value = f"the {what} of {located(child)}"
-    through = f"through {spelled(primitive)}"
+    through = f"through {spelled(equation.name)}"
     if equation.place and str(equation.place) != str(child.place):
         through = f"{through} ({equation.place})"
     reason = f"'{name}' enters {value} {through}, which is not linear"
-    if primitive == "stop_gradient":
+    if op is Op.STOP_GRADIENT:
         rule = "derivative cut"
         reason = f"'{name}' enters {value} through 'stop_gradient', which hides it from gradients"
         remedy = "remove stop_gradient"
-    elif primitive == "convert_element_type":
-        new = np.dtype(equation.params["new_dtype"])
+    elif op is Op.CONVERT_ELEMENT_TYPE:
+        new = np.dtype(equation.params[Param.NEW_DTYPE])
         reason = f"'{name}' is rounded to {new} in {value}"
         remedy = f"compute the {what} in the latent's own float type"
-    elif primitive in _COMPARISONS or (primitive in _ORDERINGS and affine()):
+    elif op in _CHOICES or (op in _ORDERINGS and affine()):
         rule = "choice by a latent"
         reason = f"'{name}' decides a condition, an index or a number of steps {through} in {value}"
-    elif primitive not in _ROUNDING:
+    elif op not in _ROUNDING:
         known = affine()
         unruled = f"{through}, for which autmarg has no rule"
         if known:
@@ -63,7 +62,7 @@ def refusal(
         elif known is None:
             rule = "no derivative"
             reason = f"'{name}' enters {value} {unruled} and JAX no derivative"
-    return Refusal(name, rule, reason, place, remedy, culprit=primitive)
+    return Refusal(name, rule, reason, place, remedy, culprit=equation.name)
 
 
 def is_affine_mean(tape: Tape, number: int, name: str) -> bool | None:
@@ -92,10 +91,9 @@ def is_affine(function: Callable[[Any, Any], Any], aval: Any, rest: Any) -> bool
         return jax.jvp(lambda x: function(x, rest), (x,), (dx,))[1]
 
     try:
-        closed = jax.make_jaxpr(tangent)(aval, aval, rest)
+        used = reads(tangent, aval, aval, rest)
     except (NotImplementedError, TypeError, ValueError):  # primitives, custom_vjp; callbacks
         return None
-    _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return not any(used[: len(jax.tree.leaves(aval))])
 
 
@@ -103,8 +101,8 @@ def _evaluate(equations: Iterable[Equation], env: dict[int, Any]) -> dict[int, A
     """Evaluate equations, and functions with derivatives of their own by what they compute."""
     for equation in equations:
         values = [env[v] for v in equation.inputs]
-        if call_for(equation.primitive.name) and "call_jaxpr" in equation.params:
-            tape, outputs = body_tape(equation.params["call_jaxpr"])
+        if equation.op in WITH_DERIVATIVE:
+            tape, outputs = body_tape(equation.params[Param.CALL_JAXPR])
             inner = dict(zip(tape.inputs.values(), values, strict=True))
             inner = _evaluate(tape.slice(outputs), {**tape.constants, **inner})
             results = [inner[v] for v in outputs]

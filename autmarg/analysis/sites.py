@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions.util import sum_rightmost
 
 from autmarg.analysis.families import Gaussian, NotGaussian, as_gaussian
+from autmarg.compat.numpyro import sum_rightmost
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.shapes import broadcasts

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import networkx as nx
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 
 from autmarg.analysis.domain import Affine, Term, as_affine, composed, count, identity, stacked
 from autmarg.analysis.forward import NEAR, Loop
 from autmarg.analysis.rules.arithmetic import add
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.calls import Run, entry, scan_parts
-from autmarg.ir.loops import body_of
+from autmarg.compat.jaxprs import Op, Param, body_of, jaxpr_as_fun
 from autmarg.ir.tape import Equation
 
 DEEP = 8  # steps, or means of means, up to which they are substituted; longer ones are recurrences
@@ -64,7 +63,7 @@ class States:
         Raises:
             CannotExtract: it sums kept latents only, which as columns would save nothing.
         """
-        derive = _DERIVATIONS.get(equation.primitive.name)
+        derive = _DERIVATIONS.get(equation.op)
         sites = frozenset().union(*(o.sites for o in operands if isinstance(o, Affine)))
         if derive is None or not sites:
             return None
@@ -102,7 +101,7 @@ class States:
     def _cumsum(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
         """x_t = x_{t-1} + e_t."""
         (noise,) = operands
-        axis, reverse = equation.params["axis"], equation.params["reverse"]
+        axis, reverse = equation.params[Param.AXIS], equation.params[Param.REVERSE]
         if noise.shape[axis] <= DEEP:
             return None
         state = self._new("cumsum", noise.shape, noise.dtype)
@@ -120,8 +119,8 @@ class States:
     def _scan(self, equation: Equation, operands: list[Any]) -> list[Any] | None:
         """The body of a loop for all steps at once, its carry shifted by one step."""
         consts, starts, rows = scan_parts(equation, operands)
-        length = equation.params["length"]
-        if length <= DEEP or equation.params["reverse"] or not all(_real(s) for s in starts):
+        length = equation.params[Param.LENGTH]
+        if length <= DEEP or equation.params[Param.REVERSE] or not all(_real(s) for s in starts):
             return None
         states = [self._new("scan", (length, *s.shape), s.dtype) for s in starts]
         before = [_shifted(start, state) for start, state in zip(starts, states, strict=True)]
@@ -142,7 +141,7 @@ class States:
         return self._resolved(loop, [*last, *outputs[len(starts) :]])
 
 
-_DERIVATIONS = {"cumsum": States._cumsum, "scan": States._scan}
+_DERIVATIONS = {Op.CUMSUM: States._cumsum, Op.SCAN: States._scan}
 
 
 def _substituted(form: Affine, written: Mapping[str, Affine], loop: Loop) -> Affine:

@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from autmarg.compat.jaxprs import Op
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
 
 if TYPE_CHECKING:
     from autmarg.analysis.sites import Normalised
 
 # What users write for a JAX primitive.
-_SPELLED = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "integer_pow": "**", "square": "**",
-    "pow": "**", "dot_general": "@", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
-    "ne": "!=", "neg": "-", "logistic": "sigmoid", "max": "maximum", "min": "minimum",
-    "clamp": "clip", "select_n": "where", "convert_element_type": "astype", "rem": "%",
-    "top_k": "top_k", "reduce_max": "max", "reduce_min": "min", "reduce_prod": "prod",
+_SPELLED: dict[str, str] = {
+    Op.ADD: "+", Op.SUB: "-", Op.MUL: "*", Op.DIV: "/", Op.INTEGER_POW: "**", Op.SQUARE: "**",
+    Op.POW: "**", Op.DOT_GENERAL: "@", Op.LT: "<", Op.LE: "<=", Op.GT: ">", Op.GE: ">=",
+    Op.EQ: "==", Op.NE: "!=", Op.NEG: "-", Op.LOGISTIC: "sigmoid", Op.MAX: "maximum",
+    Op.MIN: "minimum", Op.CLAMP: "clip", Op.SELECT_N: "where", Op.CONVERT_ELEMENT_TYPE: "astype",
+    Op.REM: "%", Op.REDUCE_MAX: "max", Op.REDUCE_MIN: "min", Op.REDUCE_PROD: "prod",
 }  # fmt: skip
 # What users know a class by that NumPyro chooses for them.
 _SPOKEN = {

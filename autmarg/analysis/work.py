@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from autmarg.compat.jaxprs import REDUCTIONS, ClosedJaxpr, Jaxpr, Op, Param
 from autmarg.ir.nodes import DistributionSpec, Factor, Node, Observe, Sample
 from autmarg.ir.program import Program
 
@@ -28,19 +28,25 @@ _FUSED, _SERIES, _INDEXED = 0.2, 15.0, 1.5
 _TRANSCENDENTAL = 2.0
 _TURNS = 10  # of a loop whose length is not known
 _SERIES_OPS = {
-    "lgamma", "digamma", "polygamma", "igamma", "igammac", "regularized_incomplete_beta", "erf_inv",
-    "bessel_i0e", "bessel_i1e", "random_gamma_grad", "zeta",
+    Op.LGAMMA, Op.DIGAMMA, Op.POLYGAMMA, Op.IGAMMA, Op.IGAMMAC, Op.REGULARIZED_INCOMPLETE_BETA,
+    Op.ERF_INV, Op.BESSEL_I0E, Op.BESSEL_I1E, Op.ZETA,
 }  # fmt: skip
 _TRANSCENDENTAL_OPS = {
-    "exp", "exp2", "log", "log1p", "expm1", "pow", "tanh", "logistic", "erf", "erfc", "sin", "cos",
-    "tan", "atan2", "sqrt", "rsqrt", "cbrt", "sinh", "cosh", "asin", "acos", "atan",
+    Op.EXP, Op.EXP2, Op.LOG, Op.LOG1P, Op.EXPM1, Op.POW, Op.TANH, Op.LOGISTIC, Op.ERF, Op.ERFC,
+    Op.SIN, Op.COS, Op.TAN, Op.ATAN2, Op.SQRT, Op.RSQRT, Op.CBRT, Op.SINH, Op.COSH, Op.ASIN,
+    Op.ACOS, Op.ATAN,
 }  # fmt: skip
 _INDEXED_OPS = {
-    "gather", "scatter", "scatter-add", "scatter-mul", "dynamic_slice", "dynamic_update_slice",
-    "sort", "argmax", "argmin", "cumsum", "cumprod", "cummax", "cumlogsumexp",
+    Op.GATHER, Op.SCATTER, Op.SCATTER_ADD, Op.SCATTER_MUL, Op.DYNAMIC_SLICE,
+    Op.DYNAMIC_UPDATE_SLICE, Op.SORT, Op.ARGMAX, Op.ARGMIN, Op.CUMSUM, Op.CUMPROD, Op.CUMMAX,
+    Op.CUMLOGSUMEXP,
 }  # fmt: skip
-_FREE_OPS = {"broadcast_in_dim", "reshape", "squeeze", "stop_gradient", "iota", "copy", "slice"}
-_CUBIC_OPS = {"cholesky", "lu", "qr", "eigh", "eig", "svd", "householder_product", "schur"}
+_FREE_OPS = {
+    Op.BROADCAST_IN_DIM, Op.RESHAPE, Op.SQUEEZE, Op.STOP_GRADIENT, Op.IOTA, Op.COPY, Op.SLICE,
+}  # fmt: skip
+_CUBIC_OPS = {
+    Op.CHOLESKY, Op.LU, Op.QR, Op.EIGH, Op.EIG, Op.SVD, Op.HOUSEHOLDER_PRODUCT, Op.SCHUR,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def source_work(program: Program, names: Collection[str] | None = None) -> Work:
     for eqn in program.tape.slice(numbers):
         if program.tape.dependencies(eqn.outputs):
             shapes = ([tuple(avals[v].shape) for v in part] for part in (eqn.inputs, eqn.outputs))
-            total += _operation(eqn.primitive.name, eqn.params, *shapes)
+            total += _operation(eqn.op, eqn.params, *shapes)
     return total
 
 
@@ -121,7 +127,7 @@ def _jaxpr(jaxpr: Jaxpr) -> Work:
     total = Work()
     for eqn in jaxpr.eqns:
         shapes = [[_shape(v.aval) for v in part] for part in (eqn.invars, eqn.outvars)]
-        total += _operation(eqn.primitive.name, eqn.params, *shapes)
+        total += _operation(Op.of(eqn.primitive), eqn.params, *shapes)
     return total
 
 
@@ -130,34 +136,31 @@ def _shape(aval: Any) -> _Shape:
 
 
 def _operation(
-    name: str, params: Mapping[str, Any], inputs: Sequence[_Shape], outputs: Sequence[_Shape]
+    op: Op, params: Mapping[str, Any], inputs: Sequence[_Shape], outputs: Sequence[_Shape]
 ) -> Work:
     """What one operation on arrays of these shapes takes."""
     bodies = [_jaxpr(body) for value in params.values() for body in _bodies(value)]
-    if name == "scan":
-        return sum(bodies, Work()).times(params["length"])
-    if name == "while":
+    if op is Op.SCAN:
+        return sum(bodies, Work()).times(params[Param.LENGTH])
+    if op is Op.WHILE:
         return sum(bodies, Work()).times(_TURNS)
     if bodies:  # calls; of branches the dearest is close to their sum
         return sum(bodies, Work())
     read, made = (sum(math.prod(s) for s in shapes) for shapes in (inputs, outputs))
-    if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
+    if op is Op.DOT_GENERAL:
+        (contracted, _), _ = params[Param.DIMENSION_NUMBERS]
         inner = math.prod(inputs[0][axis] for axis in contracted)
         return Work(products=made * inner, elements=_FUSED * (read + made), operations=1)
-    if name in _CUBIC_OPS:
+    if op in _CUBIC_OPS:
         return Work(cubes=math.prod(inputs[0]) * inputs[0][-1], elements=made, operations=1)
-    if name == "triangular_solve":
+    if op is Op.TRIANGULAR_SOLVE:
         products = math.prod(inputs[0]) * inputs[1][-1]
         return Work(products=products, elements=made, operations=1)
-    if name in _FREE_OPS:
+    if op in _FREE_OPS:
         return Work()
-    each = _INDEXED if name in _INDEXED_OPS else _FUSED
-    each = (
-        _SERIES if name in _SERIES_OPS else _TRANSCENDENTAL if name in _TRANSCENDENTAL_OPS else each
-    )
-    reduces = name.startswith(("reduce", "arg"))
-    return Work(elements=each * (read if reduces else made), operations=1)
+    each = _INDEXED if op in _INDEXED_OPS else _FUSED
+    each = _SERIES if op in _SERIES_OPS else _TRANSCENDENTAL if op in _TRANSCENDENTAL_OPS else each
+    return Work(elements=each * (read if op in REDUCTIONS else made), operations=1)
 
 
 def _bodies(value: Any) -> Iterator[Jaxpr]:

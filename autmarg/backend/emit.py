@@ -17,7 +17,7 @@ from autmarg.backend.distributions import (
     MarginalDistribution,
     SequentialDistribution,
 )
-from autmarg.backend.given import as_written, check_shape, gives, message, met
+from autmarg.backend.given import as_written, check_shape, is_given
 from autmarg.backend.rows import leaves_out_rows
 from autmarg.backend.support import is_traced, outside, restricted
 from autmarg.errors import ImproperPriorError, InternalError, RequestError
@@ -143,8 +143,7 @@ class Emission:
         """
         if jnp.shape(value) == node.shape:
             return value
-        own = message(node.name, fn, node.sample_shape)
-        if not any(gives(handler, seen) for handler, (seen,) in met(own)):
+        if not is_given(node.name, fn, node.sample_shape):
             return value
         check_shape(self.program.name, node.name, jnp.shape(value), node.shape)
         return jnp.broadcast_to(value, node.shape)

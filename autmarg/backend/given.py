@@ -1,62 +1,33 @@
-"""What NumPyro's handlers around an emitted model do to a site, before it is met."""
+"""Values that NumPyro's handlers around an emitted model give to its sites."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from numpyro import handlers
-from numpyro.primitives import _PYRO_STACK, Messenger
 
+from autmarg.compat.numpyro import (
+    Message,
+    Outermost,
+    around,
+    gives,
+    is_scanned,
+    latent_message,
+    met,
+)
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import decentered
 
-Message = dict[str, Any]
 
+def is_given(name: str, fn: Any, shape: tuple[int, ...] = ()) -> bool:
+    """Whether a handler gives a latent site a value.
 
-def message(name: str, fn: Any, shape: tuple[int, ...] = ()) -> Message:
-    """The message of a latent site, as NumPyro sends it; ``shape`` is its sample shape."""
-    kwargs = {"rng_key": jax.random.key(0), "sample_shape": shape}
-    return {
-        "type": "sample", "name": name, "fn": fn, "args": (), "kwargs": kwargs, "value": None,
-        "scale": None, "is_observed": False, "intermediates": [], "cond_indep_stack": [],
-        "infer": {},
-    }  # fmt: skip
-
-
-def met(*messages: Message) -> Iterator[tuple[Any, tuple[Message, ...]]]:
-    """Handlers that messages would meet, innermost first, with the messages as each sees them.
-
-    The walk ends where the first message is hidden.
+    Args:
+        name, fn, shape: the site's name, distribution and sample shape.
     """
-    for handler in reversed(_PYRO_STACK):
-        yield handler, messages
-        if hides(handler, messages[0]):
-            return
-        if isinstance(handler, handlers.scope) and "sample" not in handler.hide_types:
-            prefix = f"{handler.prefix}{handler.divider}"
-            messages = tuple({**m, "name": f"{prefix}{m['name']}"} for m in messages)
-
-
-def hides(handler: Any, msg: Message) -> bool:
-    """Whether a handler keeps a message from those outside it."""
-    return isinstance(handler, handlers.block) and bool(handler.hide_fn(msg))
-
-
-def gives(handler: Any, msg: Message) -> bool:
-    """Whether a handler gives a latent site a value."""
-    name = msg["name"]
-    if isinstance(handler, handlers.replay):
-        return name in handler.trace
-    if not isinstance(handler, handlers.substitute | handlers.condition | handlers.do):
-        return False
-    if handler.data is not None:
-        return handler.data.get(name) is not None
-    function = getattr(handler, "substitute_fn", None) or getattr(handler, "condition_fn", None)
-    with handlers.block():
-        return function is not None and function(msg) is not None
+    return any(gives(handler, msg) for handler, (msg,) in met(latent_message(name, fn, shape)))
 
 
 def as_written(name: str, fn: Any, shape: tuple[int, ...], standard: Any) -> bool:
@@ -70,7 +41,8 @@ def as_written(name: str, fn: Any, shape: tuple[int, ...], standard: Any) -> boo
         name, fn, shape: the site's name, distribution and sample shape.
         standard: the distribution of its standard noise.
     """
-    own, noise = message(name, fn, shape), message(decentered(name), standard, shape)
+    own = latent_message(name, fn, shape)
+    noise = latent_message(decentered(name), standard, shape)
     return any(
         isinstance(handler, handlers.scale) or (gives(handler, x) and not gives(handler, z))
         for handler, (x, z) in met(own, noise)
@@ -92,11 +64,8 @@ def check_shape(model: str, name: str, given: tuple[int, ...], shape: tuple[int,
         )
 
 
-class Given(Messenger):
-    """Outermost handler for a while: which latent sites other handlers gave a value, and which not.
-
-    It sees a message last, just before NumPyro would draw, so it knows every handler's doing.
-    """
+class Given(Outermost):
+    """Notes which latent sites other handlers gave a value, and which not."""
 
     def __init__(self, model: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(None)
@@ -104,19 +73,14 @@ class Given(Messenger):
         self.names: set[str] = set()
         self.drawn: set[str] = set()
 
-    def __enter__(self) -> None:
-        _PYRO_STACK.insert(0, self)
-
-    def __exit__(self, *error: Any) -> None:
-        if self in _PYRO_STACK:
-            _PYRO_STACK.remove(self)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
+    def process_message(self, msg: Message) -> None:
         """Note a sampled site, and whether its value was given from outside."""
         if msg["type"] != "sample" or msg["is_observed"]:
             return
-        scanned = msg.get("_control_flow_done", False)  # it has a value in any case
-        given = any(gives(h, msg) for h in _PYRO_STACK) if scanned else msg["value"] is not None
+        if is_scanned(msg):  # it has a value in any case
+            given = any(gives(handler, msg) for handler in around())
+        else:
+            given = msg["value"] is not None
         name, shape = msg["name"], np.shape(msg["value"])
         if not given:
             self.drawn.add(name)

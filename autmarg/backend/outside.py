@@ -7,16 +7,22 @@ into the integrated joint density has no such meaning and is an error.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
-from numpyro.infer import initialization
 
-from autmarg.backend.given import Message, gives, hides, message, met
+from autmarg.compat.numpyro import (
+    Message,
+    Messenger,
+    gives,
+    hides,
+    initialises,
+    latent_message,
+    met,
+    replaces,
+)
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import Ancestral, Marginal, Recover, Sample
 from autmarg.ir.program import Program
@@ -53,14 +59,11 @@ def _check_values(model: str, node: Recover) -> None:
 
 def _check_replacement(node: Ancestral) -> None:
     for handler, msg in _handlers(node.name, node):
-        name, config = msg["name"], getattr(handler, "config", None) or {}
-        changed = isinstance(handler, handlers.do) and name in (handler.data or {})
-        if isinstance(handler, handlers.reparam):
-            changed = (config(msg) if callable(config) else config.get(name)) is not None
-        if changed:
+        if replaces(handler, msg):
+            kind, name = type(handler).__name__, msg["name"]
             raise RequestError(
-                f"handlers.{type(handler).__name__} is over '{name}', whose density is part of a "
-                f"joint one after integration: {_BEFORE}"
+                f"handlers.{kind} is over '{name}', whose density is part of a joint one after "
+                f"integration: {_BEFORE}"
             )
 
 
@@ -83,21 +86,13 @@ def _check_marginal(node: Marginal) -> None:
             )
 
 
-def _handlers(name: str, node: Sample | None = None) -> Iterator[tuple[Any, Message]]:
+def _handlers(name: str, node: Sample | None = None) -> Iterator[tuple[Messenger, Message]]:
     """Handlers that a site would meet, each with its message, whose distribution (for functions
     that draw from it) has the site's shape."""
     fn = dist.Normal(0.0, 1.0).expand(node.shape if node else ())
-    return ((handler, seen) for handler, (seen,) in met(message(name, fn)))
+    return ((handler, seen) for handler, (seen,) in met(latent_message(name, fn)))
 
 
-def _gives(handler: Any, msg: Message) -> bool:
+def _gives(handler: Messenger, msg: Message) -> bool:
     """Whether a handler has a value for the site; NumPyro's own initial values do not count."""
-    if _is_initialisation(getattr(handler, "substitute_fn", None)):
-        return False
-    return gives(handler, msg)
-
-
-def _is_initialisation(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__module__", None) == initialization.__name__
+    return not initialises(handler) and gives(handler, msg)

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
+from autmarg.compat.numpyro import unwrapped
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
@@ -90,9 +90,9 @@ class Recovery:
         flat = {name: f for node in self.nodes for name, f in node.density.flat.items()}
         for member in members:
             fn = member.distribution.build(self.program.tape, values)
-            if (whole := _unmasked(fn)) is not fn:
+            if unwrapped(fn).effective_masks:
                 value = values[member.name]
-                terms = whole.log_prob(value) - fn.log_prob(value)
+                terms = _unmasked(fn).log_prob(value) - fn.log_prob(value)
                 if member.name in flat:  # whole draws are flat
                     own = flat[member.name].reshape(*terms.shape, -1)[..., 0]
                     terms = jnp.where(own, 0.0, terms)
@@ -247,14 +247,7 @@ class Recovery:
 
 
 def _unmasked(fn: Any) -> Any:
-    """A distribution without its masks (itself where there are none)."""
-    if isinstance(fn, MaskedDistribution):
-        return _unmasked(fn.base_dist)
-    if not isinstance(fn, ExpandedDistribution | Independent):
-        return fn
-    inner = _unmasked(fn.base_dist)
-    if inner is fn.base_dist:
-        return fn
-    if isinstance(fn, Independent):
-        return inner.to_event(fn.reinterpreted_batch_ndims)
-    return inner.expand(fn.batch_shape)
+    """A distribution without its masks."""
+    base = unwrapped(fn).base
+    events = fn.event_dim - base.event_dim
+    return base.expand((*fn.batch_shape, *fn.event_shape[:events])).to_event(events)

@@ -81,12 +81,6 @@ class Runs:
             )
 
 
-def arguments_of(source: Any) -> Arguments | None:
-    """What an ``MCMC`` object was last run with; None where that is not known."""
-    args, kwargs = getattr(source, "_args", None), getattr(source, "_kwargs", None)
-    return None if args is None else (tuple(args), dict(kwargs or {}))
-
-
 def _concrete(arguments: Any) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
 
@@ -130,4 +124,4 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"a {type(value).__name__}"
 
 
-__all__ = ["Arguments", "Runs", "arguments_of"]
+__all__ = ["Arguments", "Runs"]

@@ -8,26 +8,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 
+from autmarg.compat.jaxprs import reads
+from autmarg.compat.numpyro import base_of, unwrapped, validates
 from autmarg.errors import ModelError
-from autmarg.ir.nodes import Observe, base_of
+from autmarg.ir.nodes import Observe
 from autmarg.ir.program import Program
 
 
 def outside(fn: Any, value: Any) -> Any:
     """Which elements of a batch are outside the support, but for those that a mask takes out."""
-    if isinstance(fn, MaskedDistribution):
-        return outside(fn.base_dist, value) & jnp.asarray(fn._mask, bool)
-    if isinstance(fn, ExpandedDistribution):
-        return outside(fn.base_dist, value)
-    if isinstance(fn, Independent):
-        inner = outside(fn.base_dist, value)
-        events = min(fn.reinterpreted_batch_ndims, inner.ndim)
-        return inner.any(tuple(range(-events, 0)))
-    if not fn._validate_args:  # then NumPyro does not look
+    base, masks = unwrapped(fn)
+    if not validates(base):  # then NumPyro does not look
         return jnp.zeros((), bool)
-    return ~jnp.asarray(fn.support(value), bool)
+    found = ~jnp.asarray(base.support(value), bool)
+    for mask, axes in masks:
+        mask = jnp.asarray(mask, bool)
+        found = found & mask.reshape(*mask.shape, *(1,) * (axes - base.event_dim))
+    events = min(fn.event_dim - base.event_dim, found.ndim)
+    return found.any(tuple(range(-events, 0)))
 
 
 def is_traced(program: Program, site: Observe) -> bool:
@@ -79,7 +78,7 @@ def _check(program: Program, site: Observe) -> None:
     shapes = [tape.avals[v] for v in unknown]
     with jax.ensure_compile_time_eval():
         found = np.asarray(look(*(jnp.ones(a.shape, a.dtype) for a in shapes)))
-    if not found.any() or _reads(look, shapes):
+    if not found.any() or any(reads(look, *shapes)):
         return
     fn = base_of(spec.unflatten([tape.avals[v] for v in spec.values]))
     raise ModelError(
@@ -88,16 +87,6 @@ def _check(program: Program, site: Observe) -> None:
         "density is zero whatever the latents are. Expected data in the support: check the data, "
         "the family, and its bounds"
     )
-
-
-def _reads(function: Any, shapes: list[Any]) -> bool:
-    """Whether the output of a function depends on one of its arguments."""
-    jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
-    reached = set(jaxpr.invars)
-    for eqn in jaxpr.eqns:
-        if any(not hasattr(v, "val") and v in reached for v in eqn.invars):
-            reached |= set(eqn.outvars)
-    return any(not hasattr(v, "val") and v in reached for v in jaxpr.outvars)
 
 
 def _examples(value: Any, found: np.ndarray) -> str:

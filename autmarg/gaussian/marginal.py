@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.compat.double import in_double
 from autmarg.gaussian.affine import AffineForm, Point
-from autmarg.gaussian.double import in_double
 from autmarg.gaussian.schedule import Schedule
 
 

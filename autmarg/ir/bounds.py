@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from jax.lax import GatherScatterMode
 
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.errors import ModelError
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Equation, Tape
 
-_MEMBERS = ("gather", "dynamic_slice")
-_SAME = ("broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "concatenate")
+_MEMBERS = (Op.GATHER, Op.DYNAMIC_SLICE)
+_SAME = (
+    Op.BROADCAST_IN_DIM, Op.RESHAPE, Op.CONVERT_ELEMENT_TYPE, Op.SQUEEZE, Op.CONCATENATE,
+)  # fmt: skip
 
 _BEYOND = (
     "To predict for levels beyond those fitted, pass marg.predict a larger number of levels; where "
@@ -38,7 +41,7 @@ def check_bounds(
     Raises:
         ModelError: it does.
     """
-    if equation.params.get("mode") == GatherScatterMode.CLIP:
+    if equation.params.get(Param.MODE) == GatherScatterMode.CLIP:
         return  # asked for by name
     _check(equation, index, shape, names or {})
 
@@ -46,11 +49,11 @@ def check_bounds(
 def _check(
     equation: Equation, index: np.ndarray, shape: tuple[int, ...], names: Mapping[str, Any]
 ) -> None:
-    if equation.primitive.name == "gather":
-        axes = equation.params["dimension_numbers"].start_index_map
+    if equation.op is Op.GATHER:
+        axes = equation.params[Param.DIMENSION_NUMBERS].start_index_map
     else:
         axes = tuple(range(len(shape)))
-    sizes = equation.params["slice_sizes"]
+    sizes = equation.params[Param.SLICE_SIZES]
     for k, axis in enumerate(axes):
         starts = index[..., k]
         last = shape[axis] - sizes[axis]
@@ -59,7 +62,7 @@ def _check(
             # Negative indices have the length added to them by now.
             high = starts.max() > last
             bad = int(starts.max() if high else starts.min() - shape[axis])
-            fills = equation.params.get("mode") == GatherScatterMode.FILL_OR_DROP
+            fills = equation.params.get(Param.MODE) == GatherScatterMode.FILL_OR_DROP
             does = "puts NaN at" if fills else "clamps"
             one_based = high and bad == shape[axis] and starts.min() >= 1
             hint = " These start at 1: subtract 1." if one_based else ""
@@ -94,7 +97,7 @@ def check_indices(program: Program, *, one_by_one: bool = False) -> None:
         values |= tape.known(missing)
     for equation in found:
         indices = [np.asarray(values[v]) for v in equation.inputs[1:]]
-        index = indices[0] if equation.primitive.name == "gather" else np.stack(indices, axis=-1)
+        index = indices[0] if equation.op is Op.GATHER else np.stack(indices, axis=-1)
         shape = tuple(tape.avals[equation.inputs[0]].shape)
         try:
             _check(equation, index, shape, program.names)
@@ -108,9 +111,9 @@ def _reads(program: Program, one_by_one: bool) -> Iterator[Equation]:
     """Gathers and slices of what depends on an input, at indices that depend on none."""
     tape = program.tape
     for equation in tape.slice(v for node in program.nodes for v in node.numbers):
-        if equation.primitive.name not in _MEMBERS or len(equation.inputs) < 2:
+        if equation.op not in _MEMBERS or len(equation.inputs) < 2:
             continue
-        mode = equation.params.get("mode")
+        mode = equation.params.get(Param.MODE)
         operand, *indices = equation.inputs
         clips = mode == GatherScatterMode.CLIP
         if mode == GatherScatterMode.FILL_OR_DROP or clips != one_by_one:
@@ -128,11 +131,11 @@ def _counts_from_the_end(tape: Tape, number: int) -> bool:
         equation = tape.producer(stack.pop())
         if equation is None:
             continue
-        if equation.primitive.name == "select_n":
+        if equation.op is Op.SELECT_N:
             chosen = tape.producer(equation.inputs[0])
-            if chosen is not None and chosen.primitive.name == "lt":
+            if chosen is not None and chosen.op is Op.LT:
                 return True
-        elif equation.primitive.name in _SAME:
+        elif equation.op in _SAME:
             stack += equation.inputs
     return False
 

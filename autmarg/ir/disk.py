@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun, primitives
-from jax.tree_util import PyTreeDef, default_registry
 
+from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param, Primitive, exported, jaxpr_as_fun
+from autmarg.compat.numpyro import array_fields, static_fields
+from autmarg.compat.pytrees import PyTreeDef, TreeNode, node_of, tree_of
 from autmarg.errors import ModelError, Place, Refusal, RequestError
 from autmarg.ir import nodes
 from autmarg.ir.program import Program
@@ -52,8 +53,8 @@ _PLAIN = (bool, int, float, str, type(None))
 _SEQUENCES = {"tuple": tuple, "list": list, "frozenset": frozenset}
 _NOTED = {"dict": dict, "OrderedDict": OrderedDict}
 _OUTSIDE: dict[str, Callable[[], Any]] = {  # primitives that JAX does not export
-    "stack": lambda: jax.make_jaxpr(lambda a: jnp.stack([a, a]))(1.0),
-    "tile": lambda: jax.make_jaxpr(lambda a: jnp.tile(a, 2))(jnp.zeros(1)),
+    Op.STACK: lambda: jax.make_jaxpr(lambda a: jnp.stack([a, a]))(1.0),
+    Op.TILE: lambda: jax.make_jaxpr(lambda a: jnp.tile(a, 2))(jnp.zeros(1)),
 }
 
 
@@ -157,9 +158,9 @@ class _Writer:
         )
 
     def _equation(self, equation: Equation) -> Any:
-        name, params = equation.primitive.name, dict(equation.params)
+        name, params = equation.name, dict(equation.params)
         self.where = f"{name} at {equation.place}" if equation.place else name
-        if name == "custom_jvp_call":
+        if equation.op is Op.CUSTOM_JVP_CALL:
             params = {"rule": self._rule(equation)}
         elif _primitive(name) is not equation.primitive:
             raise self._refused(f"the primitive '{name}', which JAX does not export,")
@@ -168,7 +169,7 @@ class _Writer:
 
     def _rule(self, equation: Equation) -> int:
         """The number of a function with its rule of derivatives, in which it may call itself."""
-        call: ClosedJaxpr = equation.params["call_jaxpr"]
+        call: ClosedJaxpr = equation.params[Param.CALL_JAXPR]
         key = str(call.jaxpr)
         if key not in self.open:
             self.open[key] = len(self.rules)
@@ -193,17 +194,17 @@ class _Writer:
 
     def _tree(self, tree: Any, leaves: Iterator[int]) -> Any:
         """With NumPyro's fields by name: their order is another in each process."""
-        node = tree.node_data()
+        node = node_of(tree)
         if node is None:
             return {"leaf": next(leaves)}
         kind, static = node
         children = [self._tree(child, leaves) for child in tree.children()]
         if not issubclass(kind, dist.Distribution):
             return {"tree": [self._class(kind), self.write(static), children]}
-        if len(names := kind.gather_pytree_aux_fields()) != len(static):
+        if len(names := static_fields(kind)) != len(static):
             raise self._refused(f"a {kind.__name__}, which is no pytree as NumPyro has them,")
         known = {n: self.write(v) for n, v in zip(names, static, strict=True)}
-        filled = dict(zip(kind.gather_pytree_data_fields(), children, strict=True))
+        filled = dict(zip(array_fields(kind), children, strict=True))
         return {"distribution": [self._class(kind), known, filled]}
 
     def _class(self, kind: type) -> str:
@@ -263,10 +264,10 @@ class _Reader:
         if kind == "tree":
             static = self.read(static)
         else:
-            static = tuple(self.read(static[name]) for name in found.gather_pytree_aux_fields())
-            children = [children[name] for name in found.gather_pytree_data_fields()]
+            static = tuple(self.read(static[name]) for name in static_fields(found))
+            children = [children[name] for name in array_fields(found)]
         within = [self._tree(child, leaves) for child in children]
-        return PyTreeDef.from_node_data_and_children(default_registry, (found, static), within)
+        return tree_of(TreeNode(found, static), within, 0)
 
     def _enum(self, content: Any) -> Any:
         return _found(content[0])[content[1]]
@@ -281,7 +282,7 @@ class _Reader:
     def _eqn(self, content: Any) -> Equation:
         name, params, inputs, outputs, place = content
         params, primitive = self.read(params), _primitive(name)
-        if name == "custom_jvp_call":
+        if name == Op.CUSTOM_JVP_CALL:
             (made,) = self._with_rule(*self.rules[params["rule"]]).jaxpr.eqns
             primitive, params = made.primitive, dict(made.params)
         if primitive is None:
@@ -315,8 +316,7 @@ def _primitive(name: str) -> Primitive | None:
     """The primitive that JAX calls by a name."""
     if name in _OUTSIDE:
         return next(e.primitive for e in _OUTSIDE[name]().jaxpr.eqns if e.primitive.name == name)
-    exported = (v for v in vars(primitives).values() if isinstance(v, Primitive))
-    return next((p for p in exported if p.name == name), None)
+    return exported(name)
 
 
 def _known(name: str) -> bool:
@@ -348,7 +348,7 @@ def _function(tape: Tape, outputs: list[int]) -> tuple[Callable[..., list[Any]],
 
 def _slopes(equation: Equation) -> ClosedJaxpr:
     """(values, tangents) → tangents of a function's outputs, by its own rule."""
-    avals = equation.params["call_jaxpr"].in_avals
+    avals = equation.params[Param.CALL_JAXPR].in_avals
 
     def rule(*both: Any) -> Any:
         values, tangents = both[: len(avals)], both[len(avals) :]

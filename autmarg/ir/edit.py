@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from autmarg.compat.numpyro import base_of, unwrapped
 from autmarg.errors import RequestError
-from autmarg.ir.nodes import DistributionSpec, Sample, base_of
+from autmarg.ir.nodes import DistributionSpec, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.shapes import broadcasts
 from autmarg.ir.tape import Tape
@@ -68,8 +69,7 @@ def with_distribution(
 
     def new(*values: Any) -> Any:
         present = old.unflatten(values[: len(old.values)])
-        while isinstance(present, dist.ExpandedDistribution | dist.Independent):
-            present = present.base_dist
+        present = unwrapped(present, masks_too=False).base
         made = make(present, *values[len(old.values) :])
         if not isinstance(made, dist.Distribution):
             found = type(made).__name__

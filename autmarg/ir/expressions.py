@@ -15,35 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.shapes import broadcasts, fitted, shape_of
 from autmarg.ir.tape import Equation, Tape
 from autmarg.ir.text import Apply, Atom, Declaration, Expression, atoms
 
 HOLE = "hole"  # the primitive of an expression whose meaning is in a store that is not there
 LONGEST = 240  # characters of an expression that is written out
-_INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
-_CALLS = frozenset(
-    [
-        "exp",
-        "log",
-        "log1p",
-        "expm1",
-        "sqrt",
-        "rsqrt",
-        "tanh",
-        "logistic",
-        "sin",
-        "cos",
-        "abs",
-        "sign",
-        "max",
-        "min",
-        "erf",
-        "floor",
-        "square",
-    ]
-)
-_SILENT = frozenset(["reshape", "squeeze", "convert_element_type", "copy", "expand_dims"])
+_INFIX = {
+    Op.ADD: "+", Op.ADD_ANY: "+", Op.SUB: "-", Op.MUL: "*", Op.DIV: "/", Op.POW: "**",
+}  # fmt: skip
+_CALLS = frozenset({  # functions of the language have JAX's names
+    Op.EXP, Op.LOG, Op.LOG1P, Op.EXPM1, Op.SQRT, Op.RSQRT, Op.TANH, Op.LOGISTIC, Op.SIN, Op.COS,
+    Op.ABS, Op.SIGN, Op.MAX, Op.MIN, Op.ERF, Op.FLOOR, Op.SQUARE,
+})  # fmt: skip
+_SILENT = frozenset({Op.RESHAPE, Op.SQUEEZE, Op.CONVERT_ELEMENT_TYPE, Op.COPY, Op.EXPAND_DIMS})
 
 
 class Writer:
@@ -75,7 +61,7 @@ class Writer:
 
     @cached_property
     def _hollow(self) -> bool:
-        return any(e.primitive.name == HOLE for e in self.tape.equations)
+        return any(e.name == HOLE for e in self.tape.equations)
 
     def write(self, number: int) -> Expression:
         """The expression of a value; an array of its shape, or one that broadcasts to it."""
@@ -110,7 +96,7 @@ class Writer:
         if number in self.tape.constants:
             return self._constant(self.tape.constants[number])
         equation = self._producer[number]
-        if equation.primitive.name == HOLE:  # a program read from text without its store
+        if equation.name == HOLE:  # a program read from text without its store
             self.declared |= equation.params["declared"]
             return equation.params["expression"]
         found = self._apply(equation)
@@ -121,46 +107,46 @@ class Writer:
         return self._fragment(number)
 
     def _apply(self, equation: Equation) -> Expression | None:
-        name, params = equation.primitive.name, equation.params
-        if name in _INFIX:
-            return self._infix(_INFIX[name], equation)
-        if name in _CALLS:
-            return Apply(name, tuple(self.write(v) for v in equation.inputs))
-        if name in _SILENT:
+        op, params = equation.op, equation.params
+        if op in _INFIX:
+            return self._infix(_INFIX[op], equation)
+        if op in _CALLS:
+            return Apply(equation.name, tuple(self.write(v) for v in equation.inputs))
+        if op in _SILENT:
             return self._squeezed(equation) or self.write(equation.inputs[0])
-        if name == "neg":
+        if op is Op.NEG:
             return Apply("neg", (self.write(equation.inputs[0]),))
-        if name == "integer_pow":
-            power = Atom("number", str(params["y"]))
+        if op is Op.INTEGER_POW:
+            power = Atom("number", str(params[Param.Y]))
             return Apply("**", (self.write(equation.inputs[0]), power))
-        if name == "broadcast_in_dim":
+        if op is Op.BROADCAST_IN_DIM:
             return self._broadcast(equation)
-        if name == "gather":
+        if op is Op.GATHER:
             return self._gather(equation)
-        if name == "slice":
+        if op is Op.SLICE:
             return self._slice(equation)
-        if name == "dot_general":
+        if op is Op.DOT_GENERAL:
             return self._product(equation)
-        if name == "transpose":
-            ndim = len(params["permutation"])
-            flipped = tuple(params["permutation"]) == tuple(range(ndim))[::-1]
+        if op is Op.TRANSPOSE:
+            ndim = len(params[Param.PERMUTATION])
+            flipped = tuple(params[Param.PERMUTATION]) == tuple(range(ndim))[::-1]
             return Apply("T", (self._whole(equation.inputs[0]),)) if flipped else None
-        if name == "select_n" and len(equation.inputs) == 3:
+        if op is Op.SELECT_N and len(equation.inputs) == 3:
             which, no, yes = (self.write(v) for v in equation.inputs)
             return Apply("where", (which, yes, no))
-        if name == "stack" or (name == "concatenate" and params["dimension"] == 0):
-            return Apply(name, tuple(self._whole(v) for v in equation.inputs))
-        if name == "reduce_sum":
+        if op is Op.STACK or (op is Op.CONCATENATE and params[Param.DIMENSION] == 0):
+            return Apply(equation.name, tuple(self._whole(v) for v in equation.inputs))
+        if op is Op.REDUCE_SUM:
             return self._sum(equation)
-        if name == "cumsum" and not params["reverse"]:
-            axis = Atom("number", str(params["axis"]))
+        if op is Op.CUMSUM and not params[Param.REVERSE]:
+            axis = Atom("number", str(params[Param.AXIS]))
             return Apply("cumsum", (self._whole(equation.inputs[0]), axis))
         return None
 
     def _sum(self, equation: Equation) -> Expression:
         """``sum(a)``, or ``n * a`` of n times the same number."""
         inner, shape = equation.inputs[0], self._shape(equation.inputs[0])
-        axes = equation.params["axes"]
+        axes = equation.params[Param.AXES]
         rest = () if len(axes) == len(shape) else tuple(Atom("number", str(a)) for a in axes)
         found = self.write(inner)
         if not rest and shape and self._own_shape(found, shape) == ():
@@ -186,8 +172,8 @@ class Writer:
     def _broadcast(self, equation: Equation) -> Expression:
         """An operand with new leading axes is itself, one with new trailing axes ``a[:, new]``."""
         inner = self.write(equation.inputs[0])
-        shape, to = self._shape(equation.inputs[0]), equation.params["broadcast_dimensions"]
-        new = len(equation.params["shape"])
+        shape, to = self._shape(equation.inputs[0]), equation.params[Param.BROADCAST_DIMENSIONS]
+        new = len(equation.params[Param.SHAPE])
         if int(np.prod(self._own_shape(inner, shape))) <= 1 or not to:
             return inner
         if list(to) == list(range(new - len(to), new)):
@@ -199,7 +185,10 @@ class Writer:
     def _gather(self, equation: Equation) -> Expression | None:
         """``u[index, 0, :]``, where every axis is picked from or taken whole."""
         operand, index = equation.inputs
-        numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+        numbers, sizes = (
+            equation.params[Param.DIMENSION_NUMBERS],
+            equation.params[Param.SLICE_SIZES],
+        )
         shape, picked = self._shape(operand), numbers.start_index_map
         if picked != numbers.collapsed_slice_dims or index not in self.tape.constants:
             return None
@@ -219,10 +208,12 @@ class Writer:
 
     def _slice(self, equation: Equation) -> Expression | None:
         params = equation.params
-        if params["strides"] is not None and any(s != 1 for s in params["strides"]):
+        if params[Param.STRIDES] is not None and any(s != 1 for s in params[Param.STRIDES]):
             return None
         shape = self._shape(equation.inputs[0])
-        bounds = list(zip(params["start_indices"], params["limit_indices"], shape, strict=True))
+        bounds = list(
+            zip(params[Param.START_INDICES], params[Param.LIMIT_INDICES], shape, strict=True)
+        )
         whole = [a == 0 and b == n for a, b, n in bounds]
         last = max((k for k, all_ in enumerate(whole) if not all_), default=-1)
         entries = [
@@ -234,9 +225,9 @@ class Writer:
     def _squeezed(self, equation: Equation) -> Expression | None:
         """``u[:, 0]`` for what is a slice of width one, squeezed."""
         inner = self._producer.get(equation.inputs[0])
-        if equation.primitive.name != "squeeze" or inner is None or inner.primitive.name != "slice":
+        if equation.op is not Op.SQUEEZE or inner is None or inner.op is not Op.SLICE:
             return None
-        found, gone = self._slice(inner), equation.params["dimensions"]
+        found, gone = self._slice(inner), equation.params[Param.DIMENSIONS]
         if not isinstance(found, Apply) or found.function != "[]":
             return None
         entries = [
@@ -246,7 +237,7 @@ class Writer:
         return Apply("[]", (found.arguments[0], *entries))
 
     def _product(self, equation: Equation) -> Expression | None:
-        (left, right), batch = equation.params["dimension_numbers"]
+        (left, right), batch = equation.params[Param.DIMENSION_NUMBERS]
         a, b = (len(self._shape(v)) for v in equation.inputs)
         if any(batch) or len(left) != 1 or max(a, b) > 2:
             return None
@@ -281,7 +272,7 @@ class Writer:
         reads = tuple(sorted(self.tape.dependencies([number])))
         name = self._fresh("", "%f")
         equations = self.tape.slice([number])
-        primitives = tuple(dict.fromkeys(e.primitive.name for e in equations))
+        primitives = tuple(dict.fromkeys(e.name for e in equations))
         aval = self.tape.avals[number]
         self.declared[name] = Declaration(
             name, _type(aval), "#" + self._fingerprint(equations, number), reads, primitives
@@ -299,7 +290,7 @@ class Writer:
                 else:
                     digest.update(str(self._inputs.get(v) or local.get(v)).encode())
             local.update({v: len(local) + k for k, v in enumerate(equation.outputs)})
-            digest.update(equation.primitive.name.encode())
+            digest.update(equation.name.encode())
             digest.update(str(self.tape.avals[equation.outputs[0]]).encode())
         digest.update(str(local.get(number)).encode())
         return digest.hexdigest()

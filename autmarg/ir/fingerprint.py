@@ -25,16 +25,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-from jax.tree_util import PyTreeDef, default_registry
 from scipy.sparse import issparse
 
+from autmarg.compat.jaxprs import (
+    WITH_DERIVATIVE,
+    ClosedJaxpr,
+    Jaxpr,
+    Literal,
+    Op,
+    Param,
+    Primitive,
+    bind,
+    own_backward,
+)
+from autmarg.compat.pytrees import PyTreeDef, node_of, one_level
 from autmarg.ir.shards import is_spread, shards
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis))
 _LIBRARIES = ("jax", "jaxlib", "numpyro", "numpy", "scipy", "autmarg", "builtins")
 _VALUES = (jax.sharding.Sharding, jax.sharding.Mesh, jax.sharding.AbstractMesh, jax.Device)
-_DERIVED = ("custom_jvp_call", "custom_vjp_call")
 _HEAP_TYPE = 1 << 9  # CPython's flag of a class made by a class statement
 _HELD = 1024  # values of JAX's own classes that are remembered to compare others with
 
@@ -63,10 +72,10 @@ class Fingerprint:
         for value in values:
             self._value(value)
 
-    def equation(self, primitive: Any, params: Mapping[str, Any]) -> None:
+    def equation(self, primitive: Primitive, params: Mapping[str, Any]) -> None:
         """Add a primitive with its parameters."""
         self._text("primitive", primitive.name, len(params))
-        derived = primitive.name in _DERIVED
+        derived = Op.of(primitive) in WITH_DERIVATIVE
         for name, value in sorted(params.items()):
             self._text(name)
             if derived and not isinstance(value, (ClosedJaxpr, *_PLAIN)):
@@ -139,9 +148,9 @@ class Fingerprint:
             self.feed(value.__func__, value.__self__)
         elif isinstance(value, types.FunctionType):
             self._function(value)
-        elif (node := _one_level(value)) is not None:
+        elif (node := one_level(value)) is not None:
             self._identity("node", type(value))
-            self.feed(list(node[0]), node[1])
+            self.feed(*node)
         elif is_dataclass(value):
             self._identity("dataclass", type(value))
             self.feed(*(getattr(value, f.name, None) for f in fields(value)))
@@ -201,9 +210,9 @@ class Fingerprint:
             define(eqn.outvars)
         read(jaxpr.outvars)
 
-    def _derivative(self, primitive: Any, params: Mapping[str, Any]) -> None:
+    def _derivative(self, primitive: Primitive, params: Mapping[str, Any]) -> None:
         """The rule of a custom derivative; one that calls its own function is read once."""
-        call = params["call_jaxpr"]
+        call = params[Param.CALL_JAXPR]
         own = Fingerprint()
         own._rules = self._rules
         own.feed(call)
@@ -213,12 +222,13 @@ class Fingerprint:
             return
         self._rules.add(name)
         self.feed(_rule(primitive, params))
-        if "bwd" in params:  # may be wrong, which is found when a gradient is taken
-            self.feed(params["bwd"].f)
+        if (backward := own_backward(params)) is not None:
+            # It may be wrong, which is found when a gradient is taken.
+            self.feed(backward)
         self._rules.discard(name)
 
     def _treedef(self, treedef: Any) -> None:
-        node = treedef.node_data()
+        node = node_of(treedef)
         children = treedef.children()
         self._text("tree", treedef.num_leaves, len(children))
         if node is not None:
@@ -268,12 +278,6 @@ def _holds_callable(value: Any) -> bool:
     return callable(value) and not isinstance(value, known)
 
 
-def _one_level(value: Any) -> Any:
-    """Children and static data of a pytree's node, None for anything else."""
-    node = default_registry.flatten_one_level(value)
-    return None if node is None else (list(node[0]), node[1])
-
-
 def _is_open(value: Any) -> bool:
     """Whether all that an object has is in its attributes: its classes are written in Python."""
     bases = [kind for kind in type(value).__mro__ if kind is not object]
@@ -288,18 +292,18 @@ def _names(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
-def _rule(primitive: Any, params: Mapping[str, Any]) -> ClosedJaxpr:
+def _rule(primitive: Primitive, params: Mapping[str, Any]) -> ClosedJaxpr:
     """A custom function's own rule, traced: its derivative, or what it keeps to go backwards."""
-    avals = params["call_jaxpr"].in_avals
+    avals = params[Param.CALL_JAXPR].in_avals
     shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
 
     def call(*values: Any) -> Any:
-        return primitive.bind(*values, **primitive.get_bind_params(params))
+        return bind(primitive, params, *values)
 
     def forwards(values: Any, tangents: Any) -> Any:
         return jax.jvp(call, values, tangents)
 
-    if primitive.name == "custom_jvp_call":
+    if Op.of(primitive) is Op.CUSTOM_JVP_CALL:
         return jax.make_jaxpr(forwards)(shapes, tuple(map(_tangent, shapes)))
     return jax.make_jaxpr(lambda values: jax.vjp(call, *values)[0])(shapes)
 

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import networkx as nx
-from jax.extend.core import ClosedJaxpr
 
+from autmarg.compat.jaxprs import Param
 from autmarg.errors import Place
 
 
@@ -45,7 +45,6 @@ class Distribution:
         inputs, outputs: the body's input and output numbers, as ``lax.scan`` orders them.
         operands: the outer numbers of the scan's operands.
         params: the scan's parameters.
-        wanted: which of the scan's outputs are read.
         place: the user's line of the scan.
     """
 
@@ -57,16 +56,14 @@ class Distribution:
         outputs: Sequence[int],
         operands: Sequence[int],
         params: dict[str, Any],
-        wanted: Sequence[bool],
         place: Place | None,
     ) -> None:
         self.outer, self.body, self.place = outer, body, place
-        consts, carries = params["num_consts"], params["num_carry"]
-        self.length, self.reverse = params["length"], params["reverse"]
+        consts, carries = params[Param.NUM_CONSTS], params[Param.NUM_CARRY]
+        self.length, self.reverse = params[Param.LENGTH], params[Param.REVERSE]
         self.carry_in = list(inputs[consts : consts + carries])
         self.carry_out, self.stacked_out = list(outputs[:carries]), list(outputs[carries:])
         self.start = list(operands[consts : consts + carries])
-        self.wanted = list(wanted)
         self.producer = {v: i for i, e in enumerate(body.equations) for v in e.outputs}
         self.carry_of = {v: j for j, v in enumerate(self.carry_in)}
         self.values: dict[int, _Value] = {}
@@ -81,7 +78,7 @@ class Distribution:
             self.values[number] = _Value(self._turned(operand), True)
 
     def run(self) -> list[int]:
-        """Write the loop; the outer numbers of its outputs (a carry's start where unread)."""
+        """Write the loop; the outer numbers of its outputs."""
         graph = self._dependences()
         condensed = nx.condensation(graph)
         for component in nx.lexicographical_topological_sort(condensed):
@@ -93,20 +90,15 @@ class Distribution:
                 self._shifted(first.j)
             else:
                 self._vectorised(self.body.equations[first])
-        carries = len(self.carry_out)
-        results = [self._last(j) if self.wanted[j] else self.start[j] for j in range(carries)]
-        for k, number in enumerate(self.stacked_out):
-            wanted = self.wanted[carries + k]
-            results.append(self._turned(self._stack(number)) if wanted else -1)
-        return results
+        last = [self._last(j) for j in range(len(self.carry_out))]
+        return [*last, *(self._turned(self._stack(number)) for number in self.stacked_out)]
 
     def _dependences(self) -> nx.DiGraph:
         """What each live equation and carry needs: an edge from what is needed to what needs it."""
-        carries = len(self.carry_out)
         graph = nx.DiGraph()
-        stack = [v for v, w in zip(self.carry_out, self.wanted, strict=False) if w]
-        stack += [v for v, w in zip(self.stacked_out, self.wanted[carries:], strict=True) if w]
-        sources = [s for v in stack if (s := self._source(v)) is not None]
+        sources = [
+            s for v in (*self.carry_out, *self.stacked_out) if (s := self._source(v)) is not None
+        ]
         seen: set[Any] = set()
         while sources:
             vertex = sources.pop()
@@ -206,9 +198,3 @@ class Distribution:
         if not self.reverse:
             return number
         return self.outer.apply(lambda x: [jnp.flip(x, 0)], [number], self.place)[0]
-
-
-def body_of(params: dict[str, Any]) -> ClosedJaxpr:
-    """The program that an equation's parameters hold (a loop's body, a call's), closed."""
-    inner: Any = params.get("jaxpr", params.get("call_jaxpr"))
-    return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())

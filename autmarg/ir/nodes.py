@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import numpyro.distributions as dist
 from numpyro.distributions import biject_to
 
 from autmarg.errors import Place, RequestError
 from autmarg.ir.tape import Tape
-
-WRAPPERS = (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)
 
 
 @dataclass(frozen=True)
@@ -216,13 +213,6 @@ class Ancestral(Sample):
     """
 
     marginal: str
-
-
-def base_of(fn: Any) -> Any:
-    """A NumPyro distribution without expansion, independence and masks."""
-    while isinstance(fn, WRAPPERS):
-        fn = fn.base_dist
-    return fn
 
 
 def of_sites(kind: str, sites: Iterable[Node]) -> str:

@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, primitives
-from jax.tree_util import PyTreeDef, default_registry
 
+from autmarg.compat.jaxprs import ClosedJaxpr, Jaxpr, Primitive, exported
+from autmarg.compat.pytrees import PyTreeDef, node_of, tree_of
 from autmarg.errors import RequestError
 
 _SHALLOW = (TypeError, AttributeError, pickle.PicklingError, NotImplementedError)
@@ -72,7 +72,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, AsValue):
             return _bare, (type(obj),), {**vars(obj), **obj.shown()}
         if isinstance(obj, PyTreeDef):
-            return _tree, (obj.node_data(), obj.children(), obj.num_leaves)
+            return tree_of, (node_of(obj), obj.children(), obj.num_leaves)
         if isinstance(obj, Primitive):
             return _primitive, (obj.name,)
         if isinstance(obj, Jaxpr | ClosedJaxpr) or _is_key(obj):
@@ -105,17 +105,10 @@ def _bare(kind: type) -> Any:
     return object.__new__(kind)
 
 
-def _tree(node: Any, children: list[Any], leaves: int) -> Any:
-    if node is None:
-        return jax.tree.structure(0 if leaves else None)
-    return PyTreeDef.from_node_data_and_children(default_registry, node, children)
-
-
 @cache
 def _primitive(name: str) -> Primitive:
     """The primitive that JAX exports under a name, or one that has only the name."""
-    exported = (v for v in vars(primitives).values() if isinstance(v, Primitive))
-    return next((p for p in exported if p.name == name), Primitive(name))
+    return exported(name) or Primitive(name)
 
 
 __all__ = ["AsValue", "Lost"]

@@ -16,9 +16,9 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions.transforms import Transform
 
+from autmarg.compat.numpyro import array_fields, attributes_of, unwrapped
 from autmarg.ir.expressions import HOLE, Writer, content
 from autmarg.ir.nodes import (
-    WRAPPERS,
     Ancestral,
     Deterministic,
     DistributionSpec,
@@ -62,7 +62,7 @@ class Printer:
     def __init__(self, program: Any) -> None:
         self.program = program
         roots = [v for node in program.nodes for v in node.numbers]
-        hollow = any(e.primitive.name == HOLE for e in program.tape.equations)
+        hollow = any(e.name == HOLE for e in program.tape.equations)
         self.tape = program.tape if hollow else program.tape.folded(roots)
         sites = frozenset(self.tape.inputs) | {node.name for node in sites_of(program)}
         self.writer = Writer(self.tape, _names(program.names), sites)
@@ -232,10 +232,7 @@ def _shape_of(value: Any, order: list[int]) -> Any:
     if isinstance(value, _Leaf):
         order.append(value.number)
         return value
-    mask = None
-    while isinstance(value, WRAPPERS):
-        mask = getattr(value, "_mask", None) if isinstance(value, dist.MaskedDistribution) else mask
-        value = value.base_dist
+    value, masks = unwrapped(value) if isinstance(value, dist.Distribution) else (value, ())
     fields = []
     for name, field, positional in _fields(value):
         if isinstance(field, _Leaf | dist.Distribution | Transform):
@@ -244,21 +241,23 @@ def _shape_of(value: Any, order: list[int]) -> Any:
             fields += [("", _shape_of(f, order)) for f in field if isinstance(f, Transform)]
         elif isinstance(field, int | float) and not isinstance(field, bool):
             fields.append(("" if positional else name, Atom("number", str(field))))
-    if isinstance(mask, _Leaf):
-        fields.append(("mask", _shape_of(mask, order)))
-    elif mask is not None:
-        fields.append(("mask", Atom("number", str(mask).lower())))
+    for mask, _ in masks[-1:]:
+        leaf = isinstance(mask, _Leaf)
+        fields.append(("mask", _shape_of(mask, order) if leaf else _word(mask)))
     return type(value).__name__, fields
+
+
+def _word(mask: Any) -> Atom:
+    return Atom("number", str(mask).lower())
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any, bool]]:
     """The fields of a distribution or transform that may hold leaves: name, field, positional."""
     names = list(inspect.signature(type(value).__init__).parameters)[1:]
-    held = {k: v for k, v in vars(value).items() if not k.startswith("_")}
-    held |= {n: vars(value)[f"_{n}"] for n in names if f"_{n}" in vars(value)}  # of mixtures
+    held = attributes_of(value)
     own = [name for name in names if held.get(name) is not None]
     if not any(isinstance(held[name], _Leaf | dist.Distribution) for name in own):
-        data = getattr(type(value), "gather_pytree_data_fields", tuple)()  # a transform has none
+        data = array_fields(type(value))
         # Sorted: NumPyro holds fields in an order that is another in each process.
         names = own = sorted(name for name in held if name in data or name == "transforms")
     for name in own:

@@ -19,8 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
 
+from autmarg.compat.jaxprs import Primitive
 from autmarg.errors import InternalError, ModelError, RequestError
 from autmarg.ir.edit import written
 from autmarg.ir.evaluate import evaluate, names_of

@@ -21,13 +21,21 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
+from autmarg.compat.jaxprs import (
+    INLINED,
+    ClosedJaxpr,
+    Literal,
+    Op,
+    Param,
+    Primitive,
+    bind,
+    body_of,
+    frames_of,
+)
 from autmarg.errors import Place
-from autmarg.ir.loops import Distribution, body_of
+from autmarg.ir.loops import Distribution
 from autmarg.ir.shards import is_spread, on_host
-
-INLINED = {"jit", "pjit", "closed_call", "core_call"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +48,19 @@ class Equation:
     outputs: tuple[int, ...]
     place: Place | None
 
+    @property
+    def name(self) -> str:
+        """What JAX calls the primitive."""
+        return self.primitive.name
+
+    @property
+    def op(self) -> Op:
+        """Which primitive it is."""
+        return Op.of(self.primitive)
+
     def bind(self, *values: Any) -> list[Any]:
         """Apply the primitive to concrete or traced arrays; always a list of outputs."""
-        out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params))
-        return list(out) if self.primitive.multiple_results else [out]
+        return bind(self.primitive, self.params, *values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,11 +296,11 @@ class Builder:
             return env[atom]
 
         for eqn in jaxpr.eqns:
-            here = place_of(eqn.source_info) or place
-            arguments = [read(a) for a in eqn.invars]
-            if eqn.primitive.name in INLINED:
+            here = place_of(eqn) or place
+            arguments, op = [read(a) for a in eqn.invars], Op.of(eqn.primitive)
+            if op in INLINED:
                 outputs = self.inline(body_of(eqn.params), arguments, distribute, here)
-            elif distribute and eqn.primitive.name == "scan" and eqn.params["length"]:
+            elif distribute and op is Op.SCAN and eqn.params[Param.LENGTH]:
                 outputs = self._distributed(eqn, arguments, here)
             else:
                 outputs = [self.number(v.aval) for v in eqn.outvars]
@@ -304,9 +321,7 @@ class Builder:
         body, closed = Builder(), body_of(eqn.params)
         inputs = [body.number(v.aval) for v in closed.jaxpr.invars]
         outputs = body.inline(closed, inputs, place=place)
-        wanted = [type(v).__name__ != "DropVar" for v in eqn.outvars]
-        loop = Distribution(self, body, inputs, outputs, arguments, eqn.params, wanted, place)
-        return loop.run()
+        return Distribution(self, body, inputs, outputs, arguments, eqn.params, place).run()
 
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -321,10 +336,9 @@ def is_library(file: str) -> bool:
     return file.startswith((*_PACKAGES, "<frozen")) or file == contextlib.__file__
 
 
-def place_of(source_info: Any) -> Place | None:
+def place_of(equation: Any) -> Place | None:
     """The nearest enclosing line outside JAX, NumPyro and autmarg, or None."""
-    traceback = getattr(source_info, "traceback", None)
-    for frame in traceback.frames if traceback is not None else ():
+    for frame in frames_of(equation):
         if not is_library(frame.file_name):
             return Place(frame.file_name, frame.line_num, frame.function_name)
     return None

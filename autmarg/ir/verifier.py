@@ -48,7 +48,7 @@ def _numbers(program: Program) -> Iterator[str]:
         if missing := set(eqn.inputs) - defined:
             yield (
                 f"expected equations in an order in which they can be evaluated, found a "
-                f"{eqn.primitive.name} that reads undefined values {sorted(missing)}"
+                f"{eqn.name} that reads undefined values {sorted(missing)}"
             )
         defined.update(eqn.outputs)
     for node in program.nodes:

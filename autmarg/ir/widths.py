@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.errors import ModelError
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Equation, Tape
 
 # What is done to indices on the way to a lookup: sums of two numbers are the largest of it.
 _PLAIN = (
-    "add", "broadcast_in_dim", "concatenate", "convert_element_type", "lt", "ge", "reshape",
-    "select_n", "squeeze", "slice", "transpose",
+    Op.ADD, Op.BROADCAST_IN_DIM, Op.CONCATENATE, Op.CONVERT_ELEMENT_TYPE, Op.LT, Op.GE, Op.RESHAPE,
+    Op.SELECT_N, Op.SQUEEZE, Op.SLICE, Op.TRANSPOSE,
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def check_widths(program: Program) -> None:
         return
     values = tape.known([e.inputs[0] for e in doubtful])
     for equation in doubtful:
-        value, new = values[equation.inputs[0]], np.iinfo(equation.params["new_dtype"])
+        value, new = values[equation.inputs[0]], np.iinfo(equation.params[Param.NEW_DTYPE])
         if value.size and (value.min() < new.min or value.max() > new.max):
             where = f" at {equation.place}" if equation.place else ""
             raise ModelError(
@@ -47,20 +48,20 @@ def _numbers(program: Program) -> list[int]:
 
 def _narrows(tape: Tape, equation: Equation) -> bool:
     """Whether an equation puts known integers into a narrower integer type."""
-    if equation.primitive.name != "convert_element_type" or tape.dependencies(equation.inputs):
+    if equation.op is not Op.CONVERT_ELEMENT_TYPE or tape.dependencies(equation.inputs):
         return False
     old = np.dtype(tape.avals[equation.inputs[0]].dtype)
-    new = np.dtype(equation.params["new_dtype"])
+    new = np.dtype(equation.params[Param.NEW_DTYPE])
     return old.kind in "iu" and new.kind in "iu" and old.itemsize > new.itemsize
 
 
 def _small(tape: Tape, equation: Equation) -> bool:
     """Whether a glance at the constants behind it says that the integers fit."""
     behind = tape.slice(equation.inputs)
-    if any(e.primitive.name not in _PLAIN for e in behind):
+    if any(e.op not in _PLAIN for e in behind):
         return False
-    limit = np.iinfo(equation.params["new_dtype"]).max // 2 ** (
-        1 + sum(e.primitive.name == "add" for e in behind)
+    limit = np.iinfo(equation.params[Param.NEW_DTYPE]).max // 2 ** (
+        1 + sum(e.op is Op.ADD for e in behind)
     )
     read = {v for e in (*behind, equation) for v in e.inputs} & set(tape.constants)
     arrays = [np.asarray(tape.constants[v]) for v in read]

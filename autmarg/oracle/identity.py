@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.infer.util import compute_log_probs
 
 from autmarg.backend.recovery import Recovery
+from autmarg.compat.numpyro import compute_log_probs
+from autmarg.compat.xla import quick
 from autmarg.ir.nodes import Marginal, Recover
 from autmarg.oracle.points import Points, Scale, kept_at, prior_draw, quick_key
 from autmarg.oracle.rounding import Terms, terms_of
@@ -21,9 +22,6 @@ from autmarg.plan.plan import Plan
 
 Model = Callable[..., Any]
 REST = "other sites"
-# Compiling takes longer than running: little optimisation is quicker in all.
-_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # they take half of the time
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Identity:
         """Evaluate both sides at every point, in one compiled program."""
         arrays = points.arrays
         run = jax.jit(lambda *arrays: jax.lax.map(lambda each: self._at(*each), arrays))
-        found = run.lower(*arrays).compile(compiler_options=_options())(*arrays)
+        found = run.lower(*arrays).compile(compiler_options=quick())(*arrays)
         double = jax.tree.map(lambda x: np.asarray(x, bool if x.dtype == bool else float), found)
         return Found(*double)
 
@@ -172,17 +170,6 @@ class Identity:
         return {
             name: (*members.get(name, ()), *own.get(name, ())) for name in {**members, **marginals}
         }
-
-
-@cache
-def _options() -> dict[str, Any]:
-    """Options of XLA for quick compilation, those that this version knows."""
-    options = {**_QUICK, **_OLDER_EMITTERS}
-    try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError:  # they were removed
-        return _QUICK
-    return options
 
 
 def _is_real(x: Any) -> bool:

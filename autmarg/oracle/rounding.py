@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer.util import compute_log_probs
+
+from autmarg.compat.numpyro import compute_log_probs
 
 TRIES = 4  # of moving all numbers at random
 RELATIVE = 2e-13  # of Σ|log p_i|: a thousand roundings in double precision

@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import transforms
 
-from autmarg.ir.nodes import base_of
+from autmarg.compat.numpyro import base_of
 
 Array = jax.Array
 Distribution = dist.Distribution

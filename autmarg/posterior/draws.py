@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autmarg.backend.runs import Arguments, arguments_of
+from autmarg.backend.runs import Arguments
+from autmarg.compat.numpyro import run_arguments
 from autmarg.errors import RequestError
 from autmarg.posterior.stored import is_stored, posterior_of
 
@@ -75,4 +76,4 @@ def arguments_for(mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str,
     """The arguments given, or where there are none those that an ``MCMC`` was run with."""
     if args or kwargs:
         return args, kwargs
-    return arguments_of(mcmc_or_samples) or (args, kwargs)
+    return run_arguments(mcmc_or_samples) or (args, kwargs)

@@ -27,8 +27,8 @@ from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer.util import potential_energy, unconstrain_fn
 
+from autmarg.compat.numpyro import base_of, unwrapped
 from autmarg.errors import RequestError, named
-from autmarg.ir.nodes import base_of
 from autmarg.posterior.draws import Draws
 
 if TYPE_CHECKING:
@@ -187,12 +187,13 @@ def _start(site: dict[str, Any]) -> Any:
 
 
 def _is_improper(fn: Any) -> bool:
-    if isinstance(base_of(fn), dist.ImproperUniform):
-        return True
+    """Whether a distribution is improper, or masked in part, also inside of transforms."""
     while fn is not None:
-        if isinstance(fn, dist.MaskedDistribution):
-            return not np.all(np.asarray(fn._mask))
-        fn = getattr(fn, "base_dist", None)
+        inner = unwrapped(fn)
+        masked = not all(np.all(np.asarray(mask)) for mask, _ in inner.masks)
+        if masked or isinstance(inner.base, dist.ImproperUniform):
+            return True
+        fn = getattr(inner.base, "base_dist", None)
     return False
 
 

@@ -15,7 +15,7 @@ import numpyro
 from numpyro import handlers
 from numpyro.infer import Predictive
 
-from autmarg.backend.runs import arguments_of
+from autmarg.compat.numpyro import run_arguments
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import Deterministic, NonCentred
 from autmarg.ir.program import Program
@@ -236,7 +236,7 @@ def _in_chains(program: Program, samples: Mapping[str, Any], method: str) -> dic
 
 def _sample_stats(mcmc: Any) -> Dataset | None:
     """Divergences, energy, steps, …: those fields that the run collected, by ArviZ's names."""
-    if getattr(mcmc.sampler, "model", None) is None or arguments_of(mcmc) is None:
+    if getattr(mcmc.sampler, "model", None) is None or run_arguments(mcmc) is None:
         return None
     arviz = needed("arviz", "to_arviz")
     found = arviz.from_numpyro(mcmc, dims={}, log_likelihood=False)

@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Equation, Tape
 
 Axis = tuple[str, int]  # a site and one of its axes
 # Primitives whose output's element k reads only element k of inputs, along axes of one length.
 _ELEMENTWISE = {
-    "add", "add_any", "sub", "mul", "div", "neg", "exp", "exp2", "log", "log1p", "expm1", "pow",
-    "integer_pow", "square", "sqrt", "rsqrt", "tanh", "logistic", "max", "min", "abs", "select_n",
-    "convert_element_type", "copy", "stop_gradient", "clamp", "sin", "cos", "erf", "erf_inv",
+    Op.ADD, Op.ADD_ANY, Op.SUB, Op.MUL, Op.DIV, Op.NEG, Op.EXP, Op.EXP2, Op.LOG, Op.LOG1P,
+    Op.EXPM1, Op.POW, Op.INTEGER_POW, Op.SQUARE, Op.SQRT, Op.RSQRT, Op.TANH, Op.LOGISTIC, Op.MAX,
+    Op.MIN, Op.ABS, Op.SELECT_N, Op.CONVERT_ELEMENT_TYPE, Op.COPY, Op.STOP_GRADIENT, Op.CLAMP,
+    Op.SIN, Op.COS, Op.ERF, Op.ERF_INV,
 }  # fmt: skip
 
 
@@ -115,14 +117,14 @@ def _reads(program: Program) -> Iterator[tuple[Axis, int, np.ndarray]]:
     tape = program.tape
     latents = {node.name for node in program.latents}
     for equation in tape.slice(v for node in program.nodes for v in node.numbers):
-        if equation.primitive.name != "gather":
+        if equation.op is not Op.GATHER:
             continue
         operand, index = equation.inputs
         if not tape.dependencies([operand]) or tape.dependencies([index]):
             continue
         (starts,) = known(tape, [index])
-        sizes = equation.params["slice_sizes"]
-        for k, axis in enumerate(equation.params["dimension_numbers"].start_index_map):
+        sizes = equation.params[Param.SLICE_SIZES]
+        for k, axis in enumerate(equation.params[Param.DIMENSION_NUMBERS].start_index_map):
             if sizes[axis] != 1:
                 continue
             for site, own in origins(tape, operand, axis):
@@ -132,34 +134,34 @@ def _reads(program: Program) -> Iterator[tuple[Axis, int, np.ndarray]]:
 
 def _back(tape: Tape, equation: Equation, axis: int) -> Iterator[tuple[int, int]]:
     """Inputs and their axes, of which an axis of an equation's output is an image."""
-    name, params = equation.primitive.name, equation.params
+    op, params = equation.op, equation.params
     shape = tape.avals[equation.outputs[0]].shape
     first = equation.inputs[0]
     before = tape.avals[first].shape
-    if name in _ELEMENTWISE:
+    if op in _ELEMENTWISE:
         shapes = {v: tape.avals[v].shape for v in equation.inputs}
         same = (v for v, own in shapes.items() if len(own) == len(shape))
         yield from ((v, axis) for v in same if shapes[v][axis] == shape[axis])
-    elif name == "broadcast_in_dim":
-        dimensions = tuple(params["broadcast_dimensions"])
+    elif op is Op.BROADCAST_IN_DIM:
+        dimensions = tuple(params[Param.BROADCAST_DIMENSIONS])
         if axis in dimensions and before[dimensions.index(axis)] == shape[axis]:
             yield first, dimensions.index(axis)
-    elif name in ("reshape", "squeeze"):
+    elif op in (Op.RESHAPE, Op.SQUEEZE):
         start = math.prod(shape[:axis])
         for own, size in enumerate(before):
             if size == shape[axis] != 1 and math.prod(before[:own]) == start:
                 yield first, own
-    elif name == "transpose":
-        yield first, params["permutation"][axis]
-    elif name == "slice" and before[axis] == shape[axis]:
+    elif op is Op.TRANSPOSE:
+        yield first, params[Param.PERMUTATION][axis]
+    elif op is Op.SLICE and before[axis] == shape[axis]:
         yield first, axis
-    elif name == "dot_general":
+    elif op is Op.DOT_GENERAL:
         yield from _of_product(tape, equation, axis)
 
 
 def _of_product(tape: Tape, equation: Equation, axis: int) -> Iterator[tuple[int, int]]:
     """An axis of a matrix product that is one of a factor's own, not summed over."""
-    (left, right), (left_batch, right_batch) = equation.params["dimension_numbers"]
+    (left, right), (left_batch, right_batch) = equation.params[Param.DIMENSION_NUMBERS]
     batches = len(left_batch)
     offset = batches
     for number, summed, batch in zip(

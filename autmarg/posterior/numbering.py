@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from numpyro.distributions.distribution import Unit
+from numpyro.distributions import Unit
 
+from autmarg.compat.numpyro import base_of
 from autmarg.errors import RequestError, named
-from autmarg.ir.nodes import base_of
 from autmarg.posterior.continuing import log_density, prior_of_known
 from autmarg.posterior.levels import Known
 from autmarg.posterior.simulation import Message, Simulation

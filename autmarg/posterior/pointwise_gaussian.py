@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.compat.double import in_double
 from autmarg.gaussian.affine import AffineForm
-from autmarg.gaussian.double import in_double
 from autmarg.gaussian.leave_out import Labels, LeaveOut
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.gaussian.schedule import Schedule

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.backend.runs import Arguments, arguments_of
+from autmarg.backend.runs import Arguments
+from autmarg.compat.numpyro import run_arguments
 from autmarg.errors import RequestError, did_you_mean, named
 from autmarg.ir.nodes import Deterministic, Param
 from autmarg.ir.program import Program
@@ -66,7 +67,7 @@ def fit_of(
         batch_size: draws recovered at once.
     """
     draws = draws_of(mcmc_or_samples, "predict", group_by_chain=group_by_chain)
-    ran = arguments_of(mcmc_or_samples) if fitted is None else _arguments(fitted)
+    ran = run_arguments(mcmc_or_samples) if fitted is None else _arguments(fitted)
     if ran is None:
         return Fit(draws)
     program, constants = trace_program(model, *as_arrays(*ran))

@@ -8,18 +8,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpyro import distributions as dist
 from numpyro import handlers
-from numpyro.contrib.control_flow.scan import scan_wrapper
 
+from autmarg.compat.numpyro import (
+    Message,
+    base_of,
+    is_reversed,
+    is_scan,
+    step_of,
+    unwrapped,
+)
 from autmarg.errors import RequestError
-from autmarg.ir.nodes import WRAPPERS
 from autmarg.posterior.continuing import CannotContinue, continued
 from autmarg.posterior.levels import Known
 
 Array = jax.Array
-Message = dict[str, Any]
-_STEP = "_scan_current_index"  # how NumPyro tells a site in a scan its step
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +78,9 @@ class _Giving(handlers.substitute):
     def process_message(self, msg: Message) -> None:
         known = self.simulation.known
         if msg["type"] == "control_flow" and known:
-            if msg["fn"] is not scan_wrapper:
+            if not is_scan(msg):
                 raise RequestError("predict cannot give draws to sites inside control_flow.cond")
-            if msg["args"][4]:
+            if is_reversed(msg):
                 raise RequestError(
                     "predict cannot give draws to sites inside a scan with reverse=True: flip the "
                     "data and scan forwards"
@@ -104,7 +107,7 @@ class _Giving(handlers.substitute):
             return None
         self.met.add(name)
         value, mask = self.values[name], jnp.asarray(known.mask)
-        step = (msg["infer"] or {}).get(_STEP)
+        step = step_of(msg)
         if step is not None:
             value, mask = value[step], mask[step]
         if not known.grown:
@@ -135,10 +138,7 @@ def _continued(name: str, msg: Message, value: Array, mask: Array, known: Known)
 
 def _check_population(name: str, msg: Message) -> None:
     """Raise where a site's density is not that of its distribution."""
-    fn, changed = msg["fn"], None
-    while isinstance(fn, WRAPPERS):
-        changed = "a mask" if isinstance(fn, dist.MaskedDistribution) else changed
-        fn = fn.base_dist
+    changed = "a mask" if unwrapped(msg["fn"]).masks else None
     changed = "a scale" if msg.get("scale") is not None else changed
     if changed:
         raise RequestError(
@@ -148,7 +148,5 @@ def _check_population(name: str, msg: Message) -> None:
 
 
 def _kind(fn: Any) -> str:
-    while isinstance(fn, WRAPPERS):
-        fn = fn.base_dist
-    article = "an" if type(fn).__name__[0] in "AEIOU" else "a"
-    return f"{article} {type(fn).__name__}"
+    kind = type(base_of(fn)).__name__
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"

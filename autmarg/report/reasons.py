@@ -8,21 +8,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
+from autmarg.compat.jaxprs import Op
 from autmarg.errors import Place, Refusal, named
 
 # How users spell what JAX calls otherwise.
-_SPELLINGS = {
-    "logistic": ("sigmoid", "expit"), "max": ("maximum", "relu", "clip"), "min": ("minimum",),
-    "select_n": ("where", "select"), "sort": ("sort", "argsort", "median"), "dot_general": ("dot",),
-    "clamp": ("clip",), "convert_element_type": ("astype",), "square": ("square",),
+_SPELLINGS: dict[str, tuple[str, ...]] = {
+    Op.LOGISTIC: ("sigmoid", "expit"), Op.MAX: ("maximum", "relu", "clip"), Op.MIN: ("minimum",),
+    Op.SELECT_N: ("where", "select"), Op.SORT: ("sort", "argsort", "median"),
+    Op.DOT_GENERAL: ("dot",), Op.CLAMP: ("clip",), Op.CONVERT_ELEMENT_TYPE: ("astype",),
+    Op.SQUARE: ("square",),
 }  # fmt: skip
 _OPERATORS: dict[str, tuple[type[ast.AST], ...]] = {
-    "add": (ast.Add,), "sub": (ast.Sub,), "mul": (ast.Mult,), "div": (ast.Div,),
-    "integer_pow": (ast.Pow,), "square": (ast.Pow,), "pow": (ast.Pow,),
-    "dot_general": (ast.MatMult,),
-    "rem": (ast.Mod,), "floor": (ast.FloorDiv,), "neg": (ast.USub,),
-    "lt": (ast.Lt,), "le": (ast.LtE,), "gt": (ast.Gt,), "ge": (ast.GtE,), "eq": (ast.Eq,),
-    "ne": (ast.NotEq,),
+    Op.ADD: (ast.Add,), Op.SUB: (ast.Sub,), Op.MUL: (ast.Mult,), Op.DIV: (ast.Div,),
+    Op.INTEGER_POW: (ast.Pow,), Op.SQUARE: (ast.Pow,), Op.POW: (ast.Pow,),
+    Op.DOT_GENERAL: (ast.MatMult,), Op.REM: (ast.Mod,), Op.FLOOR: (ast.FloorDiv,),
+    Op.NEG: (ast.USub,), Op.LT: (ast.Lt,), Op.LE: (ast.LtE,), Op.GT: (ast.Gt,), Op.GE: (ast.GtE,),
+    Op.EQ: (ast.Eq,), Op.NE: (ast.NotEq,),
 }  # fmt: skip
 
 

@@ -279,7 +279,7 @@ def _child(
                 continue
             words = f"the {rule.title} rule does not fit {located(child)}: {mismatch}"
             at, nearest = mismatch.place or child.place, rule.title
-            culprit = "" if mismatch.equation is None else mismatch.equation.primitive.name
+            culprit = "" if mismatch.equation is None else mismatch.equation.name
             continue
         prove(rule)
         return found

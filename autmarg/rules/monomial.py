@@ -21,6 +21,7 @@ import numpy as np
 
 from autmarg.analysis.rules.structural import MOVING
 from autmarg.analysis.wording import spelled
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.errors import Place
 from autmarg.ir.bounds import check_bounds
 from autmarg.ir.tape import Equation, Tape, body_tape
@@ -144,21 +145,21 @@ class MonomialInterpreter:
                 with jax.ensure_compile_time_eval():
                     return [np.asarray(out) for out in equation.bind(*values)]
             return equation.bind(*values)
-        name = equation.primitive.name
-        if name == "custom_jvp_call":
+        op = equation.op
+        if op is Op.CUSTOM_JVP_CALL:
             return self._called(equation, values)
-        if name in _MOVING:
+        if op in _MOVING:
             return _moved(equation, values)
         functions = _FUNCTIONS | _WITH_ZEROS if self.zeros else _FUNCTIONS
-        found = functions[name](*values, **_options(equation)) if name in functions else None
+        found = functions[op](*values, *_options(equation)) if op in functions else None
         if found is None or not self._allowed(found):
             where = f" ({equation.place})" if equation.place else ""
-            raise NoMatch(f"through {spelled(name)}{where}", equation)
+            raise NoMatch(f"through {spelled(equation.name)}{where}", equation)
         return [found]
 
     def _called(self, equation: Equation, values: list[Any]) -> list[Any]:
         """The outputs of a function that has a derivative of its own."""
-        tape, outputs = body_tape(equation.params["call_jaxpr"])
+        tape, outputs = body_tape(equation.params[Param.CALL_JAXPR])
         inner = MonomialInterpreter(tape, "", {}, self.positive, self.unit, self.zeros)
         inner.env |= dict(zip(tape.inputs.values(), values, strict=True))
         return [inner.read(number) for number in outputs]
@@ -169,22 +170,22 @@ class MonomialInterpreter:
         return plain or (self.positive and (value.q == 0 or self.unit))
 
 
-def _options(equation: Equation) -> dict[str, Any]:
+# What the function of a primitive reads beside its operands.
+_OPTIONS = {
+    Op.INTEGER_POW: Param.Y, Op.CONVERT_ELEMENT_TYPE: Param.NEW_DTYPE, Op.REDUCE_SUM: Param.AXES,
+    Op.DOT_GENERAL: Param.DIMENSION_NUMBERS,
+}  # fmt: skip
+_MOVING = (*MOVING, Op.CONCATENATE, Op.GATHER, Op.DYNAMIC_SLICE)
+
+
+def _options(equation: Equation) -> list[Any]:
     """The parameters of a primitive that matter here."""
-    names = {
-        "integer_pow": "y", "convert_element_type": "new_dtype", "reduce_sum": "axes",
-        "dot_general": "dimension_numbers",
-    }  # fmt: skip
-    name = names.get(equation.primitive.name)
-    return {name: equation.params[name]} if name else {}
-
-
-_MOVING = {*MOVING.split(), "concatenate", "gather", "dynamic_slice"}
+    return [equation.params[_OPTIONS[equation.op]]] if equation.op in _OPTIONS else []
 
 
 def _moved(equation: Equation, values: list[Any]) -> list[Any]:
     """A primitive that only moves entries, of x's (all of one power) and nothing else."""
-    several = equation.primitive.name == "concatenate"
+    several = equation.op is Op.CONCATENATE
     moving, rest = (values, []) if several else (values[:1], values[1:])
     head = moving[0]
     kinds = {(v.powers, v.log) if isinstance(v, Monomial) else None for v in moving}
@@ -192,7 +193,7 @@ def _moved(equation: Equation, values: list[Any]) -> list[Any]:
         raise NoMatch("joined with something else", equation)
     if not all(isinstance(v, np.ndarray) for v in rest):
         raise NoMatch("by an index that depends on a latent or is traced", equation)
-    if equation.primitive.name == "gather":
+    if equation.op is Op.GATHER:
         check_bounds(equation, rest[0], head.shape)
     with jax.ensure_compile_time_eval():
         indices = equation.bind(*(jnp.asarray(v.index) for v in moving), *rest)
@@ -418,26 +419,26 @@ def _cholesky(m: Monomial) -> Monomial | None:
     return replace(m, coefficient=c, p=m.p / 2, q=m.q / 2)
 
 
-_WITH_ZEROS: dict[str, Callable[..., Monomial | None]] = {
-    "select_n": _selected, "cholesky": lambda m, **_: _cholesky(m),
+_WITH_ZEROS: dict[Op, Callable[..., Monomial | None]] = {
+    Op.SELECT_N: _selected, Op.CHOLESKY: _cholesky,
 }  # fmt: skip
-_FUNCTIONS: dict[str, Callable[..., Monomial | None]] = {
-    "mul": _mul,
-    "div": _div,
-    "neg": _neg,
-    "add": _add,
-    "add_any": _add,
-    "sub": _sub,
-    "pow": _pow,
-    "integer_pow": lambda m, y: _raised(m, Fraction(y)),
-    "square": lambda m: _raised(m, Fraction(2)),
-    "sqrt": lambda m: _raised(m, Fraction(1, 2)),
-    "rsqrt": lambda m: _raised(m, Fraction(-1, 2)),
-    "log": _logarithm,
-    "exp": _exponential,
-    "log1p": _log1p,
-    "logistic": _logistic,
-    "convert_element_type": _converted,
-    "reduce_sum": _summed,
-    "dot_general": _product,
+_FUNCTIONS: dict[Op, Callable[..., Monomial | None]] = {
+    Op.MUL: _mul,
+    Op.DIV: _div,
+    Op.NEG: _neg,
+    Op.ADD: _add,
+    Op.ADD_ANY: _add,
+    Op.SUB: _sub,
+    Op.POW: _pow,
+    Op.INTEGER_POW: lambda m, y: _raised(m, Fraction(y)),
+    Op.SQUARE: lambda m: _raised(m, Fraction(2)),
+    Op.SQRT: lambda m: _raised(m, Fraction(1, 2)),
+    Op.RSQRT: lambda m: _raised(m, Fraction(-1, 2)),
+    Op.LOG: _logarithm,
+    Op.EXP: _exponential,
+    Op.LOG1P: _log1p,
+    Op.LOGISTIC: _logistic,
+    Op.CONVERT_ELEMENT_TYPE: _converted,
+    Op.REDUCE_SUM: _summed,
+    Op.DOT_GENERAL: _product,
 }

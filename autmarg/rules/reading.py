@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import betaln, gammaln
 
+from autmarg.compat.numpyro import base_of, unwrapped
 from autmarg.ir.nodes import Sample
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
@@ -83,32 +83,10 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Read:
-    """A distribution without its wrapping.
-
-    Attributes:
-        base: the innermost distribution.
-        masks: arrays, each with the number of axes that follow it in a value.
-    """
-
-    base: Any
-    masks: tuple[tuple[Any, int], ...]
-
-    def arguments(self, family: str) -> tuple[Any, ...] | None:
-        """Its parameters as those of a family, or None where it is not of it."""
-        reader = READERS.get(type(self.base), {}).get(family)
-        return reader(self.base) if reader else None
-
-
-def read(d: Any) -> Read:
-    """See through expansion, independence and masks."""
-    masks = []
-    while isinstance(d, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
-        if isinstance(d, dist.MaskedDistribution) and d._mask is not True:
-            masks.append((d._mask, d.event_dim))
-        d = d.base_dist
-    return Read(d, tuple(masks))
+def parameters_as(base: Any, family: str) -> tuple[Any, ...] | None:
+    """Parameters of a distribution as those of a family, or None where it is not of it."""
+    reader = READERS.get(type(base), {}).get(family)
+    return reader(base) if reader else None
 
 
 def class_of(program: Program, node: Sample) -> type:
@@ -116,7 +94,7 @@ def class_of(program: Program, node: Sample) -> type:
     found: list[type] = []
 
     def look(*leaves: Any) -> None:
-        found.append(type(read(node.distribution.unflatten(leaves)).base))
+        found.append(type(base_of(node.distribution.unflatten(leaves))))
 
     jax.eval_shape(look, *(program.tape.avals[v] for v in node.distribution.values))
     return found[0]
@@ -144,11 +122,11 @@ def arguments_of(
 
     def arguments(*arrays: Any) -> list[Any]:
         values = {**constants, **dict(zip(free, arrays, strict=True))}
-        found = read(spec.unflatten(values[v] for v in spec.values))
-        given = found.arguments(family.name)
+        found = unwrapped(spec.unflatten(values[v] for v in spec.values))
+        given = parameters_as(found.base, family.name)
         if given is None:
             raise NoMatch(f"'{node.name}' is no {family.name}")
-        for mask, axes in found.masks:
+        for mask, axes in found.effective_masks:
             if not isinstance(mask, np.ndarray | bool):
                 raise NoMatch(
                     f"the mask over '{node.name}' is traced or depends on a latent", near=True

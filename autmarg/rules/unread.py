@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from autmarg.compat.numpyro import unwrapped
 from autmarg.ir.nodes import Deterministic, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
 from autmarg.rules.conjugate import away
-from autmarg.rules.reading import read
 
 # NumPyro's classes whose densities integrate to one. A subclass, or a class of the user's, may not.
 NORMALISED: frozenset[type] = frozenset({
@@ -96,8 +96,8 @@ def is_normalised(program: Program, latent: Sample) -> bool:
     found: list[bool] = []
 
     def look(*leaves: Any) -> None:
-        seen = read(latent.distribution.unflatten(leaves))
-        found.append(not seen.masks and type(seen.base) in NORMALISED)
+        seen = unwrapped(latent.distribution.unflatten(leaves))
+        found.append(not seen.effective_masks and type(seen.base) in NORMALISED)
 
     jax.eval_shape(look, *(program.tape.avals[v] for v in latent.distribution.values))
     return found[0]

@@ -8,17 +8,24 @@ Nothing is drawn and nothing of the data is computed; data the model closes over
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from numpyro.contrib.control_flow.scan import scan_wrapper
-from numpyro.distributions.distribution import Unit
+from numpyro.distributions import Unit
 
+from autmarg.compat.numpyro import (
+    Message,
+    base_of,
+    infer_of,
+    initialiser_of,
+    is_reversed,
+    is_scan,
+    is_scanned,
+)
 from autmarg.errors import ModelError, Place, Refusal
 from autmarg.ir.nodes import (
     Deterministic,
@@ -31,7 +38,6 @@ from autmarg.ir.nodes import (
     Sample,
     Static,
     Structure,
-    base_of,
 )
 from autmarg.ir.program import Program
 from autmarg.ir.shards import rows_of
@@ -41,9 +47,9 @@ from autmarg.trace.columns import as_arrays, with_arrays
 from autmarg.trace.explain import explained
 from autmarg.trace.record import (
     KEY,
-    Message,
     Mismatch,
     Model,
+    Placed,
     is_array,
     is_input,
     name_of,
@@ -52,7 +58,6 @@ from autmarg.trace.record import (
     shapes_of,
 )
 
-_OF_SCANS = ("_scan_current_index",)  # what NumPyro notes for itself while it runs a scan
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
@@ -83,7 +88,7 @@ def _traced(
 ) -> tuple[Program, dict[str, Any]]:
     """The program and its traced constants, of arguments that are arrays."""
     shapes = shapes_of(model, args, kwargs)
-    messages: list[Message] = []
+    messages: list[Placed] = []
 
     def distributions(values: dict[str, Any]) -> list[Any]:
         sites = {name: value for name, value in values.items() if name != KEY}
@@ -119,7 +124,7 @@ def _traced(
     return check(program), traced
 
 
-def _arrays(msg: dict[str, Any]) -> dict[str, Any]:
+def _arrays(msg: Message) -> dict[str, Any]:
     """The array-valued parts of a message, as outputs of the traced function."""
     out: dict[str, Any] = {}
     if msg["type"] == "sample" and _is_factor(msg["fn"]):
@@ -151,14 +156,9 @@ def _structure(tree: Any, numbers: list[int]) -> tuple[Any, tuple[int | Static, 
     return treedef, tuple(next(each) if is_array(leaf) else Static(leaf) for leaf in leaves)
 
 
-def _options(msg: dict[str, Any]) -> dict[str, Any]:
+def _options(msg: Message) -> dict[str, Any]:
     """Arguments of a param site other than its name and initial value."""
     return {k: v for k, v in msg["kwargs"].items() if k != "rng_key"}
-
-
-def _initial(msg: dict[str, Any]) -> Callable[[Any], Any]:
-    """The user's initialiser of a param site, which NumPyro keeps as a default argument."""
-    return inspect.signature(msg["fn"]).parameters["init_value"].default
 
 
 def _is_factor(fn: Any) -> bool:
@@ -174,11 +174,11 @@ class _NodeReader:
         self._defined: set[str] = set()
         self._backwards = False
 
-    def read(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node | None:
+    def read(self, msg: Message, place: Place | None, out: dict[str, Any]) -> Node | None:
         kind = msg["type"]
-        if kind == "control_flow" and msg["fn"] is scan_wrapper:
+        if is_scan(msg):
             # Its sites come as messages of their own.
-            self._backwards = bool(msg["args"][4])
+            self._backwards = is_reversed(msg)
             return None
         if kind in _OBSTACLES or (kind not in _HELD and "name" in msg):
             why = _OBSTACLES.get(kind, f"it has a site of type '{kind}'")
@@ -195,7 +195,7 @@ class _NodeReader:
             return self._param(msg, place, out)
         return None
 
-    def own_randomness(self, nodes: list[Node], messages: list[Message]) -> None:
+    def own_randomness(self, nodes: list[Node], messages: list[Placed]) -> None:
         """A site that reads a key which the model drew for itself is an obstacle."""
         reads = next((node.name for node in nodes if KEY in node.parents), None)
         if reads is not None:
@@ -210,7 +210,7 @@ class _NodeReader:
         reason = f"the model is left as it is: {why}"
         self.obstacles.setdefault(reason, Refusal(name, "outside the IR", reason, place, remedy))
 
-    def _plate(self, msg: dict[str, Any], place: Place | None) -> None:
+    def _plate(self, msg: Message, place: Place | None) -> None:
         size, subsample = msg["args"]
         if subsample is not None and subsample != size:
             why = (
@@ -219,11 +219,11 @@ class _NodeReader:
             )
             self._obstacle(msg["name"], why, place)
 
-    def _plates(self, msg: dict[str, Any]) -> tuple[Plate, ...]:
+    def _plates(self, msg: Message) -> tuple[Plate, ...]:
         frames = msg.get("cond_indep_stack") or []
         return tuple(Plate(frame.name, frame.size, frame.dim) for frame in frames)
 
-    def _param(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node | None:
+    def _param(self, msg: Message, place: Place | None, out: dict[str, Any]) -> Node | None:
         name = msg["name"]
         if not is_input(msg):
             self._obstacle(name, f"the param '{name}' is a pytree rather than an array", place)
@@ -238,11 +238,11 @@ class _NodeReader:
             place,
             self._plates(msg),
             shape=self.tape.avals[self.tape.inputs[name]].shape,
-            initial=out["value"] if msg["args"] else _initial(msg),
+            initial=out["value"] if msg["args"] else initialiser_of(msg),
             options=Structure(*_structure(_options(msg), out["leaves"])),
         )
 
-    def _sample(self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]) -> Node:
+    def _sample(self, msg: Message, place: Place | None, out: dict[str, Any]) -> Node:
         name, fn, plates = msg["name"], msg["fn"], self._plates(msg)
         if _is_factor(fn):
             value = out["value"]
@@ -257,8 +257,8 @@ class _NodeReader:
             "distribution": spec,
             # NumPyro draws with it, and evaluates a given value without it.
             "sample_shape": () if observed else tuple(msg["kwargs"].get("sample_shape", ())),
-            "infer": {k: v for k, v in (msg.get("infer") or {}).items() if k not in _OF_SCANS},
-            "scanned": "_control_flow_done" in msg,
+            "infer": infer_of(msg),
+            "scanned": is_scanned(msg),
             "scale": out.get("scale"),
         }
         reads = [*spec.values, *([out["scale"]] if "scale" in out else [])]
@@ -306,9 +306,7 @@ class _NodeReader:
             **common,
         )
 
-    def _deterministic(
-        self, msg: dict[str, Any], place: Place | None, out: dict[str, Any]
-    ) -> Node | None:
+    def _deterministic(self, msg: Message, place: Place | None, out: dict[str, Any]) -> Node | None:
         if not isinstance(out["value"], int):
             self._obstacle(
                 msg["name"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import sysconfig
@@ -14,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from numpyro import handlers
-from numpyro.distributions import Distribution
-from numpyro.primitives import _PYRO_STACK, Messenger
 
+from autmarg.compat.numpyro import Message, Messenger, around, validating
+from autmarg.compat.pytrees import node_of
 from autmarg.errors import ModelError, Place
 from autmarg.ir.tape import is_library
 from autmarg.trace.columns import named_values
 
 Model = Callable[..., Any]
-Message = tuple[dict[str, Any], Place | None]
+Placed = tuple[Message, Place | None]
 KEY = "@key"  # the input from which keys that the model draws for itself are derived
 INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
 _UNKNOWN = (
@@ -49,12 +48,12 @@ class _Recorder(Messenger):
 
     def __init__(self, key: Any) -> None:
         super().__init__(None)
-        self.messages: list[Message] = []
+        self.messages: list[Placed] = []
         self._key = key
         self._keys = 0
         self._places: dict[str, Place | None] = {}
 
-    def process_message(self, msg: dict[str, Any]) -> None:
+    def process_message(self, msg: Message) -> None:
         if msg["type"] == "prng_key" and msg["kwargs"]["rng_key"] is None:
             msg["value"] = jax.random.fold_in(self._key, self._keys)
             self._keys += 1
@@ -70,31 +69,15 @@ class _Recorder(Messenger):
         if msg["type"] == "sample" and msg["value"] is None:
             _stand_in(msg)
 
-    def postprocess_message(self, msg: dict[str, Any]) -> None:
+    def postprocess_message(self, msg: Message) -> None:
         place = self._places.get(msg.get("name", "")) or _users_place()
         kept = dict(msg)
         if msg["type"] == "sample":
-            kept["fn"] = _validating(msg["fn"])
+            kept["fn"] = validating(msg["fn"])
         self.messages.append((kept, place))
 
 
-def _validating(fn: Any) -> Any:
-    """A distribution that says itself whether it validates.
-
-    As a pytree a NumPyro distribution forgets what it has from its class (the default), and with it
-    that the density is zero outside of the support.
-    """
-    if type(fn) in (list, tuple):
-        return type(fn)(map(_validating, fn))
-    if not isinstance(fn, Distribution):
-        return fn
-    copied = copy.copy(fn)
-    inner = {name: _validating(value) for name, value in vars(fn).items()}
-    vars(copied).update(inner, _validate_args=fn._validate_args)
-    return copied
-
-
-def _stand_in(msg: dict[str, Any]) -> None:
+def _stand_in(msg: Message) -> None:
     """A value of a site's shape; what cannot be drawn (an improper prior) has its distribution's.
 
     A model is traced at each call, and tracing a draw takes longer than the rest of many models (of
@@ -130,10 +113,10 @@ def _structure(fn: Any) -> Any:
 
 def _static(structure: Any) -> Any:
     """Classes and static fields of a pytree's structure as nested tuples: of NumPyro's own."""
-    node = structure.node_data()
-    if node and node[0].__module__.partition(".")[0] not in ("numpyro", "builtins"):
+    node = node_of(structure)
+    if node and node.kind.__module__.partition(".")[0] not in ("numpyro", "builtins"):
         raise _Incomparable
-    return (node and (node[0], _plain(node[1])), *map(_static, structure.children()))
+    return (node and (node.kind, _plain(node.static)), *map(_static, structure.children()))
 
 
 def _plain(value: Any) -> Any:
@@ -169,7 +152,7 @@ def run_model(
     kwargs: Mapping[str, Any],
     values: Mapping[str, Any],
     key: Any,
-) -> list[Message]:
+) -> list[Placed]:
     """Messages of one run of the model, hidden from handlers outside it."""
     recorder = _Recorder(key)
     given = handlers.substitute(data=dict(values))
@@ -180,10 +163,10 @@ def run_model(
 
 def is_tracing() -> bool:
     """Whether a model is being traced."""
-    return any(isinstance(handler, _Recorder) for handler in _PYRO_STACK)
+    return any(isinstance(handler, _Recorder) for handler in around())
 
 
-def is_input(msg: dict[str, Any]) -> bool:
+def is_input(msg: Message) -> bool:
     """A latent or param site; a param of another type than an array is an obstacle."""
     if msg["type"] == "sample":
         return not msg["is_observed"]

@@ -11,7 +11,7 @@ from numpyro.infer import NUTS
 from numpyro.infer.reparam import LocScaleReparam
 
 import autmarg
-from autmarg.backend.kernel import MarginalNUTS
+from autmarg.backend.nuts import MarginalNUTS
 from examples.benchmarks import methods
 from examples.benchmarks.methods import Method, method
 from examples.benchmarks.opponents import Factor, recover_single_class, single_class

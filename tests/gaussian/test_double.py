@@ -13,7 +13,7 @@ import pytest
 from numpyro.infer.util import log_density
 
 import autmarg
-from autmarg.gaussian.double import in_double
+from autmarg.compat.double import in_double
 from tests.support.lanes import lanes
 
 A = np.random.default_rng(0).normal(size=(5, 3))

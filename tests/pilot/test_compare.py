@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.backend.kernel import MarginalNUTS
+from autmarg.backend.nuts import MarginalNUTS
 from autmarg.pilot.chain import Sampler
 from autmarg.pilot.comparison import Comparison, Measured, Pilot
 

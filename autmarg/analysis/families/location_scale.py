@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from autmarg.analysis.wording import a
+from autmarg.compat.numpyro import unwrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +88,7 @@ def as_location_scale(d: Any) -> LocationScale:
     Raises:
         NotLocationScale: no entry reads it, or a mask is over it.
     """
-    if isinstance(d, dist.ExpandedDistribution | dist.Independent):
-        return as_location_scale(d.base_dist)
+    d = unwrapped(d, masks_too=False).base
     if type(d) in LOCATION_SCALE:
         return LOCATION_SCALE[type(d)](d)
     if type(d) is dist.TransformedDistribution or type(d) is dist.LogNormal:

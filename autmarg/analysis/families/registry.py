@@ -18,6 +18,7 @@ from autmarg.analysis.families.normal import normal
 from autmarg.analysis.families.registered import check_registration, read_registered
 from autmarg.analysis.families.state_space import gaussian_random_walk
 from autmarg.analysis.families.transformed import transformed
+from autmarg.compat.numpyro import unwrapped
 from autmarg.errors import ModelError
 
 # One line a family. The key is the exact class: a subclass may override log_prob.
@@ -80,10 +81,15 @@ def as_gaussian(d: Any) -> Gaussian:
     Raises:
         NotGaussian: no family reads it.
     """
-    if isinstance(d, dist.MaskedDistribution):
-        return _masked(as_gaussian(d.base_dist), d)
-    if isinstance(d, dist.ExpandedDistribution | dist.Independent):
-        return as_gaussian(d.base_dist)
+    found = unwrapped(d)
+    inner = _bare(found.base)
+    for mask, axes in reversed(found.effective_masks):
+        inner = _masked(inner, mask, axes)
+    return inner
+
+
+def _bare(d: Any) -> Gaussian:
+    """A distribution without wrapping as a Gaussian."""
     if type(d) in FAMILIES:
         family = FAMILIES[type(d)]
         return family(d) if type(d) in BUILT_IN else read_registered(d, family)
@@ -93,9 +99,8 @@ def as_gaussian(d: Any) -> Gaussian:
     raise (NotGaussian if own else Unread)(type(d).__name__)
 
 
-def _masked(inner: Gaussian, d: Any) -> Gaussian:
-    if d._mask is True:
-        return inner
-    mask = jnp.broadcast_to(jnp.asarray(d._mask), d.batch_shape)
-    mask = mask.reshape(*mask.shape, *(1,) * d.event_dim)
+def _masked(inner: Gaussian, mask: Any, axes: int) -> Gaussian:
+    """A Gaussian under a mask, which ``axes`` of a value follow."""
+    mask = jnp.asarray(mask)
+    mask = mask.reshape(*mask.shape, *(1,) * axes)
     return replace(inner, mask=mask if inner.mask is None else mask & inner.mask)

@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
-from numpyro.distributions import ExpandedDistribution, Independent, transforms
+from numpyro.distributions import transforms
 
 from autmarg.analysis.families.base import Gaussian, NotGaussian, Unread
 from autmarg.analysis.families.state_space import recursive
+from autmarg.compat.numpyro import base_of
 
 # Known linear maps (and their inverses), applied to an identity matrix to find their basis.
 LINEAR = (
@@ -37,7 +38,7 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
     """
     if inner.mask is not None:
         raise Unread("transform of a masked distribution")
-    kind, shape = _kind(d.base_dist), d.base_dist.shape()
+    kind, shape = type(base_of(d.base_dist)).__name__, d.base_dist.shape()
     for linear, run in itertools.groupby(_parts(d.transforms), _is_linear):
         parts = list(run)
         if linear and not inner.bijection and inner.past is None and inner.scale_tril is None:
@@ -46,13 +47,6 @@ def transformed(d: Any, inner: Gaussian) -> Gaussian:
         for part in parts:
             inner = _step(part, inner, kind)
     return inner
-
-
-def _kind(d: Any) -> str:
-    """Class name of a distribution, seen through expansion and independence."""
-    while isinstance(d, ExpandedDistribution | Independent):
-        d = d.base_dist
-    return type(d).__name__
 
 
 def _parts(chain: Iterable[Any]) -> Iterator[Any]:

@@ -13,18 +13,19 @@ from autmarg.analysis.rules.contraction import CONTRACTION
 from autmarg.analysis.rules.matrix import MATRIX
 from autmarg.analysis.rules.scatter import SCATTER
 from autmarg.analysis.rules.structural import STRUCTURAL
+from autmarg.compat.jaxprs import Op
 
 RULES: tuple[Rule, ...] = (*STRUCTURAL, *ARITHMETIC, *CONTRACTION, *SCATTER, *MATRIX)
 
-_BY_PRIMITIVE = {name: rule for rule in RULES for name in rule.primitives}
-_CALLS = {name: call for call in CALLS for name in call.primitives}
+_RULES = {op: rule for rule in RULES for op in rule.ops}
+_CALLS = {op: call for call in CALLS for op in call.ops}
 
 
-def rule_for(primitive: str) -> Rule | None:
-    """The rule for a primitive's name, or None."""
-    return _BY_PRIMITIVE.get(primitive)
+def rule_for(op: Op) -> Rule | None:
+    """The rule for a primitive, or None."""
+    return _RULES.get(op)
 
 
-def call_for(primitive: str) -> Call | None:
+def call_for(op: Op) -> Call | None:
     """How a primitive that holds programs is run, or None where it is no such primitive."""
-    return _CALLS.get(primitive)
+    return _CALLS.get(op)

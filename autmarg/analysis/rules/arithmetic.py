@@ -19,6 +19,7 @@ from autmarg.analysis.domain import (
     count,
 )
 from autmarg.analysis.rules.base import Operand, Rule, every, first, no_product
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.tape import Equation
 
 _MANY = 4  # terms above which like ones are merged
@@ -84,7 +85,7 @@ def _div(equation: Equation, values: list[Any]) -> Affine:
 
 
 def _first_power(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
-    return (0,) if equation.params["y"] == 1 else ()
+    return (0,) if equation.params[Param.Y] == 1 else ()
 
 
 def _power_of_one(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ def _spread_base(equation: Equation, values: list[Any]) -> Affine:
 
 def _widening(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     """A conversion that does not round; complex to real takes the real part."""
-    old, new = (np.dtype(d) for d in (operands[0].dtype, equation.params["new_dtype"]))
+    old, new = (np.dtype(d) for d in (operands[0].dtype, equation.params[Param.NEW_DTYPE]))
     if not jnp.issubdtype(new, jnp.inexact):
         return ()
     if not jnp.issubdtype(old, jnp.inexact):
@@ -108,7 +109,7 @@ def _widening(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...
 
 
 def _convert(equation: Equation, values: list[Any]) -> Affine:
-    new = np.dtype(equation.params["new_dtype"])
+    new = np.dtype(equation.params[Param.NEW_DTYPE])
     part = values[0] if _is_complex(new) else real_part(values[0])
     return replace(part, dtype=new)
 
@@ -165,17 +166,17 @@ def _complex_dtype(dtype: Any) -> np.dtype:
 
 
 ARITHMETIC = (
-    Rule(("add", "add_any"), every, _add),
-    Rule(("sub",), every, _sub),
-    Rule(("neg",), first, _neg),
-    Rule(("mul",), every, _mul, bilinear=(0, 1)),
-    Rule(("div",), first, _div),
-    Rule(("integer_pow",), _first_power, _same),
-    Rule(("pow",), _power_of_one, _spread_base),
-    Rule(("convert_element_type",), _widening, _convert),
-    Rule(("copy_p", "optimization_barrier"), first, _same),
-    Rule(("real",), first, _real),
-    Rule(("imag",), first, _imag),
-    Rule(("conj",), first, _conj),
-    Rule(("complex",), every, _complex),
+    Rule((Op.ADD, Op.ADD_ANY), every, _add),
+    Rule((Op.SUB,), every, _sub),
+    Rule((Op.NEG,), first, _neg),
+    Rule((Op.MUL,), every, _mul, bilinear=(0, 1)),
+    Rule((Op.DIV,), first, _div),
+    Rule((Op.INTEGER_POW,), _first_power, _same),
+    Rule((Op.POW,), _power_of_one, _spread_base),
+    Rule((Op.CONVERT_ELEMENT_TYPE,), _widening, _convert),
+    Rule((Op.COPY_P, Op.OPTIMIZATION_BARRIER), first, _same),
+    Rule((Op.REAL,), first, _real),
+    Rule((Op.IMAG,), first, _imag),
+    Rule((Op.CONJ,), first, _conj),
+    Rule((Op.COMPLEX,), every, _complex),
 )

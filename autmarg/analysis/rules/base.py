@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autmarg.analysis.domain import Affine
+from autmarg.compat.jaxprs import Op
 from autmarg.ir.tape import Equation
 
 # What is written out for one expression: summands known · opaque · column over all its elements.
@@ -80,7 +81,7 @@ class Rule:
     """How one group of primitives treats affine operands.
 
     Attributes:
-        primitives: names of the primitives.
+        ops: the primitives.
         linear: ``linear(equation, operands)`` gives the operand positions in which the result is
             jointly linear (affine operands allowed in all of them at once). An empty answer means
             "nonlinear here".
@@ -91,7 +92,7 @@ class Rule:
         lazy: also worth applying to Opaque operands (it only moves entries).
     """
 
-    primitives: tuple[str, ...]
+    ops: tuple[Op, ...]
     linear: Linear
     extract: Callable[[Equation, list[Any]], Any]
     bilinear: tuple[int, int] | None = None

@@ -13,12 +13,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
 from autmarg.analysis.domain import Affine, Opaque, as_affine, count, stacked
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.structural import select
-from autmarg.ir.loops import body_of
+from autmarg.compat.jaxprs import WITH_DERIVATIVE, ClosedJaxpr, Op, Param, body_of
 from autmarg.ir.tape import Equation
 
 UNROLLED = 512  # steps of a loop up to which it is written out
@@ -31,12 +30,12 @@ class Call:
     """How a primitive runs its bodies.
 
     Attributes:
-        primitives: names of the primitives.
+        ops: the primitives.
         degrees: ``degrees(equation, operands, run)`` of the outputs, given those of the operands.
         values: ``values(equation, operands, run)``, at least one of them Affine.
     """
 
-    primitives: tuple[str, ...]
+    ops: tuple[Op, ...]
     degrees: Callable[[Equation, list[Any], Run], list[Any]]
     values: Callable[[Equation, list[Any], Run], list[Any]]
 
@@ -55,7 +54,7 @@ def _joined(results: Sequence[list[Any]]) -> list[Any]:
 
 def _cond_degrees(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
     which, *rest = operands
-    branches = equation.params["branches"]
+    branches = equation.params[Param.BRANCHES]
     if which.value is not None:
         return run(branches[_clamped(which.value, branches)], rest)
     chosen = _joined([run(branch, rest) for branch in branches])
@@ -64,7 +63,7 @@ def _cond_degrees(equation: Equation, operands: list[Any], run: Run) -> list[Any
 
 def _cond_values(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
     which, *rest = operands
-    branches = equation.params["branches"]
+    branches = equation.params[Param.BRANCHES]
     if isinstance(which, np.ndarray):
         return run(branches[_clamped(which, branches)], rest)
     results = [run(branch, rest) for branch in branches]
@@ -98,15 +97,15 @@ def _scan_degrees(equation: Equation, operands: list[Any], run: Run) -> list[Any
 
 def _scan_values(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
     consts, carry, rows = scan_parts(equation, operands)
-    n, length = len(carry), equation.params["length"]
+    n, length = len(carry), equation.params[Param.LENGTH]
     _check_length(length)
     outputs: list[list[Any]] = []
     order = range(length)
-    for t in reversed(order) if equation.params["reverse"] else order:
+    for t in reversed(order) if equation.params[Param.REVERSE] else order:
         step = run(body_of(equation.params), [*consts, *carry, *(entry(row, t) for row in rows)])
         carry = [_tidy(c) for c in step[:n]]
         outputs.append(step[n:])
-    if equation.params["reverse"]:
+    if equation.params[Param.REVERSE]:
         outputs.reverse()
     if not outputs:
         empty = body_of(equation.params).out_avals[n:]
@@ -116,8 +115,8 @@ def _scan_values(equation: Equation, operands: list[Any], run: Run) -> list[Any]
 
 def scan_parts(equation: Equation, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
     """A loop's operands: constants, the start of its carry, and what it goes over."""
-    a = equation.params["num_consts"]
-    b = a + equation.params["num_carry"]
+    a = equation.params[Param.NUM_CONSTS]
+    b = a + equation.params[Param.NUM_CARRY]
     return operands[:a], operands[a:b], operands[b:]
 
 
@@ -132,8 +131,10 @@ def _check_length(length: int) -> None:
 def _while_degrees(equation: Equation, operands: list[Any], run: Run) -> list[Any]:
     test, body, state = _while_parts(equation, operands)
     params = equation.params
-    state = _settled([s.entry() for s in state], lambda s: run(params["body_jaxpr"], [*body, *s]))
-    (proceed,) = run(params["cond_jaxpr"], [*test, *state])
+    state = _settled(
+        [s.entry() for s in state], lambda s: run(params[Param.BODY_JAXPR], [*body, *s])
+    )
+    (proceed,) = run(params[Param.COND_JAXPR], [*test, *state])
     return [s.indexed_by(proceed, equation) for s in state]
 
 
@@ -141,7 +142,7 @@ def _while_values(equation: Equation, operands: list[Any], run: Run) -> list[Any
     test, body, state = _while_parts(equation, operands)
     steps = 0
     while True:
-        (proceed,) = run(equation.params["cond_jaxpr"], [*test, *state])
+        (proceed,) = run(equation.params[Param.COND_JAXPR], [*test, *state])
         if not isinstance(proceed, np.ndarray):
             raise CannotExtract(
                 "the number of steps of its loop depends on a latent",
@@ -151,12 +152,12 @@ def _while_values(equation: Equation, operands: list[Any], run: Run) -> list[Any
             return state
         steps += 1
         _check_length(steps)
-        state = [_tidy(s) for s in run(equation.params["body_jaxpr"], [*body, *state])]
+        state = [_tidy(s) for s in run(equation.params[Param.BODY_JAXPR], [*body, *state])]
 
 
 def _while_parts(equation: Equation, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    a = equation.params["cond_nconsts"]
-    b = a + equation.params["body_nconsts"]
+    a = equation.params[Param.COND_NCONSTS]
+    b = a + equation.params[Param.BODY_NCONSTS]
     return operands[:a], operands[a:b], operands[b:]
 
 
@@ -191,8 +192,8 @@ def _stack(values: list[Any]) -> Any:
 
 
 CALLS = (
-    Call(("custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"), _inline, _inline),
-    Call(("cond",), _cond_degrees, _cond_values),
-    Call(("scan",), _scan_degrees, _scan_values),
-    Call(("while",), _while_degrees, _while_values),
+    Call((*WITH_DERIVATIVE, Op.REMAT2, Op.CHECKPOINT), _inline, _inline),
+    Call((Op.COND,), _cond_degrees, _cond_values),
+    Call((Op.SCAN,), _scan_degrees, _scan_values),
+    Call((Op.WHILE,), _while_degrees, _while_values),
 )

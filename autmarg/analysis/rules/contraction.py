@@ -8,6 +8,7 @@ import numpy as np
 
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, coefficients, count
 from autmarg.analysis.rules.base import Rule, check_summands, every, first, no_product
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.tape import Equation
 
 
@@ -29,7 +30,7 @@ def fold(term: Term, groups: np.ndarray) -> Term:
 
 def _reduce_sum(equation: Equation, values: list[Any]) -> Affine:
     (value,) = values
-    axes = tuple(equation.params["axes"])
+    axes = tuple(equation.params[Param.AXES])
     rest = tuple(i for i in range(len(value.shape)) if i not in axes)
     shape = tuple(value.shape[i] for i in rest)
     rows = np.arange(value.size).reshape(value.shape).transpose(*rest, *axes)
@@ -39,7 +40,7 @@ def _reduce_sum(equation: Equation, values: list[Any]) -> Affine:
 
 def _cumsum(equation: Equation, values: list[Any]) -> Affine:
     (value,) = values
-    axis, reverse = equation.params["axis"], equation.params["reverse"]
+    axis, reverse = equation.params[Param.AXIS], equation.params[Param.REVERSE]
     n = value.shape[axis]
     check_summands(value.size * n)
     keep = np.tri(n) if not reverse else np.tri(n).T
@@ -57,7 +58,7 @@ def _cumsum(equation: Equation, values: list[Any]) -> Affine:
 
 def _dot_general(equation: Equation, values: list[Any]) -> Affine:
     left, right = values
-    return contract(left, right, equation.params["dimension_numbers"])
+    return contract(left, right, equation.params[Param.DIMENSION_NUMBERS])
 
 
 def contract(left: Any, right: Any, numbers: Any) -> Affine:
@@ -137,7 +138,7 @@ def linear_map(matrix: Any, value: Affine) -> Affine:
 
 
 CONTRACTION = (
-    Rule(("reduce_sum",), first, _reduce_sum),
-    Rule(("cumsum",), first, _cumsum),
-    Rule(("dot_general",), every, _dot_general, bilinear=(0, 1)),
+    Rule((Op.REDUCE_SUM,), first, _reduce_sum),
+    Rule((Op.CUMSUM,), first, _cumsum),
+    Rule((Op.DOT_GENERAL,), every, _dot_general, bilinear=(0, 1)),
 )

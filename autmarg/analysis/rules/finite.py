@@ -16,18 +16,16 @@ import numpy as np
 
 from autmarg.analysis.domain import Affine
 from autmarg.analysis.rules.base import CannotExtract
+from autmarg.compat.jaxprs import COMPARISONS, Op
 from autmarg.ir.tape import Equation
-
-_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 def settled(equation: Equation, known: Sequence[Any]) -> bool:
     """Whether an equation asks that, ``known`` being the values of its known operands (None for
     those that are not computed yet)."""
-    name = equation.primitive.name
-    if name == "is_finite":
+    if equation.op is Op.IS_FINITE:
         return True
-    if name not in _COMPARISONS:
+    if equation.op not in COMPARISONS:
         return False
     if not known:
         return equation.inputs[0] == equation.inputs[1]

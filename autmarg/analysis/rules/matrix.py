@@ -18,6 +18,7 @@ from autmarg.analysis.domain import Affine, Opaque, count
 from autmarg.analysis.rules.arithmetic import add, imaginary_part, real_part
 from autmarg.analysis.rules.base import Linear, Operand, Rule, check_summands, no_product
 from autmarg.analysis.rules.contraction import contract, linear_map
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.tape import Equation
 
 _FEW = 64  # entries of an opaque factor up to which each has a concrete matrix
@@ -95,14 +96,14 @@ def _at(*positions: int) -> Linear:
     return lambda equation, operands: positions
 
 
-def _by_matrix(primitives: tuple[str, ...], linear: Linear) -> Rule:
+def _by_matrix(ops: tuple[Op, ...], linear: Linear) -> Rule:
     def extract(equation: Equation, values: list[Any]) -> Affine:
         return times_matrix(equation, values, linear(equation, [Operand.of(v) for v in values]))
 
-    return Rule(primitives, linear, extract)
+    return Rule(ops, linear, extract)
 
 
-def _factors(primitives: tuple[str, ...], left: int, right: int) -> Rule:
+def _factors(ops: tuple[Op, ...], left: int, right: int) -> Rule:
     """Products with a rule of their own for how entries meet: convolutions, sparse matrices."""
 
     def extract(equation: Equation, values: list[Any]) -> Affine:
@@ -118,7 +119,7 @@ def _factors(primitives: tuple[str, ...], left: int, right: int) -> Rule:
             parts.append(part.times(Opaque(other.flat, (1,), np.array([k]))))
         return add(parts, [1] * len(parts)).merged()
 
-    return Rule(primitives, _at(left, right), extract, bilinear=(left, right))
+    return Rule(ops, _at(left, right), extract, bilinear=(left, right))
 
 
 def _triangular_solve(equation: Equation, values: list[Any]) -> Affine:
@@ -128,20 +129,20 @@ def _triangular_solve(equation: Equation, values: list[Any]) -> Affine:
     inverse = evaluate(lambda *operands: equation.bind(*operands)[0], [a, eye])
     k = len(b.shape) - 2
     batch = tuple(range(k))
-    if equation.params["left_side"]:
+    if equation.params[Param.LEFT_SIDE]:
         return contract(inverse, b, (((k + 1,), (k,)), (batch, batch)))
     return contract(b, inverse, (((k + 1,), (k,)), (batch, batch)))
 
 
 def _right_hand_sides(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     """custom_linear_solve(*constants, *right-hand sides)."""
-    return tuple(range(sum(equation.params["const_lengths"]), len(operands)))
+    return tuple(range(sum(equation.params[Param.CONST_LENGTHS]), len(operands)))
 
 
 MATRIX = (
-    Rule(("triangular_solve",), _at(1), _triangular_solve),
-    _by_matrix(("custom_linear_solve",), _right_hand_sides),
-    _by_matrix(("fft", "reduce_window_sum"), _at(0)),
-    _factors(("conv_general_dilated",), 0, 1),
-    _factors(("bcoo_dot_general",), 0, 2),
+    Rule((Op.TRIANGULAR_SOLVE,), _at(1), _triangular_solve),
+    _by_matrix((Op.CUSTOM_LINEAR_SOLVE,), _right_hand_sides),
+    _by_matrix((Op.FFT, Op.REDUCE_WINDOW_SUM), _at(0)),
+    _factors((Op.CONV_GENERAL_DILATED,), 0, 1),
+    _factors((Op.BCOO_DOT_GENERAL,), 0, 2),
 )

@@ -14,6 +14,7 @@ from autmarg.analysis.rules.arithmetic import add, multiply
 from autmarg.analysis.rules.base import Operand, Rule, check_summands
 from autmarg.analysis.rules.contraction import fold
 from autmarg.analysis.rules.matrix import evaluate, times_matrix
+from autmarg.compat.jaxprs import Op
 from autmarg.ir.tape import Equation
 
 
@@ -42,7 +43,7 @@ def _targets(
     The transpose of a scatter is a gather, here of row numbers counted from 1.
     """
     zeros = jnp.zeros(shape)
-    sign = 1 if equation.primitive.name == "scatter-add" else -1
+    sign = 1 if equation.op is Op.SCATTER_ADD else -1
     with jax.ensure_compile_time_eval():
         transpose = jax.linear_transpose(
             lambda u: equation.bind(zeros, jnp.asarray(indices), sign * u)[0], jnp.zeros(updates)
@@ -78,7 +79,7 @@ def _scattered_product(equation: Equation, values: list[Any]) -> Affine:
 
 
 SCATTER = (
-    Rule(("scatter-add",), _summands, _scattered_sum(1)),
-    Rule(("scatter-sub",), _summands, _scattered_sum(-1)),
-    Rule(("scatter-mul",), _base, _scattered_product),
+    Rule((Op.SCATTER_ADD,), _summands, _scattered_sum(1)),
+    Rule((Op.SCATTER_SUB,), _summands, _scattered_sum(-1)),
+    Rule((Op.SCATTER_MUL,), _base, _scattered_product),
 )

@@ -21,6 +21,7 @@ from autmarg.analysis.domain import Affine, Known, Opaque, as_affine, count, sta
 from autmarg.analysis.rules.arithmetic import add, spread
 from autmarg.analysis.rules.base import Linear, Operand, Rule, every, first
 from autmarg.analysis.rules.matrix import times_matrix
+from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.bounds import check_bounds
 from autmarg.ir.tape import Equation
 
@@ -43,7 +44,7 @@ def _data(*positions: int) -> Linear:
 
 def _overwritten(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
     """scatter(operand, indices, updates); one that computes (``.at[…].apply``) moves no entries."""
-    if equation.params["update_jaxpr"] is not None:
+    if equation.params[Param.UPDATE_JAXPR] is not None:
         return ()
     return _data(0, 2)(equation, operands)
 
@@ -56,7 +57,7 @@ def _cases(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
 def _extract(equation: Equation, values: list[Any], data: tuple[int, ...]) -> Any:
     others = [v for i, v in enumerate(values) if i not in data]
     if not all(isinstance(v, np.ndarray) for v in others):
-        if equation.primitive.name == "select_n":
+        if equation.op is Op.SELECT_N:
             return select(values[0], values[1:])
         return times_matrix(equation, values, data)
     operands, starts, total = list(values), {}, 0
@@ -76,14 +77,14 @@ def _extract(equation: Equation, values: list[Any], data: tuple[int, ...]) -> An
 
 def _filled(equation: Equation, values: list[Any]) -> tuple[Equation, list[tuple[Any, int, int]]]:
     """For a gather: one that marks rows outside, and the constant that stands there."""
-    if equation.primitive.name != "gather":
+    if equation.op is not Op.GATHER:
         return equation, []
-    fill = equation.params["fill_value"]
-    filling = equation.params["mode"] == GatherScatterMode.FILL_OR_DROP
+    fill = equation.params[Param.FILL_VALUE]
+    filling = equation.params[Param.MODE] == GatherScatterMode.FILL_OR_DROP
     if not filling or fill is None or np.isnan(fill):
         check_bounds(equation, values[1], values[0].shape)
         return equation, []
-    marked = replace(equation, params={**equation.params, "fill_value": _NO_ROW})
+    marked = replace(equation, params={**equation.params, Param.FILL_VALUE: _NO_ROW})
     return marked, [(np.full(1, fill, float), _NO_ROW, 1)]
 
 
@@ -130,21 +131,24 @@ def _array(value: Known | Opaque) -> Any:
     return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
 
 
-def _rule(primitives: tuple[str, ...], linear: Linear) -> Rule:
+def _rule(ops: tuple[Op, ...], linear: Linear) -> Rule:
     def extract(equation: Equation, values: list[Any]) -> Any:
         return _extract(equation, values, linear(equation, [Operand.of(v) for v in values]))
 
-    return Rule(primitives, linear, extract, lazy=True)
+    return Rule(ops, linear, extract, lazy=True)
 
 
-MOVING = "reshape squeeze expand_dims transpose broadcast_in_dim slice rev copy tile split"
+MOVING = (
+    Op.RESHAPE, Op.SQUEEZE, Op.EXPAND_DIMS, Op.TRANSPOSE, Op.BROADCAST_IN_DIM, Op.SLICE, Op.REV,
+    Op.COPY, Op.TILE, Op.SPLIT,
+)  # fmt: skip
 
 STRUCTURAL = (
-    _rule(tuple(MOVING.split()), first),
-    _rule(("concatenate", "stack"), every),
-    _rule(("pad",), _pad_operands),
-    _rule(("gather", "dynamic_slice"), _data(0)),
-    _rule(("select_n",), _cases),
-    _rule(("dynamic_update_slice",), _data(0, 1)),
-    _rule(("scatter",), _overwritten),
+    _rule(MOVING, first),
+    _rule((Op.CONCATENATE, Op.STACK), every),
+    _rule((Op.PAD,), _pad_operands),
+    _rule((Op.GATHER, Op.DYNAMIC_SLICE), _data(0)),
+    _rule((Op.SELECT_N,), _cases),
+    _rule((Op.DYNAMIC_UPDATE_SLICE,), _data(0, 1)),
+    _rule((Op.SCATTER,), _overwritten),
 )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
-from numpyro.infer import NUTS
-from numpyro.util import is_prng_key
 
+from autmarg.compat.numpyro import Kernel, is_prng_key, sampled_sites
+from autmarg.compat.xla import quick
 from autmarg.ir.nodes import Param
 from autmarg.ir.program import Program
 from autmarg.plan.plan import Plan
@@ -36,27 +36,24 @@ def dense_block(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(chosen))
 
 
-@contextlib.contextmanager
-def _compiled_for_one_run() -> Iterator[None]:
-    """Compile with little optimisation for a while: the search of an initial point runs once."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
+@dataclass(frozen=True)
+class _Start:
+    """NumPyro's start of a chain from an initial point as one program.
 
+    Attributes:
+        own: NumPyro's function.
+        outermost: whether no other program is traced around it; only then does JAX take options.
+    """
 
-def _compiled(start: Callable[..., Any]) -> Callable[..., Any]:
-    """NumPyro's start of a chain from an initial point as one program."""
+    own: Callable[..., Any]
+    outermost: bool
 
-    def run(init_params: Any, *, rng_key: Any, **options: Any) -> Any:
-        with _compiled_for_one_run():
-            return jax.jit(lambda params, key: start(params, rng_key=key, **options))(
-                init_params, rng_key
-            )
+    def __call__(self, init_params: Any, *, rng_key: Any, **options: Any) -> Any:
+        def start(params: Any, key: Any) -> Any:
+            return self.own(params, rng_key=key, **options)
 
-    return run
+        compiler_options = quick() if self.outermost else None
+        return jax.jit(start, compiler_options=compiler_options)(init_params, rng_key)
 
 
 def _keeps_values(program: Program) -> bool:
@@ -64,7 +61,7 @@ def _keeps_values(program: Program) -> bool:
     return bool(program.obstacles) or any(isinstance(n, Param) for n in program.nodes)
 
 
-class MarginalNUTS(NUTS):
+class MarginalNUTS(Kernel):
     """NUTS with a dense block of the mass matrix, whose initial point one compiled program finds.
 
     Args:
@@ -80,34 +77,39 @@ class MarginalNUTS(NUTS):
         self._plan = plan
         self._own_block = "dense_mass" not in options
 
-    def _init_state(
-        self, rng_key: Any, model_args: Any, model_kwargs: Any, init_params: Any
+    def initial_point(
+        self,
+        search: Callable[[Any], Any],
+        rng_key: Any,
+        model_args: tuple[Any, ...],
+        model_kwargs: Mapping[str, Any],
+        given: Any,
     ) -> Any:
+        """See :class:`~autmarg.compat.numpyro.Kernel`."""
         # NumPyro runs the model, and the search of a single chain, operation by operation and
         # compiles each; the search of several chains is one program. So one chain is made a row
         # of chains, and all of it is one program.
         plan = self._plan(*model_args, **model_kwargs)
-        single, known = is_prng_key(rng_key), self._init_fn
-        start = super()._init_state
+        single, known = is_prng_key(rng_key), self.start
+        outermost = not isinstance(rng_key, Tracer)
 
         def find(key: Any) -> Any:
-            found = start(key[None] if single else key, model_args, model_kwargs, init_params)
-            row = single and init_params is None
+            found = search(key[None] if single else key)
+            row = single and given is None
             return jax.tree.map(lambda x: x[0], found) if row else found
 
-        with _compiled_for_one_run():
-            found = None
-            if not (isinstance(rng_key, Tracer) or _keeps_values(plan.program)):
-                found = jax.jit(find)(rng_key)
-            if found is None or not self._holds(found):
-                self._init_fn = known
-                found = find(rng_key)
-        if known is None and self._init_fn is not None:
-            self._init_fn = _compiled(self._init_fn)
+        found = None
+        if outermost and not _keeps_values(plan.program):
+            found = jax.jit(find, compiler_options=quick())(rng_key)
+        if found is None or not self._holds(found):
+            self.start = known
+            found = find(rng_key)
+        own = self.start.own if isinstance(self.start, _Start) else self.start
+        self.start = own and _Start(own, outermost)
         if self._own_block:
-            sampled = {*getattr(found, "z", found)}
+            sampled = sampled_sites(found)
             block = tuple(name for name in dense_block(plan) if name in sampled)
-            self._dense_mass = [block] if block else []
+            self.join([block] if block else [])
         return found
 
     def _holds(self, found: Any) -> bool:
@@ -115,7 +117,7 @@ class MarginalNUTS(NUTS):
 
         Where there is no valid point, NumPyro says why if it runs untraced.
         """
-        left = any(isinstance(x, Tracer) for x in jax.tree.leaves(self._inv_transforms))
+        left = any(isinstance(x, Tracer) for x in jax.tree.leaves(self.inverse_transforms))
         return not left and all(
             np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(found))
         )
