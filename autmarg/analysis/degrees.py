@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from autmarg.analysis.rules import call_for, rule_for
 from autmarg.analysis.rules.base import Operand
 from autmarg.analysis.rules.finite import settled
-from autmarg.ir.tape import Equation, Tape, body_tape
+from autmarg.compat.jaxprs import ClosedJaxpr
+from autmarg.ir.tape import Equation, Tape, body_tape, run_body
+from autmarg.ir.walk import walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +88,14 @@ _KNOWN = Degree(known=True)
 def degrees(tape: Tape, latents: Iterable[str]) -> dict[int, Degree]:
     """The degree of every value of a folded tape in every latent."""
     latents = set(latents)
-    found = {v: Degree(frozenset({n})) for n, v in tape.inputs.items() if n in latents}
-    found.update({v: Degree(known=True, value=c) for v, c in tape.constants.items()})
-    _walk(tape, tape.equations, found)
+    found = {v: Degree(frozenset({n})) if n in latents else _NONE for n, v in tape.inputs.items()}
+    found |= {v: _constant(c) for v, c in tape.constants.items()}
+    walk(tape.equations, found, partial(_outputs, tape))
     return found
 
 
-def _walk(tape: Tape, equations: Iterable[Equation], found: dict[int, Degree]) -> None:
-    for equation in equations:
-        operands = [found.get(v, _NONE) for v in equation.inputs]
-        outputs = _outputs(tape, equation, operands)
-        found.update(zip(equation.outputs, outputs, strict=True))
+def _constant(value: Any) -> Degree:
+    return Degree(known=True, value=value)
 
 
 def _outputs(tape: Tape, equation: Equation, operands: list[Degree]) -> list[Degree]:
@@ -119,13 +119,9 @@ def _is_settled(equation: Equation, operands: list[Degree]) -> bool:
     return affine and settled(equation, [o.value for o in operands if o.known])
 
 
-def _run(closed: Any, operands: list[Degree]) -> list[Degree]:
+def _run(closed: ClosedJaxpr, operands: list[Degree]) -> list[Degree]:
     """The degrees of a body's outputs, given those of its operands."""
-    tape, outputs = body_tape(closed)
-    found = dict(zip(tape.inputs.values(), operands, strict=True))
-    found.update({v: Degree(known=True, value=c) for v, c in tape.constants.items()})
-    _walk(tape, tape.slice(outputs), found)
-    return [found.get(v, _NONE) for v in outputs]
+    return run_body(closed, operands, partial(_outputs, body_tape(closed)[0]), _constant)
 
 
 def _step(tape: Tape, equation: Equation, operands: list[Degree]) -> Degree:

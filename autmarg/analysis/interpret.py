@@ -6,7 +6,7 @@ everything about structure stays concrete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,9 +16,9 @@ from autmarg.analysis.domain import Affine, Opaque, count, identity
 from autmarg.analysis.rules import call_for, rule_for
 from autmarg.analysis.rules.base import CannotExtract, Operand
 from autmarg.analysis.rules.finite import answer, settled
-from autmarg.compat.jaxprs import Op, Param
+from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param
 from autmarg.errors import InternalError
-from autmarg.ir.tape import Equation, Tape, body_tape
+from autmarg.ir.tape import Equation, Tape, run_body
 
 ELEMENTWISE = frozenset({
     Op.ABS, Op.ADD, Op.ADD_ANY, Op.CBRT, Op.CEIL, Op.CLAMP, Op.CONVERT_ELEMENT_TYPE, Op.COS,
@@ -61,27 +61,16 @@ class Interpreter:
 
     def read(self, number: int) -> np.ndarray | Opaque | Affine:
         """The value with that number, evaluating what it needs."""
-        _evaluate(self.tape.slice([number]), self.env, self.derive)
-        return self.env[number]
+        return self.tape.interpret([number], self.env, self._step)[0]
+
+    def _step(self, equation: Equation, operands: list[Any]) -> list[Any]:
+        outputs = self.derive(equation, operands) if self.derive else None
+        return apply(equation, operands) if outputs is None else outputs
 
 
-def _evaluate(
-    equations: Iterable[Equation], env: dict[int, Any], derive: Derive | None = None
-) -> None:
-    for equation in equations:
-        if equation.outputs[0] not in env:
-            operands = [env[v] for v in equation.inputs]
-            outputs = derive(equation, operands) if derive else None
-            outputs = apply(equation, operands) if outputs is None else outputs
-            env.update(zip(equation.outputs, outputs, strict=True))
-
-
-def run(closed: Any, operands: list[Any]) -> list[Any]:
+def run(closed: ClosedJaxpr, operands: list[Any]) -> list[Any]:
     """The outputs of a body applied to values."""
-    tape, outputs = body_tape(closed)
-    env = {**tape.constants, **dict(zip(tape.inputs.values(), operands, strict=True))}
-    _evaluate(tape.slice(outputs), env)
-    return [env[v] for v in outputs]
+    return run_body(closed, operands, apply, lambda known: known)
 
 
 def apply(equation: Equation, operands: list[Any]) -> list[Any]:

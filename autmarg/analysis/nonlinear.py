@@ -8,7 +8,7 @@ That is wrong only where a derivative is zero, or cut, by definition; those prim
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,8 @@ from autmarg.analysis.wording import located, spelled
 from autmarg.compat.jaxprs import COMPARISONS, WITH_DERIVATIVE, Op, Param, reads
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import Node
-from autmarg.ir.tape import Equation, Tape, body_tape
+from autmarg.ir.tape import Equation, Tape, run_body
+from autmarg.ir.walk import computed
 
 _ROUNDING = (Op.FLOOR, Op.CEIL, Op.ROUND, Op.SIGN, Op.REM, Op.NEXTAFTER)
 _CHOICES = COMPARISONS | {Op.IS_FINITE, Op.ARGMAX, Op.ARGMIN}
@@ -76,7 +77,7 @@ def is_affine_mean(tape: Tape, number: int, name: str) -> bool | None:
     def of(x: Any, rest: Mapping[str, Any]) -> Any:
         env = {**tape.constants, **{tape.inputs[n]: v for n, v in rest.items()}}
         env[tape.inputs[name]] = x
-        return _evaluate(tape.slice([number]), env)[number]
+        return tape.interpret([number], env, _computed)[0]
 
     return is_affine(of, avals[name], others)
 
@@ -97,16 +98,9 @@ def is_affine(function: Callable[[Any, Any], Any], aval: Any, rest: Any) -> bool
     return not any(used[: len(jax.tree.leaves(aval))])
 
 
-def _evaluate(equations: Iterable[Equation], env: dict[int, Any]) -> dict[int, Any]:
-    """Evaluate equations, and functions with derivatives of their own by what they compute."""
-    for equation in equations:
-        values = [env[v] for v in equation.inputs]
-        if equation.op in WITH_DERIVATIVE:
-            tape, outputs = body_tape(equation.params[Param.CALL_JAXPR])
-            inner = dict(zip(tape.inputs.values(), values, strict=True))
-            inner = _evaluate(tape.slice(outputs), {**tape.constants, **inner})
-            results = [inner[v] for v in outputs]
-        else:
-            results = equation.bind(*values)
-        env.update(zip(equation.outputs, results, strict=True))
-    return env
+def _computed(equation: Equation, operands: list[Any]) -> list[Any]:
+    """What an equation computes; a function with a derivative of its own by what is inside."""
+    if equation.op in WITH_DERIVATIVE:
+        body = equation.params[Param.CALL_JAXPR]
+        return run_body(body, operands, _computed, lambda known: known)
+    return computed(equation, operands)

@@ -19,6 +19,7 @@ import networkx as nx
 
 from autmarg.compat.jaxprs import Param
 from autmarg.errors import Place
+from autmarg.ir.walk import computed, walk
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,7 @@ class Distribution:
             def step(carry: Any, xs: Any) -> tuple[Any, Any]:
                 env = {**known, **dict(zip(moving, xs, strict=True))}
                 env.update(zip((self.carry_in[j] for j in carries), carry, strict=True))
-                for e in equations:
-                    env.update(zip(e.outputs, e.bind(*(env[v] for v in e.inputs)), strict=True))
+                walk(equations, env, computed)
                 return [env[self.carry_out[j]] for j in carries], [env[v] for v in made]
 
             return jax.lax.scan(step, list(start), list(rest), length=self.length)[1]

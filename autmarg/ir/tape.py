@@ -36,6 +36,7 @@ from autmarg.compat.jaxprs import (
 from autmarg.errors import Place
 from autmarg.ir.loops import Distribution
 from autmarg.ir.shards import is_spread, on_host
+from autmarg.ir.walk import Step, V, computed, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +123,20 @@ class Tape:
         env: dict[int, Any] = dict(self.constants)
         for name in self.dependencies(outputs):
             env[self.inputs[name]] = values[name]
-        for eqn in self.slice(outputs):
-            env.update(zip(eqn.outputs, eqn.bind(*(env[v] for v in eqn.inputs)), strict=True))
-        return [env[v] for v in outputs]
+        return self.interpret(outputs, env, computed)
+
+    def interpret(self, outputs: Iterable[int], values: dict[int, V], step: Step[V]) -> list[V]:
+        """Values of ``outputs`` in any domain.
+
+        Args:
+            outputs: numbers.
+            values: by number, of constants and of the inputs that ``outputs`` need; what is
+                evaluated on the way is added.
+            step: what an equation does (:func:`autmarg.ir.walk.walk`).
+        """
+        outputs = list(outputs)
+        walk(self.slice(outputs), values, step)
+        return [values[v] for v in outputs]
 
     def agrees(self, other: Tape, outputs: Iterable[int]) -> bool:
         """Whether ``outputs`` are, by the same numbers, the very same expressions on both."""
@@ -190,8 +202,7 @@ class Tape:
 
         def run(constants: dict[int, Any]) -> list[Any]:
             env = dict(constants)
-            for eqn in equations:
-                env.update(zip(eqn.outputs, eqn.bind(*(env[v] for v in eqn.inputs)), strict=True))
+            walk(equations, env, computed)
             return [env[v] for v in outputs]
 
         with jax.ensure_compile_time_eval():
@@ -206,6 +217,19 @@ def body_tape(closed: ClosedJaxpr) -> tuple[Tape, tuple[int, ...]]:
     numbers = [builder.number(v.aval) for v in closed.jaxpr.invars]
     outputs = tuple(builder.inline(closed, numbers))
     return builder.tape({str(i): v for i, v in enumerate(numbers)}), outputs
+
+
+def run_body(
+    closed: ClosedJaxpr, operands: list[V], step: Step[V], constant: Callable[[Any], V]
+) -> list[V]:
+    """Outputs of a primitive's body in any domain, given its operands.
+
+    ``constant`` makes a value of a known array.
+    """
+    tape, outputs = body_tape(closed)
+    values = dict(zip(tape.inputs.values(), operands, strict=True))
+    values |= {v: constant(c) for v, c in tape.constants.items()}
+    return tape.interpret(outputs, values, step)
 
 
 def _as_known(value: Any) -> Any:

@@ -24,7 +24,7 @@ from autmarg.analysis.wording import spelled
 from autmarg.compat.jaxprs import Op, Param
 from autmarg.errors import Place
 from autmarg.ir.bounds import check_bounds
-from autmarg.ir.tape import Equation, Tape, body_tape
+from autmarg.ir.tape import Equation, Tape, run_body
 
 
 class NoMatch(Exception):
@@ -133,11 +133,7 @@ class MonomialInterpreter:
         Raises:
             NoMatch: it is another function of x.
         """
-        for equation in self.tape.slice([number]):
-            if equation.outputs[0] not in self.env:
-                outputs = self._apply(equation, [self.env[v] for v in equation.inputs])
-                self.env.update(zip(equation.outputs, outputs, strict=True))
-        return self.env[number]
+        return self.tape.interpret([number], self.env, self._apply)[0]
 
     def _apply(self, equation: Equation, values: list[Any]) -> list[Any]:
         if not any(isinstance(v, Monomial) for v in values):
@@ -159,10 +155,7 @@ class MonomialInterpreter:
 
     def _called(self, equation: Equation, values: list[Any]) -> list[Any]:
         """The outputs of a function that has a derivative of its own."""
-        tape, outputs = body_tape(equation.params[Param.CALL_JAXPR])
-        inner = MonomialInterpreter(tape, "", {}, self.positive, self.unit, self.zeros)
-        inner.env |= dict(zip(tape.inputs.values(), values, strict=True))
-        return [inner.read(number) for number in outputs]
+        return run_body(equation.params[Param.CALL_JAXPR], values, self._apply, np.asarray)
 
     def _allowed(self, value: Monomial) -> bool:
         """Logarithms and powers need a positive x, powers of 1 - x one below 1."""
