@@ -17,6 +17,7 @@ from autmarg.analysis.domain import as_affine
 from autmarg.analysis.interpret import Interpreter
 from autmarg.analysis.sites import GaussianSite, Normalised
 from autmarg.ir.nodes import Observe, Sample
+from autmarg.ir.staged import known
 
 
 def has_no_density(normalised: Normalised, name: str) -> bool:
@@ -64,21 +65,21 @@ def _elements_read(normalised: Normalised, latent: Sample) -> np.ndarray:
 
 def _columns(normalised: Normalised, site: GaussianSite, number: int, name: str) -> np.ndarray:
     """The elements of a latent that a mean or value, affine in it, reads in rows that count."""
-    tape, found = normalised.program.tape, [np.zeros(0, np.int64)]
+    tape = normalised.program.tape
     others = sorted(tape.dependencies([number]) - {name})
     mask = _known_mask(normalised, site)
 
-    def read(*arrays: jax.Array) -> None:
-        values = dict(zip(others, arrays, strict=True))
+    def read(*arrays: jax.Array) -> np.ndarray:
+        values, found = dict(zip(others, arrays, strict=True)), [np.zeros(0, np.int64)]
         affine = as_affine(Interpreter(tape, frozenset({name}), values).read(number))
         for term in affine.terms:
             if term.site == name:
                 whole = term.arrays(affine.size)
                 used = whole.known != 0
                 found.append(whole.column[used if mask is None else used & mask[:, None]])
+        return np.unique(np.concatenate(found))
 
-    jax.eval_shape(read, *(tape.avals[tape.inputs[n]] for n in others))
-    return np.unique(np.concatenate(found))
+    return known(read, *(tape.avals[tape.inputs[n]] for n in others))
 
 
 __all__ = ["flat_elements", "has_no_density"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,19 +88,20 @@ def normalise(program: Program) -> Normalised:
         if not isinstance(node, Sample):
             continue
         value = node.value if isinstance(node, Observe) else tape.inputs[node.name]
-        reader = _Reader(node, _known_scale(tape, node))
+        read = _parts_of(node, _known_scale(tape, node))
         try:
-            tape, numbers = tape.extend(reader, (*node.distribution.values, value))
+            inputs = (*node.distribution.values, value)
+            tape, numbers, seen = tape.extend_staged(read, inputs)
         except NotGaussian as reason:
             otherwise[node.name] = str(reason)
             continue
-        parts = dict(zip(reader.names, numbers, strict=True))
+        parts = dict(zip(seen.parts, numbers, strict=True))
         gaussian[node.name] = GaussianSite(
             node.name,
-            bijection=reader.bijection,
-            singular=reader.singular,
-            proper=reader.proper,
-            power=reader.power,
+            bijection=seen.bijection,
+            singular=seen.singular,
+            proper=seen.proper,
+            power=seen.power,
             **{k: parts.get(k) for k in ("scale", "scale_tril", "basis", "log_jacobian", "mask")},
             **{k: parts[k] for k in ("loc", "value")},
         )
@@ -144,73 +145,70 @@ def _known_scale(tape: Tape, node: Sample) -> np.ndarray | None:
     return np.broadcast_to(factor, batch)
 
 
-class _Reader:
-    """The traced function *distribution leaves, value → Gaussian parts* of one site.
+class _Seen(NamedTuple):
+    """What is known of a Gaussian site beside the arrays of its parts; see GaussianSite."""
+
+    parts: tuple[str, ...]
+    bijection: str
+    singular: bool
+    proper: bool
+    power: np.ndarray | None
+
+
+def _parts_of(node: Sample, factor: np.ndarray | None) -> Callable[..., tuple[_Seen, list[Any]]]:
+    """The function *distribution leaves, value → Gaussian parts* of one site.
 
     ``factor`` is the known factor of its log-density, or None.
     """
+    dtype = jnp.result_type(float)
 
-    def __init__(self, node: Sample, factor: np.ndarray | None) -> None:
-        self.node = node
-        self.factor = factor
-        self.power: np.ndarray | None = None
-        self.names: list[str] = []
-        self.bijection = ""
-        self.singular = False
-        self.proper = True
-
-    def __call__(self, *arrays: Any) -> list[Any]:
+    def read(*arrays: Any) -> tuple[_Seen, list[Any]]:
         *leaves, value = arrays
-        g = as_gaussian(self.node.distribution.unflatten(leaves))
-        self.proper = g.proper
-        dtype = jnp.result_type(float)
-        value = jnp.broadcast_to(jnp.asarray(value, dtype), self.node.shape)
-        mask, own, factor = g.mask, {}, self.factor
-        if factor is not None:
-            if factor.ndim:
-                events = len(self.node.distribution.event_shape)
-                factor = factor.reshape(*factor.shape, *(1,) * events)
-            if not factor.all():  # what a scale of zero takes out is masked
-                mask = factor > 0 if mask is None else mask & (factor > 0)
-                factor = np.where(factor > 0, factor, 1.0)
+        g = as_gaussian(node.distribution.unflatten(leaves))
+        value = jnp.broadcast_to(jnp.asarray(value, dtype), node.shape)
+        mask, own, scale = g.mask, {}, factor
+        if scale is not None:
+            if scale.ndim:
+                events = len(node.distribution.event_shape)
+                scale = scale.reshape(*scale.shape, *(1,) * events)
+            if not scale.all():  # what a scale of zero takes out is masked
+                mask = scale > 0 if mask is None else mask & (scale > 0)
+                scale = np.where(scale > 0, scale, 1.0)
         if g.bijection:
-            self.bijection = ", ".join(type(t).__name__ for t in g.bijection)
-            value, own["log_jacobian"], mask, factor = _through(g, value, mask, factor)
-        if g.basis is not None:
-            self.singular = g.basis.shape[-1] < g.basis.shape[-2]
-        parts = self._tempered(g, _noise(g, value.shape), value.shape, mask, factor) | own
+            value, own["log_jacobian"], mask, scale = _through(g, value, mask, scale)
+        noise, power = _tempered(g, _noise(g, value.shape), value.shape, mask, scale)
         loc = g.loc if g.past is None else g.loc + g.past(value)
-        parts |= {"loc": jnp.broadcast_to(loc, value.shape), "value": value}
+        parts = noise | own | {"loc": jnp.broadcast_to(loc, value.shape), "value": value}
         parts = {name: jnp.asarray(part, dtype) for name, part in parts.items()}
         if mask is not None:
             parts["mask"] = jnp.broadcast_to(mask, value.shape)
-        self.names = list(parts)
-        return list(parts.values())
+        bijection = ", ".join(type(t).__name__ for t in g.bijection)
+        singular = g.basis is not None and g.basis.shape[-1] < g.basis.shape[-2]
+        seen = _Seen(tuple(parts), bijection, singular, g.proper, power)
+        return seen, list(parts.values())
 
-    def _tempered(
-        self,
-        g: Gaussian,
-        noise: dict[str, Any],
-        shape: tuple[int, ...],
-        mask: Any,
-        factor: np.ndarray | None,
-    ) -> dict[str, Any]:
-        """Scales or factors over √s, of the elements that a mask leaves in; notes ``power``."""
-        if factor is None:
-            return noise
-        first = (..., *(0,) * g.event_dim)  # of each group
-        if factor.ndim:
-            factor = np.broadcast_to(factor, shape)[first]
-        self.power = factor.reshape(-1)
-        root: Any = np.sqrt(factor)
-        if mask is not None:
-            root = jnp.where(jnp.broadcast_to(mask, shape)[first], root, 1.0)
-        for name, axes in (("scale_tril", 2), ("scale", 1 if g.basis is not None else 0)):
-            if name in noise and g.event_dim and jnp.ndim(root):
-                noise[name] = noise[name] / jnp.reshape(root, (-1, *(1,) * axes))
-            elif name in noise:
-                noise[name] = noise[name] / root
-        return noise
+    return read
+
+
+def _tempered(
+    g: Gaussian, noise: dict[str, Any], shape: tuple[int, ...], mask: Any, factor: np.ndarray | None
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Scales or factors over √s, of the elements that a mask leaves in; and the powers s."""
+    if factor is None:
+        return noise, None
+    first = (..., *(0,) * g.event_dim)  # of each group
+    if factor.ndim:
+        factor = np.broadcast_to(factor, shape)[first]
+    root: Any = np.sqrt(factor)
+    if mask is not None:
+        root = jnp.where(jnp.broadcast_to(mask, shape)[first], root, 1.0)
+    tempered = dict(noise)
+    for name, axes in (("scale_tril", 2), ("scale", 1 if g.basis is not None else 0)):
+        if name in noise and g.event_dim and jnp.ndim(root):
+            tempered[name] = noise[name] / jnp.reshape(root, (-1, *(1,) * axes))
+        elif name in noise:
+            tempered[name] = noise[name] / root
+    return tempered, factor.reshape(-1)
 
 
 def _through(

@@ -34,18 +34,15 @@ def written(
         shape: to which it is expanded, its event's included.
         events: how many of the last axes belong to one draw, at least.
     """
-    made: list[Any] = []
 
-    def run(*values: Any) -> list[Any]:
+    def run(*values: Any) -> tuple[tuple[Any, Any], list[Any]]:
         fn = make(*values)
         fn = fn.expand(shape[: len(shape) - fn.event_dim])
         fn = fn.to_event(max(events - fn.event_dim, 0))
         leaves, tree = jax.tree.flatten(fn)
-        made[:] = fn, tree
-        return [jnp.asarray(leaf) for leaf in leaves]
+        return (fn, tree), [jnp.asarray(leaf) for leaf in leaves]
 
-    tape, leaves = tape.extend(run, numbers)
-    fn, tree = made
+    tape, leaves, (fn, tree) = tape.extend_staged(run, numbers)
     kind, batch, event = type(base_of(fn)).__name__, tuple(fn.batch_shape), tuple(fn.event_shape)
     return tape, DistributionSpec(tree, tuple(leaves), kind, batch, event)
 

@@ -11,6 +11,7 @@ import jax
 from numpyro.distributions import biject_to
 
 from autmarg.errors import Place, RequestError
+from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
 
 
@@ -123,18 +124,15 @@ class Sample(Node):
 
         A correlation's factor has fewer of them than elements; a discrete site has its elements.
         """
-        found: list[tuple[int, ...]] = []
 
-        def read(*leaves: Any) -> None:  # a support may have bounds that are latents
+        def shape(*leaves: Any) -> tuple[int, ...]:  # a support may have bounds that are latents
             support = self.distribution.unflatten(leaves).support
             try:
-                to_support = biject_to(support)
+                return biject_to(support).inverse_shape(self.shape)
             except NotImplementedError:  # no map from an unconstrained value
-                return
-            found.append(to_support.inverse_shape(self.shape))
+                return self.shape
 
-        jax.eval_shape(read, *(tape.avals[v] for v in self.distribution.values))
-        return math.prod(found[0]) if found else self.size
+        return math.prod(known(shape, *(tape.avals[v] for v in self.distribution.values)))
 
     @property
     def size(self) -> int:

@@ -36,6 +36,7 @@ from autmarg.compat.jaxprs import (
 from autmarg.errors import Place
 from autmarg.ir.loops import Distribution
 from autmarg.ir.shards import is_spread, on_host
+from autmarg.ir.staged import T, staged
 from autmarg.ir.walk import Step, V, computed, walk
 
 
@@ -153,11 +154,18 @@ class Tape:
 
     def extend(self, function: Callable[..., Any], inputs: Iterable[int]) -> tuple[Tape, list[int]]:
         """The tape with ``function`` applied to numbered values, and the numbers of its outputs."""
+        tape, outputs, _ = self.extend_staged(lambda *arrays: (None, function(*arrays)), inputs)
+        return tape, outputs
+
+    def extend_staged(
+        self, function: Callable[..., tuple[T, Any]], inputs: Iterable[int]
+    ) -> tuple[Tape, list[int], T]:
+        """As :meth:`extend`, with what ``function`` knows beside its arrays (``ir/staged.py``)."""
         inputs = tuple(inputs)
-        closed = jax.make_jaxpr(function)(*(self.avals[v] for v in inputs))
+        known, closed = staged(function, *(self.avals[v] for v in inputs))
         builder = Builder.of(self)
         outputs = builder.inline(closed, inputs)
-        return builder.tape(self.inputs), outputs
+        return builder.tape(self.inputs), outputs, known
 
     def with_input(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tape:
         """The tape with one more named input."""

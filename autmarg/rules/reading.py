@@ -14,6 +14,7 @@ from jax.scipy.special import betaln, gammaln
 from autmarg.compat.numpyro import base_of, unwrapped
 from autmarg.ir.nodes import Sample
 from autmarg.ir.program import Program
+from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
 from autmarg.rules.families import Family
 from autmarg.rules.monomial import NoMatch
@@ -91,13 +92,11 @@ def parameters_as(base: Any, family: str) -> tuple[Any, ...] | None:
 
 def class_of(program: Program, node: Sample) -> type:
     """The class of a site's distribution, without its wrapping."""
-    found: list[type] = []
 
-    def look(*leaves: Any) -> None:
-        found.append(type(base_of(node.distribution.unflatten(leaves))))
+    def look(*leaves: Any) -> type:
+        return type(base_of(node.distribution.unflatten(leaves)))
 
-    jax.eval_shape(look, *(program.tape.avals[v] for v in node.distribution.values))
-    return found[0]
+    return known(look, *(program.tape.avals[v] for v in node.distribution.values))
 
 
 def rows_of(node: Sample, family: Family) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from autmarg.compat.numpyro import unwrapped
 from autmarg.ir.nodes import Deterministic, Sample
 from autmarg.ir.program import Program
+from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
 from autmarg.rules.conjugate import away
 
@@ -93,11 +94,9 @@ def is_unread(program: Program, latent: Sample) -> bool:
 
 def is_normalised(program: Program, latent: Sample) -> bool:
     """Whether the density of a latent is known to integrate to one."""
-    found: list[bool] = []
 
-    def look(*leaves: Any) -> None:
+    def look(*leaves: Any) -> bool:
         seen = unwrapped(latent.distribution.unflatten(leaves))
-        found.append(not seen.effective_masks and type(seen.base) in NORMALISED)
+        return not seen.effective_masks and type(seen.base) in NORMALISED
 
-    jax.eval_shape(look, *(program.tape.avals[v] for v in latent.distribution.values))
-    return found[0]
+    return known(look, *(program.tape.avals[v] for v in latent.distribution.values))
