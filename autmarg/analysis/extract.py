@@ -6,8 +6,9 @@ The result is static structure (:class:`~autmarg.gaussian.affine.AffineForm`) pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -20,15 +21,27 @@ from autmarg.analysis.finite import check_mean, check_scale, check_value
 from autmarg.analysis.flat import flat_elements, has_no_density
 from autmarg.analysis.interpret import Interpreter, run
 from autmarg.analysis.reduction import reduced
-from autmarg.analysis.row_writer import RowWriter, picked
+from autmarg.analysis.rows import (
+    Constants,
+    OpenRows,
+    Placed,
+    correlated,
+    in_basis,
+    noisy,
+    picked,
+    placed,
+    tempering,
+)
 from autmarg.analysis.rules.base import CannotExtract, NotWritten
 from autmarg.analysis.sites import GaussianSite
 from autmarg.analysis.states import State, States, recurrent, taken_along
 from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun
 from autmarg.errors import ModelError
-from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
+from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.recurrence import find_recurrences
 from autmarg.ir.nodes import Observe, Sample
+from autmarg.ir.staged import staged
+from autmarg.ir.tape import Tape
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,91 +88,150 @@ def extract(
     )
     needed |= {c.name for c in children if not isinstance(c, Observe)}
     names = tuple(sorted(needed - {m.name for m in members}))
-    written: list[AffineForm] = []
 
-    def opaque_numbers(*arrays: Any) -> list[Any]:
-        writer = _Writer(facts, members, dict(zip(names, arrays, strict=True)))
-        form, numbers = writer.write(children)
-        written.append(form)
-        return numbers
+    def system(*arrays: Any) -> tuple[AffineForm, list[Any]]:
+        values = dict(zip(names, arrays, strict=True))
+        return _System(facts, members, values).written(children)
 
     avals = [tape.avals[tape.inputs[n]] for n in names]
     try:
         with jax.enable_x64(True):  # precisions σ⁻² are in float64, as all that is made of them
-            closed = jax.make_jaxpr(opaque_numbers)(*avals)
+            form, closed = staged(system, *avals)
     except CannotExtract as raised:
         return NotWritten.of(raised)
-    return LinearSystem(written[0], names, closed)
+    return LinearSystem(form, names, closed)
 
 
-class _Writer(RowWriter):
-    """Builds the form and, while traced, its opaque numbers."""
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """A member's columns with its prior.
 
-    def __init__(
-        self, facts: Facts, members: tuple[Sample, ...], values: Mapping[str, Any]
-    ) -> None:
-        super().__init__()
-        self.facts = facts
-        self.sites = facts.normalised.gaussian
-        self.tape = facts.normalised.program.tape
-        self.values = values
-        self.flat = {name: jnp.ravel(value) for name, value in values.items()}
-        self.nodes = members
-        self.names = frozenset(m.name for m in members)
-        self.plain = Interpreter(self.tape, frozenset(), values)
-        self.derived: dict[str, State] = {}
-        self.states = States(self.names, self.flat, run)
+    Attributes:
+        member: the columns.
+        prior: scales [blocks|1], or factors [blocks|1, d, d].
+        constants: what a known power of the prior adds to the log-density.
+    """
 
-    def write(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
+    member: Member
+    prior: Any
+    constants: Constants = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """Members at some values of everything else that they and their children read.
+
+    Attributes:
+        facts: of the program.
+        nodes: the members.
+        values: by name, of the kept latents (and traced constants).
+    """
+
+    facts: Facts
+    nodes: tuple[Sample, ...]
+    values: Mapping[str, Any]
+
+    @property
+    def sites(self) -> Mapping[str, GaussianSite]:
+        return self.facts.normalised.gaussian
+
+    @property
+    def tape(self) -> Tape:
+        return self.facts.normalised.program.tape
+
+    @property
+    def known_names(self) -> Mapping[str, Any]:
+        """Arrays that the user has a name for."""
+        return self.facts.normalised.program.names
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(m.name for m in self.nodes)
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """The values, flattened; one object each, so that terms can be told to share it."""
+        return {name: jnp.ravel(value) for name, value in self.values.items()}
+
+    @cached_property
+    def _plain(self) -> Interpreter:
+        return Interpreter(self.tape, frozenset(), self.values)
+
+    @cached_property
+    def flat_priors(self) -> dict[str, np.ndarray | None]:
+        return {n.name: flat_elements(self.facts.normalised, n) for n in self.nodes}
+
+    def written(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
         """The form of all members and children, and what is traced of a point: the arrays of ω,
         the constant, priors and factors."""
-        self.flat_priors = {n.name: flat_elements(self.facts.normalised, n) for n in self.nodes}
-        raw = {n.name: self._prior_mean(n) for n in self.nodes}
-        raw |= {c.name: self._residual(c) for c in children}
-        elements = {n.name: n.size for n in self.nodes}
-        self.derived, raw = reduced(self.states.found, raw, elements)
-        priors = self._members()
+        states = States(self.names, self.flat, run)
+        raw = {n.name: self._prior_mean(n, states) for n in self.nodes}
+        raw |= {c.name: self._residual(c, states) for c in children}
+        derived, raw = reduced(states.found, raw, {n.name: n.size for n in self.nodes})
+        columns = self._columns(derived)
+        members = {name: each.member for name, each in columns.items()}
         read = {n.name: raw[n.name] for n in self.nodes}
-        read |= {s.name: s.mean for s in self.derived.values()}
-        self.implicit = self._in_time(read)
+        read |= {s.name: s.mean for s in derived.values()}
+        implicit = self._in_time(members, derived, read)
         # Members' own means in terms of centred columns δ, parents before children.
         means: dict[str, Affine] = {}
         for name, mean in read.items():
-            means[name] = self._centred(mean, means)
-        rows = [self._child(c, self._centred(raw[c.name], means)) for c in children]
-        mean_rows = tuple(self.rows(name, mean) for name, mean in means.items())
-        members = tuple(self.members.values())
-        chained = [i for i, m in enumerate(members) if m.name in self.implicit]
-        chains = find_recurrences(members, mean_rows, rows, chained) if chained else ()
-        bases = tuple(self.starts.values())
+            means[name] = self._centred(mean, means, members, implicit)
+        centred = [self._centred(raw[c.name], means, members, implicit) for c in children]
+        rows = [self._child(c, form) for c, form in zip(children, centred, strict=True)]
+        mean_rows = [OpenRows(name, mean) for name, mean in means.items()]
+        omega = placed((*rows, *mean_rows))
+        form = self._form(omega, members, mean_rows, rows, implicit)
+        constants = (c for part in (*columns.values(), *rows) for c in part.constants)
+        constant = sum(constants, jnp.zeros((), float))
+        priors = (each.prior for each in columns.values())
+        factors = (each.factor for each in rows if each.factor is not None)
+        return form, [*(a.astype(float) for a in omega.arrays), constant, *priors, *factors]
+
+    def _form(
+        self,
+        omega: Placed,
+        members: Mapping[str, Member],
+        means: Sequence[OpenRows],
+        children: Sequence[OpenRows],
+        implicit: Collection[str],
+    ) -> AffineForm:
+        """The form, its columns numbered and its opaque factors slots of ω."""
+        total = sum(m.blocks * m.size for m in members.values())
+        offsets = {None: total, **{name: m.offset for name, m in members.items()}}
+        mean_rows = tuple(omega.rows(each, offsets) for each in means)
+        rows = tuple(omega.rows(each, offsets) for each in children)
+        sites = tuple(members.values())
+        chained = [i for i, m in enumerate(sites) if m.name in implicit]
+        chains = find_recurrences(sites, mean_rows, list(rows), chained) if chained else ()
         sharding = self.facts.normalised.program.sharding
-        form = AffineForm(members, mean_rows, tuple(rows), self.slots, chains, bases, sharding)
-        arrays = (base.astype(float) for base in self.bases)
-        return form, [*arrays, self.constant, *priors, *self.factors]
+        starts = tuple(omega.starts.values())
+        return AffineForm(sites, mean_rows, rows, omega.slots, chains, starts, sharding)
 
-    def _members(self) -> list[Any]:
-        """Give every member its columns, derived states after sampled sites; their prior scales."""
-        priors = []
+    def _columns(self, derived: Mapping[str, State]) -> dict[str, _Column]:
+        """Columns of every member with their priors, derived states after sampled sites."""
+        columns, total = {}, 0
         for node in self.nodes:
-            member, prior = self._member(node, self.total)
-            self._temper_prior(node, member, prior)
-            self.members[node.name] = member
-            priors.append(prior)
-            self.total += member.blocks * member.size
-        for state in self.derived.values():
-            size = state.mean.size
-            self.members[state.name] = Member(state.name, size, 1, self.total, random=False)
-            priors.append(jnp.zeros(1))
-            self.total += size
-        return priors
+            member, prior = self._member(node, total)
+            columns[node.name] = _Column(member, prior, self._tempered(node, member, prior))
+            total += member.blocks * member.size
+        for state in derived.values():
+            member = Member(state.name, state.mean.size, 1, total, random=False)
+            columns[state.name] = _Column(member, jnp.zeros(1))
+            total += state.mean.size
+        return columns
 
-    def _in_time(self, means: Mapping[str, Affine]) -> frozenset[str]:
+    def _in_time(
+        self,
+        members: Mapping[str, Member],
+        derived: Mapping[str, State],
+        means: Mapping[str, Affine],
+    ) -> frozenset[str]:
         """Members that belong to recurrences: their columns are values, not deviations."""
-        sampled = {n.name: self.members[n.name] for n in self.nodes}
+        sampled = {n.name: members[n.name] for n in self.nodes}
         proper = {name: m for name, m in sampled.items() if m.basis is None and m.flat is None}
         sizes = {name: m.size for name, m in proper.items()}
-        states = self.derived
-        return recurrent(means) | states.keys() | taken_along(sizes, states.values())
+        return recurrent(means) | derived.keys() | taken_along(sizes, derived.values())
 
     def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
         site, flat = self.sites[node.name], self.flat_priors[node.name]
@@ -193,12 +265,12 @@ class _Writer(RowWriter):
             prior = jnp.tile(prior, groups)
         return Member(node.name, groups * k, 1, offset, basis[0]), prior
 
-    def _temper_prior(self, node: Sample, member: Member, prior: Any) -> None:
+    def _tempered(self, node: Sample, member: Member, prior: Any) -> Constants:
         """What a known power of a member's prior has beyond the prior of smaller scale."""
         site = self.sites[node.name]
         power = site.power
         if power is None:
-            return
+            return ()
         if site.mask is not None:
             groups = member.groups if member.basis is not None else member.blocks
             mask = np.reshape(self._array(site.mask), (groups, -1))[:, 0]
@@ -207,22 +279,22 @@ class _Writer(RowWriter):
             width = member.basis.shape[1]
             power = np.repeat(power, width) if len(power) > 1 else power
         logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
-        self.temper(power, member.blocks, member.size, logs)
+        return tempering(power, member.blocks, member.size, logs)
 
     def _array(self, number: int | None) -> Any:
         assert number is not None
-        return self.plain.read(number)
+        return self._plain.read(number)
 
-    def _prior_mean(self, node: Sample) -> Affine:
+    def _prior_mean(self, node: Sample, states: States) -> Affine:
         """A member's mean, zero where its prior is flat."""
         number, flat = self.sites[node.name].loc, self.flat_priors[node.name]
         aval = self.tape.avals[number]
         if flat is not None and flat.all():
             return Affine(aval.shape, aval.dtype, ())
-        mean = self._affine(node.name, number)
+        mean = self._affine(node.name, number, states)
         return mean if flat is None else mean.take(np.arange(node.size), aval.shape, ~flat)
 
-    def _affine(self, name: str, number: int) -> Affine:
+    def _affine(self, name: str, number: int, states: States) -> Affine:
         """A mean or an observed value of site ``name``, over members and over kept latents that
         enter it affinely."""
         degree = self.facts.degree(number)
@@ -232,26 +304,32 @@ class _Writer(RowWriter):
         obstacle = None
         for columns in (members | kept, members):  # kept latents as columns only save work
             try:
-                return self._read(number, columns)
+                return self._read(number, columns, states)
             except CannotExtract as failed:
                 obstacle = failed
         assert obstacle is not None
         obstacle.child = name
         raise obstacle
 
-    def _read(self, number: int, columns: frozenset[str]) -> Affine:
-        return as_affine(Interpreter(self.tape, columns, self.values, self.states).read(number))
+    def _read(self, number: int, columns: frozenset[str], states: States) -> Affine:
+        return as_affine(Interpreter(self.tape, columns, self.values, states).read(number))
 
-    def _centred(self, form: Affine, means: Mapping[str, Affine]) -> Affine:
+    def _centred(
+        self,
+        form: Affine,
+        means: Mapping[str, Affine],
+        members: Mapping[str, Member],
+        implicit: Collection[str],
+    ) -> Affine:
         """Replace members x_s by δ_s + m_s, and kept latents by their values.
 
         Members of a recurrence stay as they are.
         """
         terms: list[Term] = []
         for term in form.terms:
-            if term.site in self.members:
-                terms.extend(self._deviation(term))
-                if term.site not in self.implicit:
+            if term.site is not None and term.site in members:
+                terms.extend(_deviation(members[term.site], term))
+                if term.site not in implicit:
                     terms.extend(composed(term, means[term.site].terms))
             elif term.site is not None:
                 base = self.flat[term.site]
@@ -262,22 +340,14 @@ class _Writer(RowWriter):
                 terms.append(term)
         return Affine(form.shape, form.dtype, tuple(terms))
 
-    def _deviation(self, term: Term) -> list[Term]:
-        """A term over a member's x - m, over its columns."""
-        member = self.members[term.site or ""]
-        if member.basis is None:
-            return [term]
-        columns, known = member.of_columns()
-        return composed(term, (Term(term.site, columns - member.offset, known),))
-
-    def _residual(self, node: Sample) -> Affine:
+    def _residual(self, node: Sample, states: States) -> Affine:
         """value - mean of a child, of the rows that a mask leaves in."""
         site = self.sites[node.name]
         if has_no_density(self.facts.normalised, node.name):
             return Affine((0,), self.tape.avals[site.loc].dtype, ())
-        mean = self._affine(node.name, site.loc)
+        mean = self._affine(node.name, site.loc, states)
         if self.names & self.tape.dependencies([site.value]):
-            value: Any = self._affine(node.name, site.value)
+            value: Any = self._affine(node.name, site.value, states)
         else:
             value = self._array(site.value)
         keep = self._unmasked(node, site)
@@ -286,33 +356,40 @@ class _Writer(RowWriter):
         residual = Affine(mean.shape, mean.dtype, terms)
         return residual if keep is None else residual.take(keep, (len(keep),))
 
-    def _child(self, node: Sample, residual: Affine) -> Rows:
+    def _child(self, node: Sample, residual: Affine) -> OpenRows:
         """The rows of a child, given value - mean, with its noise."""
         site = self.sites[node.name]
         if has_no_density(self.facts.normalised, node.name):
             # Its noise may read what is integrated out: no row of it is left.
-            return self.noisy_rows(node.name, residual, np.ones(0), None)
+            return noisy(node.name, residual, np.ones(0), None)
         keep = self._unmasked(node, site)
-        check_mean(node, residual, self.facts.normalised.program.names)
-        if site.log_jacobian is not None:
-            self.constant -= _value(self._array(site.log_jacobian))
+        check_mean(node, residual, self.known_names)
+        rows = self._with_noise(node, site, residual, keep)
+        if site.log_jacobian is None:
+            return rows
+        jacobian = _value(self._array(site.log_jacobian))
+        return replace(rows, constants=(-jacobian, *rows.constants))
+
+    def _with_noise(
+        self, node: Sample, site: GaussianSite, residual: Affine, keep: np.ndarray | None
+    ) -> OpenRows:
         if site.scale_tril is not None:
             tril = self._array(site.scale_tril)
             if isinstance(tril, np.ndarray):
                 rows = slice(None) if keep is None or len(tril) == 1 else keep // tril.shape[-1]
                 diagonal = np.diagonal(tril, axis1=-2, axis2=-1)[rows]
-                check_scale(node, diagonal, self.facts.normalised.program.names)
-            return self.correlated_rows(node.name, residual, tril, keep, site.power)
+                check_scale(node, diagonal, self.known_names)
+            return correlated(node.name, residual, tril, keep, site.power)
         noise, power = self._array(site.scale), site.power
         if site.basis is not None:
             basis = self._array(site.basis)
-            return self.basis_rows(node.name, residual, basis, noise, keep, power)
+            return in_basis(node.name, residual, basis, noise, keep, power)
         if power is not None and len(power) > 1 and keep is not None:
             power = power[keep]
         noise = picked(noise, keep)
         if isinstance(noise, np.ndarray):
-            check_scale(node, noise, self.facts.normalised.program.names)
-        return self.noisy_rows(node.name, residual, noise, power)
+            check_scale(node, noise, self.known_names)
+        return noisy(node.name, residual, noise, power)
 
     def _unmasked(self, node: Sample, site: GaussianSite) -> np.ndarray | None:
         """Rows that a known mask leaves in, or None for all."""
@@ -325,6 +402,14 @@ class _Writer(RowWriter):
                 "expected a known array; close over it instead of passing it through jit"
             )
         return np.flatnonzero(mask)
+
+
+def _deviation(member: Member, term: Term) -> list[Term]:
+    """A term over a member's x - m, over its columns."""
+    if member.basis is None:
+        return [term]
+    columns, known = member.of_columns()
+    return composed(term, (Term(term.site, columns - member.offset, known),))
 
 
 def _value(value: Any) -> Any:
