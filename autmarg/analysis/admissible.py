@@ -51,19 +51,19 @@ class Admissible:
         candidates = tuple(c for c in self.candidates if c not in gone)
         return replace(self, candidates=candidates, refusals={**self.refusals, **refusals})
 
-    def without(self, obstacle: NotWritten) -> Admissible:
+    def without(self, failure: NotWritten) -> Admissible:
         """The same, with the latents refused that enter a mean which is not written out."""
-        gone = [c for c in self.candidates if c.name in obstacle.sites]
-        if not gone or obstacle.equation is None:
-            raise InternalError(f"nothing to refuse: {obstacle}")
+        gone = [c for c in self.candidates if c.name in failure.sites]
+        if not gone or failure.equation is None:
+            raise InternalError(f"nothing to refuse: {failure}")
         refusals = {
             c.name: Refusal(
                 c.name,
                 "not written out",
-                f"'{c.name}' enters the mean of '{obstacle.child}' linearly, but {obstacle.reason}",
-                obstacle.equation.place,
-                obstacle.remedy,
-                culprit=obstacle.equation.name,
+                f"'{c.name}' enters the mean of '{failure.child}' linearly, but {failure.reason}",
+                failure.equation.place,
+                failure.remedy,
+                culprit=failure.equation.name,
             )
             for c in gone
         }
@@ -95,7 +95,7 @@ def admissible(facts: Facts) -> Admissible:
     refusals: dict[str, Refusal] = {}
     candidates = []
     for latent in program.latents:
-        refusal = next(_objections(facts, latent), None)
+        refusal = next(_refusals(facts, latent), None)
         if refusal is None:
             candidates.append(latent)
         else:
@@ -123,7 +123,7 @@ def _clash(pair: frozenset[str], child: Node, what: str, equation: Equation) -> 
     )
 
 
-def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
+def _refusals(facts: Facts, latent: Sample) -> Iterator[Refusal]:
     """Reasons why a latent cannot be integrated out, nearest first."""
     program, name = facts.normalised.program, latent.name
     for obstacle in program.obstacles:
@@ -151,12 +151,12 @@ def _objections(facts: Facts, latent: Sample) -> Iterator[Refusal]:
         words = f"'{name}' has a singular covariance and reads its own past"
         yield Refusal(name, "singular chain", words, latent.place)
     for child in program.children(name):
-        yield from _child_objections(facts, name, child)
+        yield from _child_refusals(facts, name, child)
     if site.mask is not None:
-        yield from _flat_objections(facts, latent, site)
+        yield from _flat_refusals(facts, latent, site)
 
 
-def _flat_objections(facts: Facts, latent: Sample, site: GaussianSite) -> Iterator[Refusal]:
+def _flat_refusals(facts: Facts, latent: Sample, site: GaussianSite) -> Iterator[Refusal]:
     """Flat priors of elements of a larger whole, which the elimination does not know."""
     name, flat = latent.name, flat_elements(facts.normalised, latent)
     if flat is None:
@@ -170,7 +170,7 @@ def _flat_objections(facts: Facts, latent: Sample, site: GaussianSite) -> Iterat
         yield Refusal(name, "masked latent", reason, latent.place)
 
 
-def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
+def _child_refusals(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
     if isinstance(child, Deterministic):
         return
     if isinstance(child, Factor):
@@ -195,10 +195,10 @@ def _child_objections(facts: Facts, name: str, child: Node) -> Iterator[Refusal]
     if depends := _basis_depends(facts, site):
         words = f"{read_by}, whose covariance has a structure that depends on {depends}"
         yield Refusal(name, "unknown basis", words, child.place)
-    yield from _affine_objections(facts, name, child, site.loc, "mean")
+    yield from _affine_refusals(facts, name, child, site.loc, "mean")
     if isinstance(child, Observe):
         # log N(v; m, s) reads v - m alone, so a value may be affine in a latent as a mean may.
-        yield from _affine_objections(facts, name, child, site.value, "observed value")
+        yield from _affine_refusals(facts, name, child, site.value, "observed value")
     tape = facts.normalised.program.tape
     for part, words in (
         ("scale", "scale"),
@@ -261,7 +261,7 @@ def _basis_depends(facts: Facts, site: GaussianSite) -> str:
     return ", ".join("a traced argument" if n.startswith("@") else f"'{n}'" for n in sorted(reads))
 
 
-def _affine_objections(
+def _affine_refusals(
     facts: Facts, name: str, child: Node, number: int, what: str
 ) -> Iterator[Refusal]:
     """Why a child's mean or observed value is not affine in a latent."""

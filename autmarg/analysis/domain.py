@@ -253,7 +253,7 @@ def _merge(terms: list[Term], dense: bool) -> Term:
 
 
 def _beside(arrays: Sequence[np.ndarray], widths: Sequence[int]) -> np.ndarray:
-    """Arrays [n|1, K|1], each spread to its width, next to each other."""
+    """Arrays [n|1, K|1], each broadcast to its width, next to each other."""
     rows = max(a.shape[0] for a in arrays)
     shapes = [(rows, width) for width in widths]
     return np.concatenate([np.broadcast_to(a, s) for a, s in zip(arrays, shapes, strict=True)], 1)
@@ -328,13 +328,13 @@ def composed(outer: Term, inner: tuple[Term, ...]) -> list[Term]:
                 return np.tile(np.broadcast_to(a, (1, width)), (1, k))
             return np.broadcast_to(a[rows], (n, k, width)).reshape(n, k * width)
 
-        def spread(a: np.ndarray, width: int = width) -> np.ndarray:
+        def repeat(a: np.ndarray, width: int = width) -> np.ndarray:
             return np.repeat(np.broadcast_to(a, (a.shape[0], k)), width, axis=1)
 
         lookup = term.lookup and Lookup(term.lookup.base, pick(term.lookup.index))
         moved = Term(term.site, pick(term.column), pick(term.known), lookup)
-        outer_lookup = outer.lookup and Lookup(outer.lookup.base, spread(outer.lookup.index))
-        result.append(moved.times(spread(outer.known), outer_lookup))
+        outer_lookup = outer.lookup and Lookup(outer.lookup.base, repeat(outer.lookup.index))
+        result.append(moved.times(repeat(outer.known), outer_lookup))
     return result
 
 

@@ -19,7 +19,7 @@ from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, composed
 from autmarg.analysis.finite import check_mean, check_scale, check_value
 from autmarg.analysis.flat import flat_elements, has_no_density
-from autmarg.analysis.interpret import Interpreter, run
+from autmarg.analysis.interpret import AffineInterpreter, run
 from autmarg.analysis.reduction import reduced
 from autmarg.analysis.rows import (
     Constants,
@@ -154,8 +154,8 @@ class _System:
         return {name: jnp.ravel(value) for name, value in self.values.items()}
 
     @cached_property
-    def _plain(self) -> Interpreter:
-        return Interpreter(self.tape, frozenset(), self.values)
+    def _plain(self) -> AffineInterpreter:
+        return AffineInterpreter(self.tape, frozenset(), self.values)
 
     @cached_property
     def flat_priors(self) -> dict[str, np.ndarray | None]:
@@ -301,18 +301,18 @@ class _System:
         clashing = frozenset().union(*degree.clashes)
         kept = (degree.affine - clashing) & set(self.values)
         members = self.names & self.tape.dependencies([number])
-        obstacle = None
+        failure = None
         for columns in (members | kept, members):  # kept latents as columns only save work
             try:
                 return self._read(number, columns, states)
-            except CannotExtract as failed:
-                obstacle = failed
-        assert obstacle is not None
-        obstacle.child = name
-        raise obstacle
+            except CannotExtract as error:
+                failure = error
+        assert failure is not None
+        failure.child = name
+        raise failure
 
     def _read(self, number: int, columns: frozenset[str], states: States) -> Affine:
-        return as_affine(Interpreter(self.tape, columns, self.values, states).read(number))
+        return as_affine(AffineInterpreter(self.tape, columns, self.values, states).read(number))
 
     def _centred(
         self,

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from autmarg.analysis.domain import as_affine
-from autmarg.analysis.interpret import Interpreter
+from autmarg.analysis.interpret import AffineInterpreter
 from autmarg.analysis.sites import GaussianSite, Normalised
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.staged import known
@@ -71,7 +71,7 @@ def _columns(normalised: Normalised, site: GaussianSite, number: int, name: str)
 
     def read(*arrays: jax.Array) -> np.ndarray:
         values, found = dict(zip(others, arrays, strict=True)), [np.zeros(0, np.int64)]
-        affine = as_affine(Interpreter(tape, frozenset({name}), values).read(number))
+        affine = as_affine(AffineInterpreter(tape, frozenset({name}), values).read(number))
         for term in affine.terms:
             if term.site == name:
                 whole = term.arrays(affine.size)

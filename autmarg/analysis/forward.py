@@ -83,7 +83,7 @@ class Loop:
     @cached_property
     def driven(self) -> dict[int, tuple[_Latent, ...]]:
         """The latents that drive each element, of the elements for which that saves work."""
-        graph, direct, spread = nx.DiGraph(), {}, {}
+        graph, direct, far = nx.DiGraph(), {}, {}
         graph.add_nodes_from(range(self.elements))
         for site, reads in self.reads:
             if site is not None and site in self.means:
@@ -95,7 +95,7 @@ class Loop:
                 for e in np.unique(reads.element):
                     columns = np.unique(reads.column[reads.element == e]).tolist()
                     direct.setdefault(int(e), set()).update((site, c) for c in columns)
-                spread |= _spread(site, reads)
+                far |= _far_apart(site, reads)
         found: dict[int, tuple[_Latent, ...]] = {}
         condensed = nx.condensation(graph)
         members_of = condensed.nodes(data="members")
@@ -107,7 +107,7 @@ class Loop:
             width = len(members) + sum(p[1] for p in parents)
             above[part] = latents, width
             known = all(e in found for p in before for e in members_of[p])
-            if known and _saves(latents, width, spread):
+            if known and _saves(latents, width, far):
                 for e in members:
                     found[int(e)] = tuple(sorted(latents))
         return found
@@ -155,7 +155,7 @@ class Loop:
         return column[e].astype(np.int32), at[:, None] + offset[e], has[e] & used[:, None]
 
 
-def _spread(site: str, reads: _Reads) -> dict[_Latent, bool]:
+def _far_apart(site: str, reads: _Reads) -> dict[_Latent, bool]:
     """Whether each column is read at steps that are not next to each other."""
     first = np.full(int(reads.column.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     last = np.full(len(first), -1)
@@ -164,10 +164,10 @@ def _spread(site: str, reads: _Reads) -> dict[_Latent, bool]:
     return {(site, int(c)): bool(last[c] - first[c] >= NEAR) for c in np.unique(reads.column)}
 
 
-def _saves(latents: set[_Latent], width: int, spread: Mapping[_Latent, bool]) -> bool:
+def _saves(latents: set[_Latent], width: int, far: Mapping[_Latent, bool]) -> bool:
     """Whether rows over p latents take fewer multiply-adds than a chain of so many states."""
-    p, far = len(latents), sum(spread.get(latent, False) for latent in latents)
-    filtered = 4 * width**3 + width**2 * far + width * far**2
+    p, q = len(latents), sum(far.get(latent, False) for latent in latents)
+    filtered = 4 * width**3 + width**2 * q + width * q**2
     return p <= _MANY and p * p / 2 + p * width <= filtered
 
 

@@ -31,7 +31,7 @@ ELEMENTWISE = frozenset({
 Derive = Callable[[Equation, list[Any]], list[Any] | None]
 
 
-class Interpreter:
+class AffineInterpreter:
     """Values of a tape, with ``columns`` as affine unknowns and all other inputs Opaque.
 
     Args:
@@ -83,9 +83,9 @@ def apply(equation: Equation, operands: list[Any]) -> list[Any]:
     if any(isinstance(o, Affine) for o in operands):
         try:
             return _affine(equation, operands)
-        except CannotExtract as obstacle:
-            if obstacle.equation is None:
-                obstacle.equation, obstacle.sites = equation, sites
+        except CannotExtract as failure:
+            if failure.equation is None:
+                failure.equation, failure.sites = equation, sites
             raise
     opaque = [o for o in operands if isinstance(o, Opaque)]
     if not opaque:

@@ -39,7 +39,7 @@ from autmarg.compat.jaxprs import (
     own_backward,
 )
 from autmarg.compat.pytrees import PyTreeDef, node_of, one_level
-from autmarg.ir.shards import is_spread, shards
+from autmarg.ir.shards import is_sharded, shards
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis))
 _LIBRARIES = ("jax", "jaxlib", "numpyro", "numpy", "scipy", "autmarg", "builtins")
@@ -179,9 +179,9 @@ class Fingerprint:
             with jax.ensure_compile_time_eval():
                 value = jax.random.key_data(value)
         self._text(value.dtype, value.shape)
-        if is_spread(value):
+        if is_sharded(value):
             self._equality(value.sharding)
-        for _, part in shards(value) if is_spread(value) else ((None, value),):
+        for _, part in shards(value) if is_sharded(value) else ((None, value),):
             self._digest.update(np.ascontiguousarray(part).tobytes())
 
     def _jaxpr(self, jaxpr: Jaxpr, constants: Iterable[Any]) -> None:

@@ -35,7 +35,7 @@ def parse(text: str) -> Text:
         ModelError: not in the grammar; says line, column, what was found and what was expected.
     """
     try:
-        return _Reader().transform(_parser().parse(text))
+        return _TextBuilder().transform(_parser().parse(text))
     except UnexpectedInput as error:
         raise ModelError(_complaint(text, error)) from error
 
@@ -85,7 +85,7 @@ def _mark(word: str) -> Callable[[Any, list[Any]], tuple[str, Any]]:
     return build
 
 
-class _Reader(Transformer[Any, Any]):
+class _TextBuilder(Transformer[Any, Any]):
     """Builds :class:`Text` bottom-up, declarations before the sites that name them."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from jax.core import Tracer
 from autmarg.errors import ModelError
 
 
-def is_spread(value: Any) -> bool:
+def is_sharded(value: Any) -> bool:
     """Whether a concrete array has different elements on different devices."""
     if not isinstance(value, jax.Array) or isinstance(value, Tracer):
         return False
@@ -49,13 +49,13 @@ def on_host(value: jax.Array) -> np.ndarray:
 
 
 def rows_of(values: Any) -> Any:
-    """How the first spread array lies on its mesh along its first axis, or None.
+    """How the first sharded array lies on its mesh along its first axis, or None.
 
     A ``NamedSharding`` of arrays whose first axis is that of the devices.
     """
     for value in values:
         sharding = getattr(value, "sharding", None)
-        if is_spread(value) and isinstance(sharding, jax.sharding.NamedSharding):
+        if is_sharded(value) and isinstance(sharding, jax.sharding.NamedSharding):
             axes = sharding.spec[0] if len(sharding.spec) else None
             if axes is not None:
                 spec = jax.sharding.PartitionSpec(axes)

@@ -106,7 +106,7 @@ def _checked(program: Program) -> Program:
         raise ModelError(f"the text is no program: {error}") from error
 
 
-class _Reader(ABC):
+class _LineReader(ABC):
     """Makes nodes of lines on a growing tape."""
 
     tape: Tape
@@ -221,7 +221,7 @@ def _no_initial(key: Any) -> Any:
     raise ModelError("a param read from text has no initial value")
 
 
-class _Hollow(_Reader):
+class _Hollow(_LineReader):
     """Without a store: every expression is a hole that only knows what it reads."""
 
     def __init__(self, text: Text) -> None:
@@ -265,7 +265,7 @@ class _Hollow(_Reader):
         return DistributionSpec(None, (number,), kind, shape[:split], shape[split:])
 
 
-class _Filled(_Reader):
+class _Filled(_LineReader):
     """With a store: what is as it was printed is as it was; the rest is built."""
 
     def __init__(self, text: Text, store: Store) -> None:

@@ -35,7 +35,7 @@ from autmarg.compat.jaxprs import (
 )
 from autmarg.errors import Place
 from autmarg.ir.loops import Distribution
-from autmarg.ir.shards import is_spread, on_host
+from autmarg.ir.shards import is_sharded, on_host
 from autmarg.ir.staged import T, staged
 from autmarg.ir.walk import Step, V, computed, walk
 
@@ -244,7 +244,7 @@ def _as_known(value: Any) -> Any:
     """A constant as a NumPy array; typed PRNG keys stay JAX arrays."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value
-    return on_host(value) if is_spread(value) else np.asarray(value)
+    return on_host(value) if is_sharded(value) else np.asarray(value)
 
 
 class Builder:
@@ -283,7 +283,7 @@ class Builder:
     def constant(self, value: Any, aval: Any) -> int:
         """The number of a new constant; a concrete one is kept as a NumPy array."""
         number = self.number(aval)
-        stays = isinstance(value, Tracer) or is_spread(value)
+        stays = isinstance(value, Tracer) or is_sharded(value)
         self.constants[number] = value if stays else _as_known(value)
         return number
 
@@ -322,8 +322,7 @@ class Builder:
         def read(atom: Any) -> int:
             if isinstance(atom, Literal):
                 aval: Any = atom.aval
-                spread = is_spread(atom.val)
-                value = atom.val if spread else np.asarray(atom.val, aval.dtype)
+                value = atom.val if is_sharded(atom.val) else np.asarray(atom.val, aval.dtype)
                 return self.constant(value, aval)
             return env[atom]
 

@@ -107,7 +107,7 @@ def _traced(
             traced[f"@{len(traced)}"] = builder.constants.pop(number)
     tape = builder.tape(inputs)
     outputs = jax.tree.unflatten(jax.tree.structure(out_shape), numbers)
-    reader = _NodeReader(tape)
+    reader = _MessageReader(tape)
     nodes = [
         node
         for (msg, place), out in zip(messages, outputs, strict=True)
@@ -165,7 +165,7 @@ def _is_factor(fn: Any) -> bool:
     return isinstance(base_of(fn), Unit)
 
 
-class _NodeReader:
+class _MessageReader:
     """Turns messages into nodes."""
 
     def __init__(self, tape: Any) -> None:

@@ -31,7 +31,7 @@ def add(values: Sequence[Any], factors: Sequence[complex]) -> Affine:
     shape = np.broadcast_shapes(*(v.shape for v in values))
     terms: list[Term] = []
     for value, factor in zip(values, factors, strict=True):
-        affine = as_affine(spread(value, shape))
+        affine = as_affine(broadcast(value, shape))
         terms.extend(affine.terms if factor == 1 else affine.times(np.full((), factor)).terms)
     total = Affine(shape, np.result_type(*(v.dtype for v in values)), tuple(terms))
     if len(terms) <= _MANY:
@@ -39,8 +39,8 @@ def add(values: Sequence[Any], factors: Sequence[complex]) -> Affine:
     return total.merged().collapsed() if total.size <= _SHORT else total.merged()
 
 
-def spread(value: Any, shape: tuple[int, ...]) -> Any:
-    """An operand of one element spread over ``shape``; others have that shape already."""
+def broadcast(value: Any, shape: tuple[int, ...]) -> Any:
+    """An operand of one element broadcast to ``shape``; others have that shape already."""
     if value.shape == shape:
         return value
     rows = np.broadcast_to(np.arange(count(value.shape)).reshape(value.shape), shape)
@@ -69,7 +69,7 @@ def multiply(left: Any, right: Any) -> Affine:
     if isinstance(right, Affine):
         left, right = right, left
     shape = np.broadcast_shapes(left.shape, right.shape)
-    return spread(left, shape).times(spread(right, shape))
+    return broadcast(left, shape).times(broadcast(right, shape))
 
 
 def _mul(equation: Equation, values: list[Any]) -> Affine:
@@ -94,8 +94,8 @@ def _power_of_one(equation: Equation, operands: Sequence[Operand]) -> tuple[int,
     return (0,) if exponent is not None and (np.asarray(exponent) == 1).all() else ()
 
 
-def _spread_base(equation: Equation, values: list[Any]) -> Affine:
-    return spread(values[0], np.broadcast_shapes(values[0].shape, values[1].shape))
+def _broadcast_base(equation: Equation, values: list[Any]) -> Affine:
+    return broadcast(values[0], np.broadcast_shapes(values[0].shape, values[1].shape))
 
 
 def _widening(equation: Equation, operands: Sequence[Operand]) -> tuple[int, ...]:
@@ -172,7 +172,7 @@ ARITHMETIC = (
     Rule((Op.MUL,), every, _mul, bilinear=(0, 1)),
     Rule((Op.DIV,), first, _div),
     Rule((Op.INTEGER_POW,), _first_power, _same),
-    Rule((Op.POW,), _power_of_one, _spread_base),
+    Rule((Op.POW,), _power_of_one, _broadcast_base),
     Rule((Op.CONVERT_ELEMENT_TYPE,), _widening, _convert),
     Rule((Op.COPY_P, Op.OPTIMIZATION_BARRIER), first, _same),
     Rule((Op.REAL,), first, _real),

@@ -98,7 +98,7 @@ def _contract(
     full = np.broadcast_shapes(arows.shape, frows.shape)
 
     def flat(rows: np.ndarray) -> np.ndarray:
-        # one row for all where neither batch nor free axes of this operand are spread
+        # one row for all where neither batch nor free axes of this operand are broadcast
         if count(rows.shape[:-1]) == 1:
             return rows.reshape(1, c)
         return np.broadcast_to(rows, full).reshape(n, c)

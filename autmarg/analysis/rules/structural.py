@@ -18,7 +18,7 @@ import numpy as np
 from jax.lax import GatherScatterMode
 
 from autmarg.analysis.domain import Affine, Known, Opaque, as_affine, count, stacked
-from autmarg.analysis.rules.arithmetic import add, spread
+from autmarg.analysis.rules.arithmetic import add, broadcast
 from autmarg.analysis.rules.base import Linear, Operand, Rule, every, first
 from autmarg.analysis.rules.matrix import times_matrix
 from autmarg.compat.jaxprs import Op, Param
@@ -119,7 +119,7 @@ def select(which: Any, cases: Sequence[Any]) -> Any:
         chosen = jax.lax.select_n(_array(which), *(_array(case) for case in cases))
         return Opaque(chosen, chosen.shape)
     shape = cases[0].shape
-    which = spread(which, shape)
+    which = broadcast(which, shape)
     parts = []
     for number, case in enumerate(cases):
         gate = Opaque(which.flat == number, shape, which.rows())
