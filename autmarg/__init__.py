@@ -2,6 +2,7 @@
 
 from autmarg.analysis.families import Gaussian, register_gaussian
 from autmarg.compare import Comparison, compare
+from autmarg.conjugacy.registry import register_rule
 from autmarg.driver import MarginalizedModel, transform
 from autmarg.errors import (
     AutmargError,
@@ -19,7 +20,6 @@ from autmarg.errors import (
 from autmarg.gaussian.stages import register_stage
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Pass, Passes, Step
-from autmarg.rules.registry import register_rule
 from autmarg.verify import Report, verify
 
 __version__ = "0.1.0"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autmarg import commands
+from autmarg.conjugacy.registry import check_file
 from autmarg.errors import AutmargError, ExactnessError, UnprovedRuleError, WrongRuleError
-from autmarg.rules.registry import check_file
 from autmarg.trace.record import place_of_error
 
 

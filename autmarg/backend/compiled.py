@@ -9,6 +9,7 @@ from typing import Any
 from autmarg.analysis.families import FAMILIES
 from autmarg.backend.recovery import Recovery
 from autmarg.backend.support import check_support
+from autmarg.conjugacy.registry import rules
 from autmarg.gaussian.stages import REGISTERED
 from autmarg.ir.bounds import check_indices
 from autmarg.ir.program import Program
@@ -17,7 +18,6 @@ from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes, Step
 from autmarg.plan.plan import Plan
 from autmarg.progress import working
-from autmarg.rules.registry import rules
 
 _CACHED = 16  # compiled programs that one transformed model keeps
 

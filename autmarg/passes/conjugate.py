@@ -1,4 +1,4 @@
-"""Integrate latents with a conjugate prior out, by the rules of ``autmarg.rules``."""
+"""Integrate latents with a conjugate prior out, by the rules of ``autmarg.conjugacy``."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import NotWritten
+from autmarg.conjugacy.match import conjugacies
 from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.flat import undetermined
 from autmarg.ir.program import Program
@@ -21,7 +22,6 @@ from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.outlook import Outlook
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request, Selection, select
-from autmarg.rules.match import conjugacies
 
 
 @dataclass(frozen=True, eq=False)

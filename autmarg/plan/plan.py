@@ -10,6 +10,7 @@ import networkx as nx
 import sympy
 
 from autmarg.analysis.needed import complete
+from autmarg.conjugacy.match import Conjugacy
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
@@ -17,7 +18,6 @@ from autmarg.ir.program import Program
 from autmarg.plan.centring import Centring
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.prediction import Prediction
-from autmarg.rules.match import Conjugacy
 
 if TYPE_CHECKING:
     from autmarg.report.entries import Entry

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from numpyro.infer import log_likelihood as of_source
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
+from autmarg.conjugacy.conjugate import ConjugateMarginal
 from autmarg.errors import RequestError, named
 from autmarg.gaussian.leave_out import ROOM
 from autmarg.gaussian.marginal import GaussianMarginal
@@ -25,7 +26,6 @@ from autmarg.posterior.grouping import Groups, groups_of
 from autmarg.posterior.pointwise_conjugate import ConjugatePointwise
 from autmarg.posterior.pointwise_gaussian import GaussianPointwise, group_sum
 from autmarg.posterior.units import batch_of
-from autmarg.rules.conjugate import ConjugateMarginal
 
 WHICH = ("conditional", "marginal", "group")
 

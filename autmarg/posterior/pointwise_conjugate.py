@@ -17,16 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to
 
+from autmarg.conjugacy.conjugate import ConjugateMarginal, RowStatistics, updates_of
+from autmarg.conjugacy.language import Aggregate, Largest, Smallest, SumOver
+from autmarg.conjugacy.marginal_likelihood import marginal_likelihood
+from autmarg.conjugacy.reading import BUILDERS
 from autmarg.errors import RequestError
 from autmarg.gaussian.leave_out import ROOM
 from autmarg.ir.nodes import Observe
 from autmarg.ir.tape import Tape
 from autmarg.posterior.pointwise_gaussian import GaussianPointwise, group_sum
 from autmarg.posterior.units import batch_of
-from autmarg.rules.conjugate import ConjugateMarginal, RowStatistics, updates_of
-from autmarg.rules.language import Aggregate, Largest, Smallest, SumOver
-from autmarg.rules.marginal_likelihood import marginal_likelihood
-from autmarg.rules.reading import BUILDERS
 
 _SEGMENTS: dict[type, Any] = {
     SumOver: jax.ops.segment_sum,

@@ -17,8 +17,8 @@ from scipy import stats
 
 import autmarg
 from autmarg.posterior.units import batch_of
+from tests.conjugacy import models, test_shared
 from tests.programs.test_dense import CASES
-from tests.rules import models, test_shared
 from tests.support import programs
 from tests.support.dense import joint, prior_draw
 from tests.support.lanes import lanes

@@ -339,7 +339,7 @@ def test_names_stand_at_their_own_columns():
 
 
 def test_output_that_nobody_reads_to_its_end(monkeypatch, capsys):
-    rules = Path(autmarg.__file__).parent / "rules" / "shipped" / "gamma_poisson.rules"
+    rules = Path(autmarg.__file__).parent / "conjugacy" / "shipped" / "gamma_poisson.rules"
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as pipe:

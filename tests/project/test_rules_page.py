@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import autmarg
-from autmarg.rules import registry
-from autmarg.rules.registry import shipped
+from autmarg.conjugacy import registry
+from autmarg.conjugacy.registry import shipped
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text()
 TABLE = PAGE[: PAGE.index("## Writing one")]

@@ -15,10 +15,10 @@ from numpyro.infer.util import log_density
 from scipy import stats
 
 import autmarg
-from autmarg.rules import marginal_likelihood as formulas
-from autmarg.rules.registry import SHIPPED, shipped
-from tests.rules import models
-from tests.rules.models import COUNTS, EXPOSURE, POSITIVES, REALS, G
+from autmarg.conjugacy import marginal_likelihood as formulas
+from autmarg.conjugacy.registry import SHIPPED, shipped
+from tests.conjugacy import models
+from tests.conjugacy.models import COUNTS, EXPOSURE, POSITIVES, REALS, G
 from tests.support.generator.identity import identity
 from tests.support.lanes import lanes
 
@@ -357,7 +357,7 @@ def test_what_stays_is_exact_all_the_same(quick_compilation):
 
 def test_a_rule_of_ones_own_is_found(quick_compilation, monkeypatch):
     """Chi-squared tests of a variance are gamma children of its inverse: any fixed power of x."""
-    from autmarg.rules import registry
+    from autmarg.conjugacy import registry
 
     monkeypatch.setattr(registry, "_added", [])
 

@@ -10,9 +10,7 @@ import sympy
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput
 
-from autmarg.errors import ModelError
-from autmarg.grammar_files import read
-from autmarg.rules.families import (
+from autmarg.conjugacy.families import (
     ASSUMPTIONS,
     FAMILIES,
     NONNEGATIVE,
@@ -22,7 +20,9 @@ from autmarg.rules.families import (
     Family,
     onehot,
 )
-from autmarg.rules.language import Largest, Rule, Smallest, Statement, SumOver
+from autmarg.conjugacy.language import Largest, Rule, Smallest, Statement, SumOver
+from autmarg.errors import ModelError
+from autmarg.grammar_files import read
 
 _FUNCTIONS = {"log": sympy.log, "exp": sympy.exp, "sqrt": sympy.sqrt, "onehot": onehot}
 _OVER = {"sum": SumOver, "max": Largest, "min": Smallest}

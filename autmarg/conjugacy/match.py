@@ -14,20 +14,20 @@ import numpy as np
 
 from autmarg.analysis.sites import Normalised
 from autmarg.analysis.wording import a, located, uses
+from autmarg.conjugacy.child import Match, fit
+from autmarg.conjugacy.conjugate import ChildStatistics, ConjugateMarginal
+from autmarg.conjugacy.families import FAMILIES, Family
+from autmarg.conjugacy.monomial import NoMatch
+from autmarg.conjugacy.proof import prove
+from autmarg.conjugacy.reading import BUILDERS, OFF_BY, READERS, arguments_of, class_of
+from autmarg.conjugacy.registry import rules
+from autmarg.conjugacy.shared import GaussianGroup, Shared, shared
+from autmarg.conjugacy.statistics import density_of
+from autmarg.conjugacy.unread import UnreadPrior, is_normalised, is_unread
 from autmarg.errors import Refusal, named
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
-from autmarg.rules.child import Match, fit
-from autmarg.rules.conjugate import ChildStatistics, ConjugateMarginal
-from autmarg.rules.families import FAMILIES, Family
-from autmarg.rules.monomial import NoMatch
-from autmarg.rules.proof import prove
-from autmarg.rules.reading import BUILDERS, OFF_BY, READERS, arguments_of, class_of
-from autmarg.rules.registry import rules
-from autmarg.rules.shared import GaussianGroup, Shared, shared
-from autmarg.rules.statistics import density_of
-from autmarg.rules.unread import UnreadPrior, is_normalised, is_unread
 
 
 @dataclass(frozen=True, eq=False)

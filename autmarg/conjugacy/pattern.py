@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 import numpy as np
 import sympy
 
+from autmarg.conjugacy.families import Expr
+from autmarg.conjugacy.language import Rule
+from autmarg.conjugacy.monomial import Monomial, NoMatch
 from autmarg.errors import ModelError
-from autmarg.rules.families import Expr
-from autmarg.rules.language import Rule
-from autmarg.rules.monomial import Monomial, NoMatch
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import sympy
 from jax.scipy.special import gammaln
 
-from autmarg.rules.families import Expr, Total
-from autmarg.rules.language import Rule
-from autmarg.rules.proof import after_one
+from autmarg.conjugacy.families import Expr, Total
+from autmarg.conjugacy.language import Rule
+from autmarg.conjugacy.proof import after_one
 
 Function = Callable[..., Any]
 _STIRLING = 50.0  # from which three terms of the series of log Γ are exact to the last digit

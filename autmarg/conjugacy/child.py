@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.conjugacy.families import BINARY, COUNT, POSITIVE, UNIT, Expr
+from autmarg.conjugacy.language import Rule
+from autmarg.conjugacy.monomial import Monomial, MonomialInterpreter, NoMatch
+from autmarg.conjugacy.pattern import patterns
+from autmarg.conjugacy.reading import arguments_of, rows_of
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
-from autmarg.rules.families import BINARY, COUNT, POSITIVE, UNIT, Expr
-from autmarg.rules.language import Rule
-from autmarg.rules.monomial import Monomial, MonomialInterpreter, NoMatch
-from autmarg.rules.pattern import patterns
-from autmarg.rules.reading import arguments_of, rows_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ import numpyro.distributions as dist
 from jax.scipy.special import betaln, gammaln
 
 from autmarg.compat.numpyro import base_of, unwrapped
+from autmarg.conjugacy.families import Family
+from autmarg.conjugacy.monomial import NoMatch
 from autmarg.ir.nodes import Sample
 from autmarg.ir.program import Program
 from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
-from autmarg.rules.families import Family
-from autmarg.rules.monomial import NoMatch
 
 Reader = Callable[[Any], tuple[Any, ...] | None]
 

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.conjugacy.child import Data, Match, data_of, inputs_of
+from autmarg.conjugacy.conjugate import ChildStatistics, ConjugateMarginal, RowStatistics, summed
+from autmarg.conjugacy.families import Family, onehot
+from autmarg.conjugacy.language import Aggregate, Largest, Smallest, SumOver
+from autmarg.conjugacy.marginal_likelihood import jax_function, marginal_likelihood
+from autmarg.conjugacy.reading import rows_of
 from autmarg.ir.nodes import Sample
 from autmarg.ir.tape import Tape
-from autmarg.rules.child import Data, Match, data_of, inputs_of
-from autmarg.rules.conjugate import ChildStatistics, ConjugateMarginal, RowStatistics, summed
-from autmarg.rules.families import Family, onehot
-from autmarg.rules.language import Aggregate, Largest, Smallest, SumOver
-from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
-from autmarg.rules.reading import rows_of
 
 
 def density_of(

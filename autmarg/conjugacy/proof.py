@@ -11,7 +11,7 @@ With η the parameters of the prior, η' = U(η, y) those after one child,
 4. *support*: a child's value is possible for exactly those x that the posterior holds possible.
 
 Then D is the log marginal likelihood (both densities of x integrate to one: the families' own
-normalisation is a fact about :mod:`~autmarg.rules.families`, which the tests check).
+normalisation is a fact about :mod:`~autmarg.conjugacy.families`, which the tests check).
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from functools import cache
 
 import sympy
 
-from autmarg.errors import UnprovedRuleError, WrongRuleError
-from autmarg.rules.families import (
+from autmarg.conjugacy.families import (
     BINARY,
     COUNT,
     NONNEGATIVE,
@@ -35,7 +34,8 @@ from autmarg.rules.families import (
     Total,
     onehot,
 )
-from autmarg.rules.language import TOGETHER, Aggregate, Rule
+from autmarg.conjugacy.language import TOGETHER, Aggregate, Rule
+from autmarg.errors import UnprovedRuleError, WrongRuleError
 
 POINTS = 24  # at which an identity is checked numerically where simplification gives up
 DIGITS = 50

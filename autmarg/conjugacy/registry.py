@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from autmarg.conjugacy.language import Rule
+from autmarg.conjugacy.parser import parse
+from autmarg.conjugacy.pattern import patterns
+from autmarg.conjugacy.proof import Proof, prove
 from autmarg.errors import ModelError
-from autmarg.rules.language import Rule
-from autmarg.rules.parser import parse
-from autmarg.rules.pattern import patterns
-from autmarg.rules.proof import Proof, prove
 
 _FOLDER = Path(__file__).parent / "shipped"
 # Reasons why not are those of the last rule of a child, hence complements first.

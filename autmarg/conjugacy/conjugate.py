@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to
 
+from autmarg.conjugacy.families import Family
+from autmarg.conjugacy.language import Rule
+from autmarg.conjugacy.marginal_likelihood import aggregates_of, jax_function, marginal_likelihood
+from autmarg.conjugacy.reading import BUILDERS
+from autmarg.conjugacy.shared import Shared
 from autmarg.ir.tape import Tape
-from autmarg.rules.families import Family
-from autmarg.rules.language import Rule
-from autmarg.rules.marginal_likelihood import aggregates_of, jax_function, marginal_likelihood
-from autmarg.rules.reading import BUILDERS
-from autmarg.rules.shared import Shared
 
 _REACH = 15.0  # in unconstrained units: beyond, a float may not hold the distance to a bound
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import sympy
 
-from autmarg.rules.families import Expr, Family
+from autmarg.conjugacy.families import Expr, Family
 
 
 class Aggregate(sympy.Function):

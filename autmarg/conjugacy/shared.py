@@ -23,17 +23,17 @@ import sympy
 
 from autmarg.analysis.sites import GaussianSite
 from autmarg.analysis.wording import located
+from autmarg.conjugacy.child import inputs_of
+from autmarg.conjugacy.families import POSITIVE
+from autmarg.conjugacy.language import Rule, SumOver
+from autmarg.conjugacy.marginal_likelihood import marginal_likelihood
+from autmarg.conjugacy.monomial import Monomial, MonomialInterpreter, NoMatch
+from autmarg.conjugacy.pattern import ArgumentPattern, patterns, shown
+from autmarg.conjugacy.reading import BUILDERS
 from autmarg.gaussian.marginal import GaussianMarginal, System
 from autmarg.gaussian.schedule import Schedule
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
-from autmarg.rules.child import inputs_of
-from autmarg.rules.families import POSITIVE
-from autmarg.rules.language import Rule, SumOver
-from autmarg.rules.marginal_likelihood import marginal_likelihood
-from autmarg.rules.monomial import Monomial, MonomialInterpreter, NoMatch
-from autmarg.rules.pattern import ArgumentPattern, patterns, shown
-from autmarg.rules.reading import BUILDERS
 
 _POWERS = {Fraction(1, 2): "square root", Fraction(-1, 2): "inverse square root"}
 _RECIPROCAL = {"Gamma": "InverseGamma", "InverseGamma": "Gamma"}  # of 1 / x, same parameters

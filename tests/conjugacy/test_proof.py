@@ -13,11 +13,11 @@ import sympy
 
 import autmarg
 from autmarg.__main__ import main
-from autmarg.rules.families import FAMILIES, onehot
-from autmarg.rules.marginal_likelihood import jax_function, marginal_likelihood
-from autmarg.rules.parser import parse
-from autmarg.rules.proof import prove
-from autmarg.rules.registry import SHIPPED, shipped
+from autmarg.conjugacy.families import FAMILIES, onehot
+from autmarg.conjugacy.marginal_likelihood import jax_function, marginal_likelihood
+from autmarg.conjugacy.parser import parse
+from autmarg.conjugacy.proof import prove
+from autmarg.conjugacy.registry import SHIPPED, shipped
 
 GAMMA_POISSON = """\
 rule gamma_poisson

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from autmarg.compat.numpyro import unwrapped
+from autmarg.conjugacy.conjugate import away
 from autmarg.ir.nodes import Deterministic, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
-from autmarg.rules.conjugate import away
 
 # NumPyro's classes whose densities integrate to one. A subclass, or a class of the user's, may not.
 NORMALISED: frozenset[type] = frozenset({
