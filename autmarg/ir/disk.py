@@ -69,7 +69,7 @@ def save(program: Program, path: Path, notes: Mapping[str, Any]) -> None:
             f"the program '{program.name}' has been through passes, whose schedules cannot be "
             "stored: expected the program as traced; run the passes again where it is read"
         )
-    writer = _Writer()
+    writer = _JsonWriter()
     written = {"program": writer.write(live(program)), "rules": writer.rules}
     content = {"versions": _VERSIONS, "notes": dict(notes), **written}
     with path.open("wb") as file:
@@ -106,10 +106,10 @@ def load(path: Path) -> tuple[Program, dict[str, Any]]:
     if versions != _VERSIONS:
         was, now = (", ".join(f"{k} {v}" for k, v in x.items()) for x in (versions, _VERSIONS))
         raise RequestError(f"{path} was written under {was}, this is {now}: write it again")
-    return _Reader(arrays, content["rules"]).read(content["program"]), content["notes"]
+    return _JsonReader(arrays, content["rules"]).read(content["program"]), content["notes"]
 
 
-class _Writer:
+class _JsonWriter:
     """Values as JSON; ``arrays`` are beside it."""
 
     def __init__(self) -> None:
@@ -214,14 +214,14 @@ class _Writer:
         return name
 
 
-class _Reader:
+class _JsonReader:
     """Values from JSON and arrays."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], rules: list[Any]) -> None:
         self.arrays, self.rules = arrays, rules
 
     def read(self, value: Any) -> Any:
-        """What :class:`_Writer` wrote."""
+        """What :class:`_JsonWriter` wrote."""
         if not isinstance(value, dict):
             return value
         ((kind, content),) = value.items()

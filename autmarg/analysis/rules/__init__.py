@@ -7,7 +7,7 @@ primitive. A primitive without a rule is nonlinear as far as the analysis knows 
 from __future__ import annotations
 
 from autmarg.analysis.rules.arithmetic import ARITHMETIC
-from autmarg.analysis.rules.base import Rule
+from autmarg.analysis.rules.base import AffineRule
 from autmarg.analysis.rules.calls import CALLS, Call
 from autmarg.analysis.rules.contraction import CONTRACTION
 from autmarg.analysis.rules.matrix import MATRIX
@@ -15,13 +15,13 @@ from autmarg.analysis.rules.scatter import SCATTER
 from autmarg.analysis.rules.structural import STRUCTURAL
 from autmarg.compat.jaxprs import Op
 
-RULES: tuple[Rule, ...] = (*STRUCTURAL, *ARITHMETIC, *CONTRACTION, *SCATTER, *MATRIX)
+RULES: tuple[AffineRule, ...] = (*STRUCTURAL, *ARITHMETIC, *CONTRACTION, *SCATTER, *MATRIX)
 
 _RULES = {op: rule for rule in RULES for op in rule.ops}
 _CALLS = {op: call for call in CALLS for op in call.ops}
 
 
-def rule_for(op: Op) -> Rule | None:
+def rule_for(op: Op) -> AffineRule | None:
     """The rule for a primitive, or None."""
     return _RULES.get(op)
 

@@ -18,7 +18,7 @@ from autmarg.analysis.domain import (
     coefficients,
     count,
 )
-from autmarg.analysis.rules.base import Operand, Rule, every, first, no_product
+from autmarg.analysis.rules.base import AffineRule, Operand, every, first, no_product
 from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.tape import Equation
 
@@ -166,17 +166,17 @@ def _complex_dtype(dtype: Any) -> np.dtype:
 
 
 ARITHMETIC = (
-    Rule((Op.ADD, Op.ADD_ANY), every, _add),
-    Rule((Op.SUB,), every, _sub),
-    Rule((Op.NEG,), first, _neg),
-    Rule((Op.MUL,), every, _mul, bilinear=(0, 1)),
-    Rule((Op.DIV,), first, _div),
-    Rule((Op.INTEGER_POW,), _first_power, _same),
-    Rule((Op.POW,), _power_of_one, _broadcast_base),
-    Rule((Op.CONVERT_ELEMENT_TYPE,), _widening, _convert),
-    Rule((Op.COPY_P, Op.OPTIMIZATION_BARRIER), first, _same),
-    Rule((Op.REAL,), first, _real),
-    Rule((Op.IMAG,), first, _imag),
-    Rule((Op.CONJ,), first, _conj),
-    Rule((Op.COMPLEX,), every, _complex),
+    AffineRule((Op.ADD, Op.ADD_ANY), every, _add),
+    AffineRule((Op.SUB,), every, _sub),
+    AffineRule((Op.NEG,), first, _neg),
+    AffineRule((Op.MUL,), every, _mul, bilinear=(0, 1)),
+    AffineRule((Op.DIV,), first, _div),
+    AffineRule((Op.INTEGER_POW,), _first_power, _same),
+    AffineRule((Op.POW,), _power_of_one, _broadcast_base),
+    AffineRule((Op.CONVERT_ELEMENT_TYPE,), _widening, _convert),
+    AffineRule((Op.COPY_P, Op.OPTIMIZATION_BARRIER), first, _same),
+    AffineRule((Op.REAL,), first, _real),
+    AffineRule((Op.IMAG,), first, _imag),
+    AffineRule((Op.CONJ,), first, _conj),
+    AffineRule((Op.COMPLEX,), every, _complex),
 )

@@ -77,7 +77,7 @@ Linear = Callable[[Equation, Sequence[Operand]], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Rule:
+class AffineRule:
     """How one group of primitives treats affine operands.
 
     Attributes:

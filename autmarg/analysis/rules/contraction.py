@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, coefficients, count
-from autmarg.analysis.rules.base import Rule, check_summands, every, first, no_product
+from autmarg.analysis.rules.base import AffineRule, check_summands, every, first, no_product
 from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.tape import Equation
 
@@ -138,7 +138,7 @@ def linear_map(matrix: Any, value: Affine) -> Affine:
 
 
 CONTRACTION = (
-    Rule((Op.REDUCE_SUM,), first, _reduce_sum),
-    Rule((Op.CUMSUM,), first, _cumsum),
-    Rule((Op.DOT_GENERAL,), every, _dot_general, bilinear=(0, 1)),
+    AffineRule((Op.REDUCE_SUM,), first, _reduce_sum),
+    AffineRule((Op.CUMSUM,), first, _cumsum),
+    AffineRule((Op.DOT_GENERAL,), every, _dot_general, bilinear=(0, 1)),
 )

@@ -16,7 +16,7 @@ import numpy as np
 
 from autmarg.analysis.domain import Affine, Opaque, count
 from autmarg.analysis.rules.arithmetic import add, imaginary_part, real_part
-from autmarg.analysis.rules.base import Linear, Operand, Rule, check_summands, no_product
+from autmarg.analysis.rules.base import AffineRule, Linear, Operand, check_summands, no_product
 from autmarg.analysis.rules.contraction import contract, linear_map
 from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.tape import Equation
@@ -96,14 +96,14 @@ def _at(*positions: int) -> Linear:
     return lambda equation, operands: positions
 
 
-def _by_matrix(ops: tuple[Op, ...], linear: Linear) -> Rule:
+def _by_matrix(ops: tuple[Op, ...], linear: Linear) -> AffineRule:
     def extract(equation: Equation, values: list[Any]) -> Affine:
         return times_matrix(equation, values, linear(equation, [Operand.of(v) for v in values]))
 
-    return Rule(ops, linear, extract)
+    return AffineRule(ops, linear, extract)
 
 
-def _factors(ops: tuple[Op, ...], left: int, right: int) -> Rule:
+def _factors(ops: tuple[Op, ...], left: int, right: int) -> AffineRule:
     """Products with a rule of their own for how entries meet: convolutions, sparse matrices."""
 
     def extract(equation: Equation, values: list[Any]) -> Affine:
@@ -119,7 +119,7 @@ def _factors(ops: tuple[Op, ...], left: int, right: int) -> Rule:
             parts.append(part.times(Opaque(other.flat, (1,), np.array([k]))))
         return add(parts, [1] * len(parts)).merged()
 
-    return Rule(ops, _at(left, right), extract, bilinear=(left, right))
+    return AffineRule(ops, _at(left, right), extract, bilinear=(left, right))
 
 
 def _triangular_solve(equation: Equation, values: list[Any]) -> Affine:
@@ -140,7 +140,7 @@ def _right_hand_sides(equation: Equation, operands: Sequence[Operand]) -> tuple[
 
 
 MATRIX = (
-    Rule((Op.TRIANGULAR_SOLVE,), _at(1), _triangular_solve),
+    AffineRule((Op.TRIANGULAR_SOLVE,), _at(1), _triangular_solve),
     _by_matrix((Op.CUSTOM_LINEAR_SOLVE,), _right_hand_sides),
     _by_matrix((Op.FFT, Op.REDUCE_WINDOW_SUM), _at(0)),
     _factors((Op.CONV_GENERAL_DILATED,), 0, 1),

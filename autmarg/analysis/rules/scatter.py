@@ -11,7 +11,7 @@ import numpy as np
 
 from autmarg.analysis.domain import Affine, as_affine, count
 from autmarg.analysis.rules.arithmetic import add, multiply
-from autmarg.analysis.rules.base import Operand, Rule, check_summands
+from autmarg.analysis.rules.base import AffineRule, Operand, check_summands
 from autmarg.analysis.rules.contraction import fold
 from autmarg.analysis.rules.matrix import evaluate, times_matrix
 from autmarg.compat.jaxprs import Op
@@ -79,7 +79,7 @@ def _scattered_product(equation: Equation, values: list[Any]) -> Affine:
 
 
 SCATTER = (
-    Rule((Op.SCATTER_ADD,), _summands, _scattered_sum(1)),
-    Rule((Op.SCATTER_SUB,), _summands, _scattered_sum(-1)),
-    Rule((Op.SCATTER_MUL,), _base, _scattered_product),
+    AffineRule((Op.SCATTER_ADD,), _summands, _scattered_sum(1)),
+    AffineRule((Op.SCATTER_SUB,), _summands, _scattered_sum(-1)),
+    AffineRule((Op.SCATTER_MUL,), _base, _scattered_product),
 )

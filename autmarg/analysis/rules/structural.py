@@ -19,7 +19,7 @@ from jax.lax import GatherScatterMode
 
 from autmarg.analysis.domain import Affine, Known, Opaque, as_affine, count, stacked
 from autmarg.analysis.rules.arithmetic import add, broadcast
-from autmarg.analysis.rules.base import Linear, Operand, Rule, every, first
+from autmarg.analysis.rules.base import AffineRule, Linear, Operand, every, first
 from autmarg.analysis.rules.matrix import times_matrix
 from autmarg.compat.jaxprs import Op, Param
 from autmarg.ir.bounds import check_bounds
@@ -131,11 +131,11 @@ def _array(value: Known | Opaque) -> Any:
     return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
 
 
-def _rule(ops: tuple[Op, ...], linear: Linear) -> Rule:
+def _rule(ops: tuple[Op, ...], linear: Linear) -> AffineRule:
     def extract(equation: Equation, values: list[Any]) -> Any:
         return _extract(equation, values, linear(equation, [Operand.of(v) for v in values]))
 
-    return Rule(ops, linear, extract, lazy=True)
+    return AffineRule(ops, linear, extract, lazy=True)
 
 
 MOVING = (
