@@ -18,6 +18,7 @@ from autmarg.errors import (
     WrongRuleError,
 )
 from autmarg.gaussian.stages import register_stage
+from autmarg.gaussian.terms import register_term
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Pass, Passes, Step
 from autmarg.verify import Report, verify
@@ -48,6 +49,7 @@ __all__ = [
     "register_gaussian",
     "register_rule",
     "register_stage",
+    "register_term",
     "transform",
     "verify",
 ]

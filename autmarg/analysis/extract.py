@@ -38,7 +38,7 @@ from autmarg.analysis.states import State, States, recurrent, taken_along
 from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun
 from autmarg.errors import ModelError
 from autmarg.gaussian.affine import AffineForm, Member, Point
-from autmarg.gaussian.recurrence import find_recurrences
+from autmarg.gaussian.chains.search import find_recurrences
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.staged import staged
 from autmarg.ir.tape import Tape

@@ -3,7 +3,7 @@
 Three cases, by what is known when the plan is made: a known factor is divided out of the rows'
 coefficients; a small factor that depends on kept latents becomes lookups into its inverse, so that
 cross-products can still be added up over groups; a large one is left to every step
-(:class:`~autmarg.gaussian.correlated.Correlated`).
+(:class:`~autmarg.gaussian.terms.whitened.Whitened`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term
-from autmarg.gaussian.correlated import distinct
+from autmarg.gaussian.ragged import distinct
 
 # Rows of a group up to which lookups into the inverse are fewer than what they save.
 SMALL = 6

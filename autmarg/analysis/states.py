@@ -6,7 +6,7 @@ have T² summands. Instead its carry becomes a member x of the system without no
 
     x_t = f(x_{t-1}, …),
 
-so that it joins the recurrences of sampled sites (:mod:`autmarg.gaussian.recurrence`).
+so that it joins the recurrences of sampled sites (:mod:`autmarg.gaussian.chains.recurrence`).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from autmarg.backend.recovery import Recovery
 from autmarg.backend.support import check_support
 from autmarg.conjugacy.registry import rules
 from autmarg.gaussian.stages import REGISTERED
+from autmarg.gaussian.terms import REGISTERED_TERMS
 from autmarg.ir.bounds import check_indices
 from autmarg.ir.program import Program
 from autmarg.ir.widths import check_widths
@@ -78,7 +79,7 @@ class Programs:
         """
         # Traced constants make no difference to the structure: it is hashed without their values.
         # What is registered decides on a plan, too.
-        key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *rules())
+        key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *REGISTERED_TERMS, *rules())
         if (known := self._compiled.get(key)) is not None:
             return known
         check_widths(program)

@@ -23,7 +23,7 @@ import numpy as np
 from autmarg.gaussian.rowwise import Layout
 
 if TYPE_CHECKING:
-    from autmarg.gaussian.recurrence import Recurrence
+    from autmarg.gaussian.chains.recurrence import Recurrence
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,9 @@ and where all blocks share their factors and S_w is known, that is one product o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -22,15 +23,14 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Member, Point
-from autmarg.gaussian.correlated import Correlated
+from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.pieces import gather_pieces
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
-from autmarg.gaussian.rowwise import Layout, Share
-from autmarg.gaussian.statistics import Statistics
+from autmarg.gaussian.quadratic import QuadraticForm
+from autmarg.gaussian.terms import Summed, Term
+from autmarg.gaussian.terms.summed import PlacedSums
 
 _KRON = 16  # products of components up to which both sides of a plane are scaled at once
 _FULL = 0.9  # share of the pairs of blocks that meet from which a plane holds all of them
-_STRATA = 8  # of noise, up to which each has an array of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,104 +110,23 @@ class _Plane:
         return block
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Products stat · ω[w] ω[p] ω[q] added up into ``size`` places at each step."""
-
-    stat: np.ndarray
-    slots: tuple[np.ndarray, ...]
-    target: np.ndarray
-    size: int
-
-    def __call__(self, omega: Any) -> Any:
-        product = jnp.asarray(self.stat, omega.dtype)
-        for slot in self.slots:
-            product = product if (slot == 0).all() else product * small.take(omega, slot)
-        return jax.ops.segment_sum(
-            product, self.target, num_segments=self.size, indices_are_sorted=True
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _SpreadSums:
-    """The same with weights that are spread over devices; all but ``share`` are [devices, L].
-
-    ``slots`` are those of ω[p] and ω[q], or None where all are one.
-    """
-
-    share: Share
-    stat: np.ndarray
-    slots: tuple[np.ndarray | None, ...]
-    target: np.ndarray
-    size: int
-
-    @classmethod
-    def of(cls, share: Share, sums: _Sums) -> _SpreadSums:
-        """The share's part of some sums."""
-        slots = (share.known(slot) for slot in sums.slots[1:])
-        kept = tuple(slot if slot.any() else None for slot in slots)
-        target = share.known(sums.target, sums.size - 1)
-        return cls(share, share.known(sums.stat, 0.0), kept, target, sums.size)
-
-    def __call__(self, omega: Any) -> Any:
-        product = self.share.spread(self.stat, omega.dtype) * self.share.weights(omega)
-        for slot in self.slots:
-            if slot is not None:
-                product = product * omega[slot]
-        return self.share.add(product, self.target, self.size)
-
-
-def _spread(sums: _Sums, layout: Layout | None) -> tuple[_Sums | _SpreadSums, ...]:
-    """Sums in parts, those whose weights are spread apart; none of no terms."""
-    if layout is None:
-        return (sums,) if len(sums.stat) else ()
-    shares, rest = layout.split(sums.slots[0], sums.slots[1:])
-    slots = tuple(slot[rest] for slot in sums.slots)
-    left = _Sums(sums.stat[rest], slots, sums.target[rest], sums.size)
-    return *_spread(left, None), *(_SpreadSums.of(share, sums) for share in shares)
-
-
-def _sums(
-    stats: Statistics, used: np.ndarray, stat: np.ndarray, target: np.ndarray, size: int
-) -> tuple[dict[int, np.ndarray], _Sums]:
-    """Sums [size] whose only opaque factor is one weight, by its slot; and the others."""
-    order = np.argsort(target, kind="stable")
-    used, stat, target = used[order], stat[order], target[order]
-    weight, p, q = stats.weight[used], stats.first_slot[used], stats.second_slot[used]
-    bare, known = (p == 0) & (q == 0), {}
-    strata = np.unique(weight[bare])
-    if len(strata) > _STRATA:
-        bare = np.zeros(len(used), bool)
-    else:
-        for slot in strata:
-            here = bare & (weight == slot)
-            known[int(slot)] = np.bincount(target[here], weights=stat[here], minlength=size)
-    rest = ~bare
-    return known, _Sums(stat[rest], (weight[rest], p[rest], q[rest]), target[rest], size)
-
-
 class Assembly:
     """How a point becomes G, h and the constant: planned once, evaluated per step."""
 
-    def __init__(self, form: AffineForm, stats: Statistics) -> None:
-        self.form, self.stats = form, stats
+    def __init__(self, form: AffineForm, terms: Sequence[Term]) -> None:
+        self.form, self.terms = form, tuple(terms)
         self.units = _units(form.members)
-        total = form.columns
-        both = np.flatnonzero(stats.second < total)
-        self.correlated = tuple(Correlated.plan(rows) for rows in form.correlated)
-        firsts = [stats.first[both], *(c.first[c.second < total] for c in self.correlated)]
-        seconds = [stats.second[both], *(c.second[c.second < total] for c in self.correlated)]
-        layout, source, target = self._layout(np.concatenate(firsts), np.concatenate(seconds))
-        self.nnz = sum(int(np.prod(shape)) for *_, shape in layout)
-        own = source < len(both)
-        quadratic = both[source[own]]
-        stat = stats.total[quadratic] / np.where(
-            stats.first[quadratic] == stats.second[quadratic], 1.0, 2.0
+        pairs = [term.pairs() for term in self.terms]
+        layout, source, target = self._layout(
+            *(np.concatenate(x) for x in zip(*pairs, strict=True))
         )
-        known, others = _sums(stats, quadratic, stat, target[own], self.nnz)
-        self._others = _spread(others, form.layout)
-        self._dense = (source[~own] - len(both), target[~own])
-        self.planes = _planes(layout, known)
+        self.nnz = sum(plane.size for plane in layout)
+        self.placed, start = [], 0
+        for term, (first, _) in zip(self.terms, pairs, strict=True):
+            own = (source >= start) & (source < start + len(first))
+            self.placed.append(term.place(source[own] - start, target[own], self.nnz))
+            start += len(first)
+        self.planes = _with_known(layout, [placed.known for placed in self.placed])
         self.pattern = self._pattern()
         self._diagonal = self.pattern.lookup(self.pattern.columns, self.pattern.columns)
         proper = form.explicit & ~form.flat
@@ -215,17 +134,34 @@ class Assembly:
         ends = np.cumsum([plane.size for plane in self.planes], dtype=int)
         self._identity = np.split(own.astype(np.float64), ends)[:-1]
 
+    @cached_property
+    def summed(self) -> Summed:
+        """The rows that are added up."""
+        (summed,) = (term for term in self.terms if isinstance(term, Summed))
+        return summed
+
+    @property
+    def n(self) -> int:
+        """The number of rows that are data."""
+        return sum(term.n for term in self.terms)
+
+    @property
+    def rounded(self) -> float:
+        """As :func:`autmarg.gaussian.residual.rounded` says."""
+        return self.summed.residual.rounded
+
     @property
     def rows(self) -> int:
         """Rows of data less columns of flat priors: the dimensions of which p(y | θ) is a density,
 
         ∫ exp(-½ zᵀGz) dz = (2π)^½ |G|^-½ for each of these, and no (2π)^-½ of a prior."""
-        return self.stats.n - int(self.form.flat.sum())
+        return self.n - int(self.form.flat.sum())
 
     @property
     def products(self) -> int:
         """How many products a step adds up, since their opaque factors are not only few weights."""
-        return sum(each.stat.size for each in self._others)
+        placed = (each for each in self.placed if isinstance(each, PlacedSums))
+        return sum(each.products for each in placed)
 
     def _where(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit, block and component of each column."""
@@ -237,39 +173,33 @@ class Assembly:
 
     def _layout(
         self, first: np.ndarray, second: np.ndarray
-    ) -> tuple[list[tuple[Any, ...]], np.ndarray, np.ndarray]:
+    ) -> tuple[list[_Plane], np.ndarray, np.ndarray]:
         """Planes, and for each entry of G the product (by number) that adds to it, and its place.
 
         ``first`` ≤ ``second`` are the two columns of each product.
         """
         s, i, k = self._where(first)
         t, j, m = self._where(second)
-        planes: list[tuple[Any, ...]] = []
-        used, targets, offset = [], [], 0
+        planes: list[_Plane] = []
+        none = np.zeros(0, np.int64)
+        used, targets, offset = [none], [none], 0
         for a, left in enumerate(self.units):
             for b, right in enumerate(self.units[a:], start=a):
                 here = np.flatnonzero((s == a) & (t == b))
                 if not len(here) and a != b:
                     continue
                 code = i[here] * right.blocks + j[here]
-                own = np.arange(left.blocks) * (left.blocks + 1) if a == b else code[:0]
-                edges = np.unique(np.concatenate([code, own]))
-                if a != b and len(edges) >= _FULL * left.blocks * right.blocks:
-                    edges = np.arange(left.blocks * right.blocks)  # read as a matrix, not gathered
+                edges = _edges(code, left, right, own=a == b)
                 shape = (left.size, right.size, len(edges))
-                at = np.searchsorted(edges, code)
-                place = lambda x, y, at=at, shape=shape, offset=offset: (  # noqa: E731
-                    offset + (x * shape[1] + y) * shape[2] + at
-                )
+                place = _Places(offset, shape, np.searchsorted(edges, code))
                 used.append(here)
                 targets.append(place(k[here], m[here]))
                 mirror = np.flatnonzero((a == b) & (i[here] == j[here]) & (k[here] != m[here]))
                 used.append(here[mirror])
                 targets.append(place(m[here], k[here])[mirror])
-                planes.append((a, b, edges // right.blocks, edges % right.blocks, offset, shape))
-                offset += int(np.prod(shape))
-        none = [np.zeros(0, np.int64)]
-        return planes, np.concatenate(used or none), np.concatenate(targets or none)
+                planes.append(_Plane(a, b, edges // right.blocks, edges % right.blocks, shape, {}))
+                offset += planes[-1].size
+        return planes, np.concatenate(used), np.concatenate(targets)
 
     def _pattern(self) -> Pattern:
         first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -281,16 +211,15 @@ class Assembly:
             second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
         return Pattern(np.arange(self.form.columns), np.concatenate(first), np.concatenate(second))
 
-    def __call__(self, point: Point, linear: Any) -> tuple[QuadraticForm, Any]:
-        """The quadratic form at a point, and -½(n log 2π - log|W|).
-
-        ``linear`` [columns] is -Aᵀ W c of the rows whose noise is independent.
-        """
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Any]:
+        """The quadratic form at a point, and -½(n log 2π - log|W|)."""
         omega = point.omega
-        parts = [sums(omega) for sums in self._others]
-        others = sum(parts[1:], parts[0]) if parts else None
-        if self.correlated:
-            others, linear = self._whitened(point, others, linear)
+        others, rhs = None, jnp.zeros(self.form.columns, omega.dtype)
+        for placed in self.placed:
+            entries, own = placed(point)
+            rhs = rhs + own
+            if entries is not None:
+                others = entries if others is None else others + entries
         dynamics = tuple(each.dynamics(omega, point.priors) for each in self.form.recurrences)
         priors = self._priors(point)
         none = jnp.zeros(0, omega.dtype)
@@ -302,24 +231,18 @@ class Assembly:
         pairs = zip(values, self._identity, strict=True)
         values = tuple(v + jnp.asarray(one, v.dtype) if one.any() else v for v, one in pairs)
         h = [
-            _scaled(unit, prior, linear[unit.offset : unit.offset + unit.blocks * unit.size])
+            _scaled(unit, prior, rhs[unit.offset : unit.offset + unit.blocks * unit.size])
             for unit, prior in zip(self.units, priors, strict=True)
         ]
         zero = jnp.zeros((), omega.dtype)
         size = jax.lax.stop_gradient(gather_pieces((none, *values), self._diagonal))
         form = QuadraticForm(values, jnp.concatenate([none, *h]), zero, size, dynamics, point)
-        return form, self.constant(omega)
+        return form, self.constant(point)
 
-    def constant(self, omega: Any) -> Any:
+    def constant(self, point: Point) -> Any:
         """-½(n log 2π - log|W|), n less the number of columns with flat priors."""
-        return -0.5 * (self.rows * np.log(2 * np.pi) - self._log_weights(omega))
-
-    def _log_weights(self, omega: Any) -> Any:
-        """log|W| of the rows whose noise is independent."""
-        strata, count, layout = self.stats.strata, self.stats.count, self.form.layout
-        if layout is not None:
-            return layout.log_weights(omega, strata, count)
-        return jnp.dot(jnp.asarray(count, omega.dtype), jnp.log(omega[strata]))
+        logs = sum(term.log_weight(point) for term in self.terms)
+        return -0.5 * (self.rows * np.log(2 * np.pi) - logs)
 
     def _priors(self, point: Point) -> list[Any]:
         """Each unit's prior factors; columns of recurrences are not scaled."""
@@ -335,33 +258,44 @@ class Assembly:
             for u in self.units
         ]
 
-    def _whitened(self, point: Point, others: Any, linear: Any) -> tuple[Any, Any]:
-        """Entries of Aᵀ W A and of -Aᵀ W c with those of correlated rows added."""
-        total, inner = self.form.columns, []
-        for c, factor in zip(self.correlated, point.factors, strict=True):
-            products = c.products(point.omega, factor)
-            inner.append(products[c.second < total])
-            mixed = (c.second == total) & (c.first < total)
-            linear = linear.at[c.first[mixed]].add(-products[mixed])
-        source, target = self._dense
-        if others is None:
-            others = jnp.zeros(self.nnz, point.omega.dtype)
-        return others.at[target].add(jnp.concatenate(inner)[source]), linear
 
-    def squares(self, point: Point, v: Any) -> Any:
-        """Σ r² of the whitened correlated rows at v = (δ, 1)."""
-        pairs = zip(self.correlated, point.factors, strict=True)
-        return sum(c.squares(point.omega, factor, v) for c, factor in pairs)
+@dataclass(frozen=True)
+class _Places:
+    """Places of entries (x, y) of pairs ``at`` of blocks, in a plane that starts at ``offset``."""
+
+    offset: int
+    shape: tuple[int, int, int]
+    at: np.ndarray
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self.offset + (x * self.shape[1] + y) * self.shape[2] + self.at
 
 
-def _planes(layout: list[tuple[Any, ...]], known: dict[int, np.ndarray]) -> tuple[_Plane, ...]:
-    """Planes with their parts of the known sums, where these are not all zero."""
-    planes = []
-    for a, b, left, right, offset, shape in layout:
-        parts = {slot: sums[offset : offset + int(np.prod(shape))] for slot, sums in known.items()}
-        own = {slot: p.reshape(-1, shape[2]) for slot, p in parts.items() if p.any()}
-        planes.append(_Plane(a, b, left, right, shape, own))
-    return tuple(planes)
+def _edges(code: np.ndarray, left: _Unit, right: _Unit, own: bool) -> np.ndarray:
+    """The pairs of blocks of a plane, numbered row by row; ``own`` says whether it is diagonal."""
+    if own:
+        return np.unique(np.concatenate([code, np.arange(left.blocks) * (left.blocks + 1)]))
+    edges = np.unique(code)
+    if len(edges) >= _FULL * left.blocks * right.blocks:
+        return np.arange(left.blocks * right.blocks)  # read as a matrix, not gathered
+    return edges
+
+
+def _with_known(
+    planes: Sequence[_Plane], known: Sequence[Mapping[int, np.ndarray]]
+) -> tuple[_Plane, ...]:
+    """Planes with their parts of the terms' known sums, where these are not all zero."""
+    sums: dict[int, np.ndarray] = {}
+    for each in known:
+        for slot, values in each.items():
+            sums[slot] = sums[slot] + values if slot in sums else values
+    found, start = [], 0
+    for plane in planes:
+        parts = {slot: values[start : start + plane.size] for slot, values in sums.items()}
+        own = {slot: p.reshape(-1, plane.shape[2]) for slot, p in parts.items() if p.any()}
+        found.append(replace(plane, known=own))
+        start += plane.size
+    return tuple(found)
 
 
 def _scaled(unit: _Unit, prior: Any, part: Any) -> Any:

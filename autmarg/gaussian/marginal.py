@@ -90,7 +90,14 @@ class GaussianMarginal:
         ``spread`` multiplies the noise.
         """
         noise = jax.random.normal(key, (self.columns,), dtype=float)
-        return self._double_draw(self._given(values), spread * noise)
+        return self.drawn(values, spread * noise)
+
+    def drawn(self, values: Mapping[str, Any], noise: Any) -> tuple[dict[str, Any], Any]:
+        """Members (flattened) as a function of standard normal noise [columns]; their log-density.
+
+        They are differentiable in the values and in the noise, in reverse mode, too.
+        """
+        return self._double_draw(self._given(values), noise)
 
     @cached_property
     def _double_draw(self) -> Callable[..., Any]:

@@ -25,9 +25,9 @@ from scipy.sparse.linalg import cg
 from autmarg.gaussian import compensated
 from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.bilinear import BilinearForm, Entries
-from autmarg.gaussian.slope import Start
+from autmarg.gaussian.cross_products import CrossProducts, cross_products
+from autmarg.gaussian.rhs import KnownRightHandSide
 from autmarg.gaussian.small import take
-from autmarg.gaussian.statistics import Statistics, cross_products
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
 # Where features are nearly collinear the least-squares fit is a difference of huge numbers. A prior
@@ -76,13 +76,9 @@ class Residual:
         feature, weight, total = self.own
         return jnp.sum(omega[weight] * jnp.asarray(total) * jnp.square(features[feature]))
 
-    def linear(self, omega: Any) -> Any:
-        """-Aᵀ W c [columns], half the slope downwards at δ = 0, from the fit of least size."""
-        fit = self.fits[-1]
-        if fit.start is not None:
-            return fit.start(omega)
-        zero = jnp.zeros(self.columns + 1, omega.dtype).at[-1].set(1.0)
-        return fit.slope(omega, zero)[: self.columns]
+    def rhs(self, omega: Any) -> Any:
+        """-AᵀWc [columns], from the fit of least size."""
+        return self.fits[-1].rhs(omega, self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +86,14 @@ class Fit:
     """Σ_i ω[w_i] r_i² from features, a form over pairs of them.
 
     ``column``, ``slot`` and ``shift`` [F] describe the features; feature values are
-    ω[slot] · v[column] - shift. ``start`` is the slope at δ = 0, where the noise has few strata.
+    ω[slot] · v[column] - shift. ``start`` is -AᵀWc, where the noise has few strata.
     """
 
     column: np.ndarray
     slot: np.ndarray
     shift: np.ndarray
     squares: BilinearForm
-    start: Start | None
+    start: KnownRightHandSide | None
 
     def __call__(self, omega: Any, v: Any) -> Any:
         """The weighted sum of squares at ω and v = (δ, 1)."""
@@ -107,10 +103,13 @@ class Fit:
         """φ - φ̂."""
         return take(omega, self.slot) * take(v, self.column) - jnp.asarray(self.shift, omega.dtype)
 
-    def slope(self, omega: Any, v: Any) -> Any:
-        """-½ of the derivative of the sum of squares in v."""
-        features, back = jax.vjp(lambda v: self.features(omega, v), v)
-        return -back(self.squares.apply(omega, features))[0]
+    def rhs(self, omega: Any, columns: int) -> Any:
+        """-AᵀWc [columns]: -½ of the derivative of the sum of squares at δ = 0."""
+        if self.start is not None:
+            return self.start(omega)
+        zero = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
+        features, back = jax.vjp(lambda v: self.features(omega, v), zero)
+        return -back(self.squares.apply(omega, features))[0][:columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +131,7 @@ class Features:
     size: np.ndarray
 
     @classmethod
-    def of(cls, form: AffineForm, raw: Statistics) -> Features:
+    def of(cls, form: AffineForm, raw: CrossProducts) -> Features:
         """The features of a form, given its raw cross-products."""
         column, slot, left, right = _features(raw)
         total = form.columns
@@ -148,7 +147,7 @@ class Features:
         return _fits(total, self.left, self.right, self.data, self.group, self.size)
 
 
-def residual(form: AffineForm, raw: Statistics) -> Residual:
+def residual(form: AffineForm, raw: CrossProducts) -> Residual:
     """Residualised cross-products of a form, given its raw ones."""
     found = Features.of(form, raw)
     shifts = found.least_squares(raw.total)
@@ -159,7 +158,7 @@ def residual(form: AffineForm, raw: Statistics) -> Residual:
     return Residual(fits, size, form.columns, rounded(raw, found, shifts[-1]), squares)
 
 
-def rounded(raw: Statistics, found: Features, shift: np.ndarray) -> float:
+def rounded(raw: CrossProducts, found: Features, shift: np.ndarray) -> float:
     """The sum of squares of the numbers that known residuals e = c + A φ̂ of fixed noise add up.
 
     Such rows are divided by their noise beforehand, by which each of these numbers is off by its
@@ -183,7 +182,7 @@ def _fit(form: AffineForm, column: np.ndarray, slot: np.ndarray, shift: np.ndarr
     squares = BilinearForm.plan(groups, len(column), entries, form.layout)
     start = None
     if len(squares.slots):
-        start = Start.plan(total, column, slot, shift, squares.slots, entries)
+        start = KnownRightHandSide.plan(total, column, slot, shift, squares.slots, entries)
     return Fit(column, slot, shift, squares, start)
 
 
@@ -203,7 +202,7 @@ def _groups(form: AffineForm, column: np.ndarray, slot: np.ndarray) -> np.ndarra
     return np.array(kept, np.int64)
 
 
-def _features(stats: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _features(stats: CrossProducts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Distinct (column, slot) pairs in order, and the two features of every key."""
     column = np.concatenate([stats.first, stats.second]).astype(np.int64)
     slot = np.concatenate([stats.first_slot, stats.second_slot])
@@ -236,12 +235,12 @@ def _fits(
     shift, free = np.zeros(len(data)), np.flatnonzero(~data & (size > 0))
     if not len(free) or not data.any():
         return [shift]
-    matrix, aim = _normal_equations(total, left, right, data, free)
+    matrix, rhs = _normal_equations(total, left, right, data, free)
     diagonal = diags_array(matrix.diagonal())
 
     def fit(solved: csr_array) -> np.ndarray:
         found = shift.copy()
-        found[free] = _in_steps(matrix, solved, aim, group[free])
+        found[free] = _in_steps(matrix, solved, rhs, group[free])
         return found
 
     exact = fit(matrix)
@@ -251,17 +250,17 @@ def _fits(
 
 
 def _in_steps(
-    matrix: csr_array, solved: csr_array, aim: np.ndarray, group: np.ndarray
+    matrix: csr_array, solved: csr_array, rhs: np.ndarray, group: np.ndarray
 ) -> np.ndarray:
     """Groups of few features first, then all together, each step by the matrix ``solved``."""
     # Where the matrix is singular, going on below this size would only amplify rounding.
-    enough = 1e-10 * float(np.linalg.norm(aim))
-    found, sizes = np.zeros(len(aim)), np.bincount(group)
+    enough = 1e-10 * float(np.linalg.norm(rhs))
+    found, sizes = np.zeros(len(rhs)), np.bincount(group)
     for each in sorted(np.flatnonzero(sizes), key=lambda g: sizes[g]):
         some = np.flatnonzero(group == each)
-        rest = (aim - matrix @ found)[some]
+        rest = (rhs - matrix @ found)[some]
         found[some] += _conjugate_gradients(solved[some][:, some], rest, enough)
-    return found + _conjugate_gradients(solved, aim - matrix @ found, enough)
+    return found + _conjugate_gradients(solved, rhs - matrix @ found, enough)
 
 
 def _normal_equations(
@@ -277,18 +276,18 @@ def _normal_equations(
     rows, columns = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
     entries = (np.concatenate([half, half[off]]), (rows, columns))
     one = (a >= 0) ^ (b >= 0)
-    aim = np.bincount(np.maximum(a, b)[one], weights=-total[one] / 2, minlength=len(free))
-    return csr_array(entries, shape=(len(free), len(free))), aim
+    rhs = np.bincount(np.maximum(a, b)[one], weights=-total[one] / 2, minlength=len(free))
+    return csr_array(entries, shape=(len(free), len(free))), rhs
 
 
-def _conjugate_gradients(matrix: csr_array, aim: np.ndarray, enough: float) -> np.ndarray:
+def _conjugate_gradients(matrix: csr_array, rhs: np.ndarray, enough: float) -> np.ndarray:
     scale = matrix.diagonal()
     inverse = diags_array(1.0 / np.where(scale > 0, scale, 1.0))
-    found, _ = cg(matrix, aim, rtol=0.0, atol=enough, maxiter=_ITERATIONS, M=inverse)
-    # An aim of nothing but rounding lies outside the range of a singular matrix, and the iteration
+    found, _ = cg(matrix, rhs, rtol=0.0, atol=enough, maxiter=_ITERATIONS, M=inverse)
+    # An rhs of nothing but rounding lies outside the range of a singular matrix, and the iteration
     # runs away from it: a fit that is no better than none is none.
-    better = np.linalg.norm(aim - matrix @ found) <= np.linalg.norm(aim)
-    return found if better else np.zeros_like(aim)
+    better = np.linalg.norm(rhs - matrix @ found) <= np.linalg.norm(rhs)
+    return found if better else np.zeros_like(rhs)
 
 
 def centred(

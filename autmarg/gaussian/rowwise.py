@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.gaussian.ragged import ranks
+
 _ROWS = 8  # of a device, from which an array of weights is spread
 
 
@@ -182,7 +184,7 @@ class Share:
         order = np.argsort(device, kind="stable")
         counts = np.bincount(device, minlength=layout.devices)
         row = device[order]
-        column = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+        column = ranks(counts)
         key = np.full((layout.devices, int(counts.max())), -1)
         weight = np.zeros(key.shape, np.int32)
         key[row, column], weight[row, column] = keys[order], place[order] % each

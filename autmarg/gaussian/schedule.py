@@ -1,28 +1,30 @@
 """A schedule of stages: log-density, conditional means, exact draws and their density.
 
-    log p(y | θ) = -½ [n log 2π - log|W| + log|G| + min_z (rᵀW r + zᵀz)],   r = c - A L z,
+    log p(y | θ) = -½ [n log 2π - log|W| + log|G| + min_z (rᵀW r + zᵀz)],   r = A L z + c,
 
 the minimum being where the conditional mean z* = G⁻¹h is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
+from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.assembly import Assembly
+from autmarg.gaussian.chains.recurrence import Recurrence
 from autmarg.gaussian.quadratic import QuadraticForm, log_scale, scale, unscale
-from autmarg.gaussian.recurrence import Recurrence
-from autmarg.gaussian.residual import Residual
+from autmarg.gaussian.solver import Solver, factorise
 from autmarg.gaussian.stages.chain import Chain
-from autmarg.gaussian.triangle import Triangles, TriangularAssembly
+from autmarg.gaussian.terms import Walked
+from autmarg.gaussian.triangle import TriangularAssembly
 
 # Nats a row and column by which the estimated rounding error of a log-density may be off, and its
 # share of the sum of squares. Beyond, the density is NaN: never a plausible number.
@@ -37,15 +39,13 @@ _PLAIN = 1e-8
 class Schedule:
     """An assembled system with its elimination order.
 
-    ``filtered`` are the rows that chains filter one by one; all others are assembled.
+    Rows enter through the terms of ``assembly``; chains filter those that are walked.
     ``exact`` is the same by rows, where that is worth it (:mod:`autmarg.gaussian.triangle`).
     """
 
     form: AffineForm
     assembly: Assembly | TriangularAssembly
-    residual: Residual | Triangles
     stages: tuple[Any, ...]
-    filtered: tuple[Rows, ...] = ()
     exact: Schedule | None = None
 
     @cached_property
@@ -54,15 +54,11 @@ class Schedule:
         chains = (k for k, stage in enumerate(self.stages) if isinstance(stage, Chain))
         return tuple(k for k in chains if self.stages[k].rows is not None)
 
-    def _eliminate(self, point: Point) -> tuple[list[Any], QuadraticForm, Any]:
+    def _factorise(self, point: Point) -> tuple[Solver, Any]:
+        """The factors of G, and the log-normaliser of the rows."""
         with jax.named_scope("assemble"):  # names for profiles and HLO
-            quadratic, constant = self.assembly(point, self.residual.linear(point.omega))
-        factors = []
-        for stage in self.stages:
-            with jax.named_scope(f"eliminate {stage.name}"):
-                factor, quadratic = stage.eliminate(quadratic)
-            factors.append(factor)
-        return factors, quadratic, constant + point.constant
+            form, constant = self.assembly(point)
+        return factorise(self.stages, form), constant + point.constant
 
     def log_density(self, point: Point) -> Any:
         """log p(y | θ), a scalar."""
@@ -92,9 +88,9 @@ class Schedule:
 
     def _has_digits(self, point: Point) -> Any:
         """Whether cross-products have digits enough: no pivot is below one, and G_ii is bounded."""
-        assert self.exact is not None and isinstance(self.exact.residual, Triangles)
-        size = jax.lax.stop_gradient(self.exact.residual.rounding(point, self.form.members))
-        allowed = _PLAIN * (self.assembly.stats.n + self.form.columns)
+        assert self.exact is not None and isinstance(self.exact.assembly, TriangularAssembly)
+        size = jax.lax.stop_gradient(self.exact.assembly.triangles.rounding(point))
+        allowed = _PLAIN * (self.assembly.n + self.form.columns)
         return jnp.finfo(size.dtype).eps * size <= allowed
 
     def _by_rows(self, point: Point) -> tuple[Any, Any]:
@@ -102,19 +98,19 @@ class Schedule:
         return self.exact._parts(point)
 
     def _parts(self, point: Point) -> tuple[Any, Any]:
-        factors, quadratic, constant = self._eliminate(point)
+        solver, constant = self._factorise(point)
         with jax.named_scope("conditional mean"):
-            z = jnp.zeros_like(quadratic.h)
-            for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
-                z = stage.mean(factor, z)
+            z = solver.mean()
         with jax.named_scope("sum of squares"):
-            if self.triangular and factors:
-                squares = self._least_squares(point, factors, z)
+            if self.triangular and self.stages:
+                squares = self._least_squares(point, solver, z)
             else:
-                errors = [self.stages[k].errors(factors[k]) for k in self.by_rows]
+                errors = [
+                    self.stages[k].errors(solver.factors[k], solver.own[k]) for k in self.by_rows
+                ]
                 squares = _at_minimum(self._squares_over_filters, point, errors, z)
-        sound = self._sound(point, quadratic, z, squares)
-        constant = constant - 0.5 * quadratic.log_det
+        sound = self._sound(point, solver.form, z, squares)
+        constant = constant - 0.5 * solver.log_det
         # (a precision that underflows, say, has logarithm -inf)
         sound = jnp.where(self._overflown(point, constant), jnp.nan, sound)
         return sound * constant, sound * squares
@@ -135,12 +131,12 @@ class Schedule:
         proper = jnp.asarray(~self.form.flat, z.dtype)
         largest = jnp.square(proper * z).max(initial=0.0)
         if self.form.layout is not None:
-            squares = self.assembly.stats.n + self._prior_squares(z)
-        rounding = jnp.square(eps) * self.residual.rounded
+            squares = self.assembly.n + self._prior_squares(z)
+        rounding = jnp.square(eps) * self.assembly.rounded
         length = jnp.sqrt(squares)
         estimate = form.error * (1.0 + largest + length) + form.filtered * (1.0 + squares)
         estimate = estimate + length * jnp.sqrt(rounding) + rounding
-        least = _LOST * (self.assembly.stats.n + self.form.columns)
+        least = _LOST * (self.assembly.n + self.form.columns)
         cancelled = self._cancelled(point, z)
         sound = (estimate <= least + _RELATIVE * squares) & (cancelled <= least + _OWN * squares)
         sound &= jnp.logical_not(self._overflown(point, squares))
@@ -153,39 +149,42 @@ class Schedule:
         return ~jnp.isfinite(number) & jnp.isfinite(point.omega).all()
 
     def _cancelled(self, point: Point, z: Any) -> Any:
-        """The rounding error of the cross-products' own sum of squares at z; rows have none."""
-        if isinstance(self.residual, Triangles) or self.form.layout is not None:
-            return 0.0
+        """The rounding error of the terms' own sums of squares at z."""
         numbers = {self.stages[k].number for k in self.by_rows}
-        return self.residual.lost(point.omega, self._centred(point, z, numbers))
+        v = self._centred(point, z, numbers)
+        return sum(term.lost(point, v) for term in self.assembly.terms)
 
     def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
 
-        With noise zero the values are the conditional means.
+        With noise zero the values are the conditional means. They are differentiable in the point
+        and in the noise, in reverse mode, too.
         """
-        factors, quadratic, _ = self._eliminate(point)
-        z = self._refined(point, factors, noise, self._squares)
-        sound = self._sound(point, quadratic, z, self._squares(point, z))
+        solver = self._rooted(point)
+        z = self._refined(point, solver, noise, self._squares)
+        sound = self._sound(point, solver.form, z, self._squares(point, z))
         z = sound * z
         # Columns without noise of their own have standard normal stand-ins on both sides.
         idle = jnp.where(self.form.random, 0.0, z)
         squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
-        return self._values(point, z), sound * self._density(point, factors, squares)
+        return self._values(point, z), sound * self._density(point, solver, squares)
+
+    def _rooted(self, point: Point) -> Solver:
+        return self._factorise(point)[0].rooted()
 
     @property
     def triangular(self) -> bool:
         """Whether the rows are kept as triangles, and not as cross-products."""
-        return isinstance(self.residual, Triangles)
+        return isinstance(self.assembly, TriangularAssembly)
 
     def variances(self, point: Point) -> dict[str, Any]:
         """Conditional variances, from how draws depend on each number of their noise."""
-        factors, quadratic, _ = self._eliminate(point)
-        start = jnp.zeros_like(quadratic.h)
-        mean, spread = jax.linearize(lambda xi: self._values(point, self._back(factors, xi)), start)
+        solver = self._rooted(point)
+        start = jnp.zeros_like(solver.form.h)
+        mean, spread = jax.linearize(lambda xi: self._values(point, solver.draw(xi)), start)
         each = jax.vmap(spread)(jnp.eye(len(start), dtype=start.dtype))
-        z = self._back(factors, start)
-        sound = self._sound(point, quadratic, z, self._squares(point, z))
+        z = solver.draw(start)
+        sound = self._sound(point, solver.form, z, self._squares(point, z))
         return {name: sound * jnp.square(each[name]).sum(axis=0) for name in mean}
 
     def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
@@ -194,13 +193,13 @@ class Schedule:
         The exponent (z - z*)ᵀ G (z - z*) is evaluated row by row, and so is what z* is refined by:
         where members are collinear, the entries of G cancel, while the rows of A L z do not.
         """
-        factors, quadratic, _ = self._eliminate(point)
-        mean = self._refined(point, factors, jnp.zeros_like(quadratic.h), self._squares_by_row)
+        solver = self._rooted(point)
+        mean = self._refined(point, solver, jnp.zeros_like(solver.form.h), self._squares_by_row)
         z = self._scaled(point, values)
         change = self._centred(point, z) - self._centred(point, mean)
         squares = self._by_row(point, change) + self._prior_squares(z - mean)
-        sound = self._sound(point, quadratic, mean, self._squares(point, mean))
-        return sound * self._density(point, factors, squares)
+        sound = self._sound(point, solver.form, mean, self._squares(point, mean))
+        return sound * self._density(point, solver, squares)
 
     @cached_property
     def _in_filters(self) -> np.ndarray:
@@ -211,34 +210,32 @@ class Schedule:
     def _squares(self, point: Point, z: Any) -> Any:
         """rᵀW r + zᵀz."""
         v = self._centred(point, z)
-        squares = self.residual(point.omega, v) + self.assembly.squares(point, v)
-        squares = squares + self._prior_squares(z)
-        return squares + _weighted(self.filtered, point.omega, v)
+        return self._prior_squares(z) + sum(t.squares(point, v) for t in self.assembly.terms)
 
     def _squares_over_filters(self, point: Point, errors: Sequence[Any], z: Any) -> Any:
         """The same where the columns of filtered chains, zero in z, minimise it."""
         numbers = {self.stages[k].number for k in self.by_rows}
         v = self._centred(point, z, numbers)
-        squares = self.residual(point.omega, v) + self.assembly.squares(point, v)
-        squares = squares + self._prior_squares(z)
+        assembled = (term for term in self.assembly.terms if not isinstance(term, Walked))
+        squares = self._prior_squares(z) + sum(term.squares(point, v) for term in assembled)
         for k, error in zip(self.by_rows, errors, strict=True):
             squares = squares + self.stages[k].squares(error, z)
         return squares
 
-    def _least_squares(self, point: Point, factors: list[Any], z: Any) -> Any:
+    def _least_squares(self, point: Point, solver: Solver, z: Any) -> Any:
         """The sum of squares at the conditional mean z* of a schedule by rows.
 
         A float has no more digits of z* than leave rows off by ε/σ, in units of the noise. A change
         of a scale moves them by 1/σ: so the derivative, 2 rᵀ dr, would be off by ε/σ². The rest
         of z* is kept apart, and rows r at z* with it are what the derivative is taken with.
         """
-        (root,), (factor,), residual = self.stages, factors, self.residual
-        assert isinstance(residual, Triangles)
+        assert isinstance(self.assembly, TriangularAssembly)
+        (root,), (factor,), rows_of = self.stages, solver.factors, self.assembly.triangles.values
         # (a number and not an expression, which a compiler may round otherwise the next time)
-        at = jax.lax.optimization_barrier(residual.values(point.omega, self._centred(point, z)))
+        at = jax.lax.optimization_barrier(rows_of(point.omega, self._centred(point, z)))
         rest = jnp.zeros_like(z)
         for _ in range(3):
-            rest = rest + root.correction(factor, at, z, rest)
+            rest = rest - solver.solve(root.slope(factor, at, z, rest))
         rows = at + jnp.dot(factor.rows, rest, precision="highest")
 
         @jax.custom_jvp
@@ -249,7 +246,7 @@ class Schedule:
         def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
             def moved(numbers: Any) -> Any:
                 other = replace(point, **numbers)
-                return residual.values(other.omega, self._centred(other, primals[1]))
+                return rows_of(other.omega, self._centred(other, primals[1]))
 
             change = jax.jvp(moved, primals[:1], tangents[:1])[1]
             return minimum(*primals), 2.0 * jnp.vdot(primals[3], change)
@@ -268,34 +265,25 @@ class Schedule:
 
     def _by_row(self, point: Point, v: Any) -> Any:
         """rᵀW r of the rows at v."""
-        return self.assembly.squares(point, v) + _weighted(self.form.independent, point.omega, v)
+        return sum(term.by_row(point, v) for term in self.assembly.terms)
 
     def _refined(
-        self, point: Point, factors: list[Any], noise: Any, squares: Callable[[Point, Any], Any]
+        self, point: Point, solver: Solver, noise: Any, squares: Callable[[Point, Any], Any]
     ) -> Any:
         """z* + L⁻ᵀξ, with one step of iterative refinement for z*.
 
         The factors' own z* is off by rounding times the condition of G; what is left of the
         gradient of ``squares`` there, rest = h - G z*, cancels less, and G⁻¹ rest = L⁻ᵀ(L⁻¹ rest).
+        It is zero but for rounding, whatever the point: so is its derivative.
         """
-        mean, spread, inverse = self._linear_back(factors, jnp.zeros_like(noise))
+        mean = solver.draw(jnp.zeros_like(noise))
         rest = -0.5 * jax.grad(lambda z: squares(point, z))(mean)
-        return mean + spread(noise + inverse(rest)[0])
+        correction = jax.lax.stop_gradient(solver.half_solve(rest))
+        return mean + solver.back(noise + correction)
 
-    def _linear_back(self, factors: list[Any], start: Any) -> tuple[Any, Any, Any]:
-        """z*, the function ξ → L⁻ᵀ ξ, and its transpose."""
-        mean, spread = jax.linearize(lambda xi: self._back(factors, xi), start)
-        return mean, spread, jax.linear_transpose(spread, start)
-
-    def _back(self, factors: list[Any], noise: Any) -> Any:
-        z = jnp.zeros_like(noise)
-        for stage, factor in zip(reversed(self.stages), reversed(factors), strict=True):
-            z = stage.back(factor, z, noise)
-        return z
-
-    def _density(self, point: Point, factors: list[Any], squares: Any) -> Any:
+    def _density(self, point: Point, solver: Solver, squares: Any) -> Any:
         """Log-density of members from (z - z*)ᵀ G (z - z*)."""
-        log_det = sum(s.log_det(f) for s, f in zip(self.stages, factors, strict=True))
+        log_det = 0.5 * solver.log_det
         for member, prior in zip(self.form.members, point.priors, strict=True):
             if member.random:
                 log_det = log_det - log_scale(member, prior)
@@ -343,22 +331,43 @@ class Schedule:
         for member in form.members:
             if not form.explicit[member.offset] and member.random:
                 v = v.at[_own(member)].set(values[member.name].reshape(-1))
-        members = tuple(zip(form.members, form.means, point.priors, strict=True))
-        idle = [r for r in form.recurrences if not form.random[r.columns[r.columns >= 0]].all()]
-        for _ in range(len(idle) + 1):  # a mean may read computed states, and they its member
-            for member, rows, prior in members:
-                if form.explicit[member.offset]:
-                    mean = rows.evaluate(point.omega, v)
-                    delta = member.project(values[member.name].reshape(-1) - mean)
-                    v = v.at[_own(member)].set(delta)
-                    z = z.at[_own(member)].set(unscale(member, prior, delta))
-            for each in idle:
-                v = _put_states(each, v, self._computed(each, point, z, v))
-        for member, rows, prior in members:
+        for known in self._in_order:
+            if isinstance(known, Recurrence):
+                v = _put_states(known, v, self._computed(known, point, z, v))
+                continue
+            member, mean, prior = form.members[known], form.means[known], point.priors[known]
+            deviation = values[member.name].reshape(-1) - mean.evaluate(point.omega, v)
+            delta = member.project(deviation)
+            v = v.at[_own(member)].set(delta)
+            z = z.at[_own(member)].set(unscale(member, prior, delta))
+        for member, rows, prior in zip(form.members, form.means, point.priors, strict=True):
             if not form.explicit[member.offset] and member.random:
                 delta = v[_own(member)] - rows.evaluate(point.omega, v)
                 z = z.at[_own(member)].set(unscale(member, prior, delta))
         return z
+
+    @cached_property
+    def _in_order(self) -> tuple[int | Recurrence, ...]:
+        """Explicit members, by number, and recurrences with states to be computed, each after what
+        it reads."""
+        form = self.form
+        explicit = [k for k, m in enumerate(form.members) if form.explicit[m.offset]]
+        idle = [r for r in form.recurrences if not form.random[r.columns[r.columns >= 0]].all()]
+        owner: dict[int, int | Recurrence] = {}
+        for k in explicit:
+            owner |= dict.fromkeys(form.members[k].columns.reshape(-1).tolist(), k)
+        for each in idle:
+            owner |= dict.fromkeys(each.idle.tolist(), each)
+        reads: dict[int | Recurrence, np.ndarray] = {each: each.outside for each in idle}
+        for k in explicit:
+            full = (term.full(form.means[k].n) for term in form.means[k].terms)
+            columns = (column[known != 0] for column, known, _ in full)
+            reads[k] = np.concatenate([np.zeros(0, np.int64), *columns])
+        before = {
+            node: {owner[c] for c in np.unique(columns).tolist() if c in owner}
+            for node, columns in reads.items()
+        }
+        return tuple(TopologicalSorter(before).static_order())
 
     def _computed(self, each: Recurrence, point: Point, z: Any, v: Any) -> Any:
         """States of a recurrence with those that have noise of their own given in v."""
@@ -367,14 +376,6 @@ class Schedule:
         still = jnp.where(fixed, v[each.columns], 0)
         bare = v.at[each.columns[used]].set(0.0)
         return self._states(each, point, z, bare, (still, fixed))
-
-
-def _weighted(rows: Iterable[Rows], omega: Any, v: Any) -> Any:
-    """rᵀW r of rows whose noise is independent, row by row."""
-    squares = jnp.zeros((), v.dtype)
-    for each in rows:
-        squares = squares + jnp.sum(omega[each.precision] * each.evaluate(omega, v) ** 2)
-    return squares
 
 
 def _at_minimum(

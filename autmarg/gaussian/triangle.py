@@ -24,10 +24,12 @@ import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
 from autmarg.gaussian.assembly import Assembly
-from autmarg.gaussian.correlated import Correlated
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
+from autmarg.gaussian.cross_products import CrossProducts
+from autmarg.gaussian.pattern import Pattern
+from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.residual import Features, centred, find, rounded
-from autmarg.gaussian.statistics import Statistics
+from autmarg.gaussian.terms import Summed
+from autmarg.gaussian.terms.walked import weighted
 
 _FEATURES = 64  # up to which rows are kept as a dense triangle
 _ROWS, _TIMES = 64, 4  # of all triangles, up to which (or this many times the features) they serve
@@ -40,14 +42,15 @@ class Triangles:
     """The rows of a form, those of each noise stratum as a triangular factor.
 
     Attributes:
-        columns: number of columns p, without the constant one.
+        form: whose p columns they read.
         column, slot, shift: [F] of the features: their values are ω[slot] · v[column] - shift.
         known: [M, F] coefficients of the features, ``rest`` [M] known residuals.
         weight: [M] slot of each row's precision.
         rounded: as :func:`autmarg.gaussian.residual.rounded` says.
+        n, how: as of the term whose rows they are.
     """
 
-    columns: int
+    form: AffineForm
     column: np.ndarray
     slot: np.ndarray
     shift: np.ndarray
@@ -55,11 +58,26 @@ class Triangles:
     rest: np.ndarray
     weight: np.ndarray
     rounded: float
+    n: int
+    how: str = Summed.how
 
-    def __call__(self, omega: Any, v: Any) -> Any:
-        """The weighted sum of squares at ω and v = (δ, 1)."""
-        rows = self.values(omega, v)
+    @property
+    def columns(self) -> int:
+        """p, without the constant one."""
+        return self.form.columns
+
+    def squares(self, point: Point, v: Any) -> Any:
+        """rᵀW r at v = (δ, 1)."""
+        rows = self.values(point.omega, v)
         return jnp.vdot(rows, rows)
+
+    def by_row(self, point: Point, v: Any) -> Any:
+        """The same in a pass over all rows of the form."""
+        return weighted(self.form.independent, point.omega, v)
+
+    def lost(self, point: Point, v: Any) -> Any:
+        """Nothing: squares of rows do not cancel."""
+        return 0.0
 
     def values(self, omega: Any, v: Any) -> Any:
         """[M] rows at ω and v, divided by their noise."""
@@ -67,24 +85,20 @@ class Triangles:
         products = jnp.dot(jnp.asarray(self.known), features, precision="highest")
         return self._weights(omega) * (products + jnp.asarray(self.rest))
 
-    def rounding(self, point: Point, members: tuple[Member, ...]) -> Any:
+    def rounding(self, point: Point) -> Any:
         """What cross-products add up, whose rounding they lose: |B|² and Σ_f |a_f φ̂_f|² / σ².
 
         The second is what a feature's known coefficients times its fit are, row by row: a prior
         that holds φ far from φ̂ leaves a difference of numbers as large as the data.
         """
-        rows = self.scaled(point, members)
+        rows = self.scaled(point)
         return jnp.vdot(rows, rows) + jnp.dot(point.omega[self.weight], self._fitted)
 
     @cached_property
     def _fitted(self) -> np.ndarray:
         return np.square(self.known * self.shift).sum(axis=1)
 
-    def linear(self, omega: Any) -> None:
-        """The slope at δ = 0, which an elimination of rows has no use for."""
-        return
-
-    def scaled(self, point: Point, members: tuple[Member, ...]) -> Any:
+    def scaled(self, point: Point) -> Any:
         """B = W^½ A L, [M, p]."""
         own = self.column < self.columns
         place = np.zeros((int(own.sum()), self.columns))
@@ -94,7 +108,7 @@ class Triangles:
         if self.slot[own].any():
             known = jnp.asarray(known) * point.omega[self.slot[own]]
             matrix = jnp.dot(known, jnp.asarray(place), precision="highest")
-        pairs = zip(members, point.priors, strict=True)
+        pairs = zip(self.form.members, point.priors, strict=True)
         parts = [_times(matrix, member, prior) for member, prior in pairs]
         return self._weights(point.omega)[:, None] * jnp.concatenate(parts, axis=1)
 
@@ -113,12 +127,21 @@ class TriangularAssembly:
     triangles: Triangles
 
     @property
-    def stats(self) -> Statistics:
-        return self.inner.stats
+    def terms(self) -> tuple[Triangles, ...]:
+        """The rows, as triangles."""
+        return (self.triangles,)
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
 
     @property
     def rows(self) -> int:
         return self.inner.rows
+
+    @property
+    def rounded(self) -> float:
+        return self.triangles.rounded
 
     @property
     def pattern(self) -> Pattern:
@@ -129,27 +152,22 @@ class TriangularAssembly:
         return self.inner.nnz
 
     @property
-    def correlated(self) -> tuple[Correlated, ...]:
-        return ()
+    def summed(self) -> Summed:
+        return self.inner.summed
 
-    def __call__(self, point: Point, linear: Any) -> tuple[QuadraticForm, Any]:
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Any]:
         """Rows at a point, the values of a form with no entries of G; -½(n log 2π - log|W|)."""
         omega, columns = point.omega, self.triangles.columns
         start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
         zero = jnp.zeros(columns, omega.dtype)
         values = ()
         if columns:
-            scaled = self.triangles.scaled(point, self.inner.form.members)
-            values = (scaled, self.triangles.values(omega, start))
+            values = (self.triangles.scaled(point), self.triangles.values(omega, start))
         form = QuadraticForm(values, zero, jnp.zeros((), omega.dtype), jnp.ones_like(zero))
-        return form, self.inner.constant(omega)
-
-    def squares(self, point: Point, v: Any) -> Any:
-        """Σ r² of correlated rows, of which there are none."""
-        return 0.0
+        return form, self.inner.constant(point)
 
 
-def triangles(form: AffineForm, raw: Statistics) -> Triangles | None:
+def triangles(form: AffineForm, raw: CrossProducts) -> Triangles | None:
     """The rows of a form as triangles, or None where they are too many or too wide for that."""
     if form.correlated or form.recurrences or form.layout is not None or not form.independent:
         return None
@@ -173,7 +191,7 @@ def triangles(form: AffineForm, raw: Statistics) -> Triangles | None:
     whole = np.zeros(len(found.column))
     whole[free] = shift
     off = rounded(raw, found, whole)
-    return Triangles(form.columns, column, slot, shift, rows[:, :-1], rows[:, -1], weight, off)
+    return Triangles(form, column, slot, shift, rows[:, :-1], rows[:, -1], weight, off, raw.n)
 
 
 def _fit(rows: np.ndarray) -> np.ndarray:

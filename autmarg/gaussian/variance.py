@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from autmarg.gaussian.affine import AffineForm
+from autmarg.gaussian.cross_products import CrossProducts
 from autmarg.gaussian.residual import Features
-from autmarg.gaussian.statistics import Statistics
 
 
-def variance_ratios(form: AffineForm, stats: Statistics) -> dict[str, float]:
+def variance_ratios(form: AffineForm, stats: CrossProducts) -> dict[str, float]:
     """The F ratio of each member, as in an analysis of variance; none where data are not known.
 
     With s_j = Σ a² over the rows of column j, r the data less the least-squares fit of everything

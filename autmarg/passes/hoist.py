@@ -59,7 +59,7 @@ def _is_affine(facts: Facts, site: Observe) -> bool:
 def _hoisted(node: Observe, system: LinearSystem) -> Marginal | None:
     """The node in the site's place, or None where its rows add up to about as many numbers."""
     assembly = assemble(system.form)
-    if len(assembly.stats.total) * _SAVING > node.size:
+    if len(assembly.summed.stats.total) * _SAVING > node.size:
         return None
     planned = schedule(system.form, assembly)
     density = GaussianMarginal(system, planned, lambda: planned)

@@ -25,8 +25,8 @@ from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, jaxpr_work
 from autmarg.errors import Refusal
 from autmarg.gaussian.affine import AffineForm, Member
-from autmarg.gaussian.correlated import Correlated
-from autmarg.gaussian.quadratic import Pattern
+from autmarg.gaussian.pattern import Pattern
+from autmarg.gaussian.terms import Whitened
 from autmarg.gaussian.variance import variance_ratios
 from autmarg.plan.cost import evaluation_seconds, overhead, seconds, source_seconds
 from autmarg.plan.groups import Group
@@ -107,7 +107,7 @@ class Costs:
     @cached_property
     def effects(self) -> Mapping[str, Effects]:
         """Of every member, were it sampled."""
-        form, stats = self.group.system.form, self.group.assembly.stats
+        form, stats = self.group.system.form, self.group.assembly.summed.stats
         large = sum(_count(m) > SMALL_ROOT for m in form.members)
         matters = large > 1 or (large and form.columns <= _COLUMNS)
         ratios = variance_ratios(form, stats) if matters and not form.recurrences else {}
@@ -204,12 +204,13 @@ def _price(group: Group, chains: str, sampled: Collection[str]) -> Price | TooLa
         planned = eliminate(_pattern_of(assembly.pattern, left), left)
     if isinstance(planned, TooLarge):
         return planned
-    white = sum((_whitening(each) for each in assembly.correlated), Work())
+    whitened = (term for term in assembly.terms if isinstance(term, Whitened))
+    white = sum((_whitening(term) for term in whitened), Work())
     work = jaxpr_work(group.system.closed) + white
     return seconds(planned, len(assembly.pattern.first)), work, assembly.products
 
 
-def _whitening(rows: Correlated) -> Work:
+def _whitening(rows: Whitened) -> Work:
     """What it takes to solve a site's noise factor against its rows, and to square them."""
     blocks, d, columns = rows.shape
     products = blocks * d * columns * (d + columns)

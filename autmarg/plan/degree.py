@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autmarg.gaussian.quadratic import Pattern
+from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.stages import BatchedBlocks, Stage
 from autmarg.plan.cost import root_seconds, round_seconds
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Rows
-from autmarg.gaussian.quadratic import Pattern
-from autmarg.gaussian.recurrence import Recurrence
+from autmarg.gaussian.chains.recurrence import Recurrence
+from autmarg.gaussian.chains.width import Width
+from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.stages import Unrolled
-from autmarg.gaussian.stages.chain import Width
 
 SMALL_ROOT = 24  # columns that are not worth a stage of their own
 ROWS = 8  # of a step, on average, up to which they are filtered one by one

@@ -18,10 +18,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from autmarg.errors import RequestError
-from autmarg.gaussian.affine import AffineForm, Member, Rows
+from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.assembly import Assembly
-from autmarg.gaussian.quadratic import Pattern
-from autmarg.gaussian.residual import residual
+from autmarg.gaussian.pattern import Pattern
+from autmarg.gaussian.ragged import padded
 from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages import (
     REGISTERED,
@@ -33,7 +33,7 @@ from autmarg.gaussian.stages import (
     Unrolled,
     next_registered,
 )
-from autmarg.gaussian.statistics import cross_products
+from autmarg.gaussian.terms import REGISTERED_TERMS, terms_of
 from autmarg.gaussian.triangle import TriangularAssembly, triangles
 from autmarg.plan.degree import rounds
 from autmarg.plan.in_time import SMALL_ROOT, Filtered, in_time, without
@@ -57,8 +57,8 @@ class TooLarge:
 
 
 def assemble(form: AffineForm) -> Assembly:
-    """The cross-products of an affine form, and how they become G."""
-    return Assembly(form, cross_products(form))
+    """The terms of an affine form, and how they become G."""
+    return Assembly(form, terms_of(form))
 
 
 def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
@@ -70,35 +70,30 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     exact = _by_rows(form, assembly)
     if exact is not None and (not form.columns or form.flat.any()):
         return exact
-    assembly, chains, filtered = _apart(form, assembly)
+    assembly, chains = _apart(form, assembly)
     stages = _stages(form, assembly, chains)
     if isinstance(stages, TooLarge):
         names = [m.name for m in form.members if m.random]
         raise RequestError(
             f"cannot integrate out {names} together: {stages}; keep one of the larger sites sampled"
         )
-    squares = residual(assembly.form, assembly.stats)
-    return Schedule(form, assembly, squares, stages, filtered, exact)
+    return Schedule(form, assembly, stages, exact)
 
 
 def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Stage, ...] | TooLarge:
     """The stages that eliminate an affine form, in order."""
-    assembly, chains, _ = _apart(form, assembly)
+    assembly, chains = _apart(form, assembly)
     return _stages(form, assembly, chains)
 
 
-def _apart(
-    form: AffineForm, assembly: Assembly
-) -> tuple[Assembly, dict[int, Filtered], tuple[Rows, ...]]:
-    """The chains that are filtered; rows that they take one by one, and the assembly without."""
+def _apart(form: AffineForm, assembly: Assembly) -> tuple[Assembly, dict[int, Filtered]]:
+    """The chains that are filtered, and the assembly with the rows apart that they walk."""
     chains = in_time(form, assembly.pattern)
     filtered = tuple(rows for _, own in chains.values() for rows in own)
     if not filtered:
-        return assembly, chains, ()
+        return assembly, chains
     rest = replace(form, rows=without(form, [n for n, (_, rows) in chains.items() if rows]))
-    counted, sums = assembly.stats, cross_products(rest)
-    sums = replace(sums, strata=counted.strata, count=counted.count, n=counted.n)
-    return Assembly(rest, sums), chains, filtered
+    return Assembly(rest, terms_of(rest, filtered)), chains
 
 
 def _stages(
@@ -119,14 +114,14 @@ def _stages(
 
 def _by_rows(form: AffineForm, assembly: Assembly) -> Schedule | None:
     """The schedule of a small form by its rows, which keep more digits than cross-products."""
-    if form.columns > SMALL_ROOT or REGISTERED:
+    if form.columns > SMALL_ROOT or REGISTERED or REGISTERED_TERMS:
         return None
-    rows = triangles(form, assembly.stats)
+    rows = triangles(form, assembly.summed.stats)
     if rows is None:
         return None
     identity = (~form.flat).astype(np.float64)
     root = [TriangularRoot(np.arange(form.columns), identity)] if form.columns else []
-    return Schedule(form, TriangularAssembly(assembly, rows), rows, tuple(root))
+    return Schedule(form, TriangularAssembly(assembly, rows), tuple(root))
 
 
 def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Stage] | TooLarge:
@@ -197,8 +192,4 @@ def _blocks(columns: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
     if len(counts) < 2 or width > MAX_BLOCK or len(counts) * width > MAX_PADDING * len(columns):
         return None
     order = np.argsort(labels, kind="stable")
-    starts = np.cumsum(counts) - counts
-    within = np.arange(len(columns)) - np.repeat(starts, counts)
-    blocks = np.full((len(counts), width), -1)
-    blocks[labels[order], within] = columns[order]
-    return blocks
+    return padded(labels[order], columns[order], len(counts))

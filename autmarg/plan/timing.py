@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 
 from autmarg.gaussian.affine import AffineForm
-from autmarg.gaussian.recurrence import Recurrence
+from autmarg.gaussian.chains.recurrence import Recurrence
 
 CHAINS = ("auto", "sequential", "parallel")
 _STEPS = 64  # from which blocks pay

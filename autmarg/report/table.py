@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,13 +73,13 @@ def _why(plan: Plan) -> str:
 def density_line(group: ScheduledGroup) -> str:
     """The sizes of a marginal density."""
     assembly = group.schedule.assembly
-    white = sum(c.rows.n for c in assembly.correlated)
-    each = f", {white:,} rows whitened at each step" if white else ""
-    if alone := sum(rows.n for rows in group.schedule.filtered):
-        each += f", {alone:,} rows filtered one by one"
-    added = assembly.stats.n - white - alone
+    others: Counter[str] = Counter()
+    for term in assembly.terms:
+        others[term.how] += term.n
+    added = others.pop(assembly.summed.how)
+    each = "".join(f", {count:,} rows {how}" for how, count in others.items())
     return (
-        f"N = {added:,} rows added up into {len(assembly.stats.total):,} statistics{each}, "
+        f"N = {added:,} rows added up into {len(assembly.summed.stats.total):,} statistics{each}, "
         f"G has {group.schedule.form.columns:,} columns and {group.assembly.nnz:,} entries"
     )
 

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from numpyro.infer.util import log_density
 
 import autmarg
-from autmarg.gaussian import statistics
+from autmarg.gaussian import cross_products
 
 POINT = {"tau": 0.7, "sigma": jnp.array([0.5, 0.8, 1.1])}
 
@@ -37,8 +37,8 @@ def density(model, *args):
 
 def test_chunks_of_rows_add_up(monkeypatch, quick_compilation):
     whole = density(autmarg.transform(crossed), *data(500))
-    monkeypatch.setattr(statistics, "_CHUNK", 256)
-    monkeypatch.setattr(statistics, "_STRATA", 2)
+    monkeypatch.setattr(cross_products, "_CHUNK", 256)
+    monkeypatch.setattr(cross_products, "_STRATA", 2)
     np.testing.assert_allclose(density(autmarg.transform(crossed), *data(500)), whole, rtol=1e-12)
 
 

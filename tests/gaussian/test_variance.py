@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.gaussian.statistics import cross_products
+from autmarg.gaussian.cross_products import cross_products
 from autmarg.gaussian.variance import variance_ratios
 
 LEVELS, EACH = 30, 7

@@ -53,7 +53,7 @@ def test_exact():
 def test_what_differs_is_named(monkeypatch):
     density = Schedule._density
     monkeypatch.setattr(
-        Schedule, "_density", lambda s, *a: density(s, *a) + 1e-6 * (s.assembly.stats.n == 7)
+        Schedule, "_density", lambda s, *a: density(s, *a) + 1e-6 * (s.assembly.n == 7)
     )
     text, report = raised(autmarg.ExactnessError, two_groups, Y)
     assert "NOT EXACT" in text

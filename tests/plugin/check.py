@@ -17,6 +17,7 @@ def model(y):
     mu = numpyro.sample("mu", dist.Normal(0.0, 3.0))
     with numpyro.plate("groups", 3):
         u = numpyro.sample("u", Shifted(mu, tau))
+    numpyro.sample("pilot", dist.Normal(mu + 0.5 * u[0], tau), obs=0.4)
     numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
     variance = numpyro.sample("variance", dist.InverseGamma(3.0, tau))
     numpyro.sample("squares", dist.Gamma(4.5, 0.5 / variance), obs=7.7)
@@ -29,5 +30,7 @@ plan = marg.plan(Y)
 assert plan.integrated == ("mu", "u", "variance"), str(plan)
 assert "InverseGamma-Gamma rule" in str(plan), str(plan)
 assert "column 0 by itself" in str(plan) and "dense root of 2" in str(plan), str(plan)
+terms = [type(term).__name__ for term in plan.groups[0].schedule.assembly.terms]
+assert terms == ["Summed", "FewRows"], terms
 autmarg.verify(marg, Y, points=2)
 print("the plugin works")

@@ -65,3 +65,8 @@ def test_a_stage_has_next_and_a_cost():
         autmarg.register_stage(int)
     with pytest.raises(autmarg.RequestError, match="does not say what it costs"):
         autmarg.register_stage(Free)
+
+
+def test_a_term_takes_rows():
+    with pytest.raises(autmarg.RequestError, match="no class method take"):
+        autmarg.register_term(int)

@@ -7,7 +7,8 @@ from typing import Any
 
 from autmarg.errors import RequestError
 from autmarg.gaussian.affine import Member
-from autmarg.gaussian.quadratic import Pattern
+from autmarg.gaussian.pattern import Pattern
+from autmarg.gaussian.registered import Registered
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.blocks import BatchedBlocks
 from autmarg.gaussian.stages.chain import Chain
@@ -16,7 +17,7 @@ from autmarg.gaussian.stages.dense import DenseRoot
 from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.stages.unrolled import Unrolled
 
-REGISTERED: list[Any] = []
+REGISTERED = Registered("stage", "next", "pattern, members")
 
 
 def register_stage(stage: Any, *, replace: bool = False) -> None:
@@ -34,26 +35,14 @@ def register_stage(stage: Any, *, replace: bool = False) -> None:
         RequestError: it is registered already and ``replace`` is false, or it has no ``next`` or
             no ``cost``.
     """
-    if not callable(getattr(stage, "next", None)):
-        raise RequestError(f"{stage!r} has no class method next(pattern, members)")
+    REGISTERED.check(stage)
     if getattr(stage, "cost", None) in (None, vars(Stage)["cost"]):  # the protocol has no cost
         raise RequestError(
             f"{stage!r} does not say what it costs: expected a property cost that returns "
             "autmarg.gaussian.stages.Cost(structure, formula, values, counts), or a stage that "
             "inherits one, such as BatchedBlocks"
         )
-    known = [i for i, other in enumerate(REGISTERED) if _name(other) == _name(stage)]
-    if known and not replace:
-        raise RequestError(
-            f"a stage {stage.__name__} is registered already; expected another name, or "
-            "replace=True to put this one in its place"
-        )
-    for i in known or [len(REGISTERED)]:
-        REGISTERED[i : i + 1] = [stage]
-
-
-def _name(stage: Any) -> tuple[str, str]:
-    return stage.__module__, stage.__qualname__
+    REGISTERED.add(stage, replace=replace)
 
 
 def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, Pattern] | None:
@@ -63,6 +52,7 @@ def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, P
 
 
 __all__ = [
+    "REGISTERED",
     "BatchedBlocks",
     "Chain",
     "Cost",

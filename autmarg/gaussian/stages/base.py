@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 
 from autmarg.gaussian.quadratic import QuadraticForm
@@ -11,11 +12,13 @@ from autmarg.gaussian.stages.cost import Cost
 
 
 class Stage(Protocol):
-    """Eliminates some columns of a quadratic form.
+    """Eliminates some columns of a quadratic form zᵀGz - 2hᵀz.
 
-    ``eliminate`` integrates them out; ``back`` draws them given the columns of later stages and
-    standard normal noise, in which it is affine; ``mean`` is the same at noise zero. z and ξ are
-    full-length vectors [columns], each stage reads and writes its own part.
+    ``eliminate`` integrates them out. It returns a factor, which depends on G alone, and ``own``,
+    what the right-hand side h leaves: for a block b of columns, L with LLᵀ = G_bb, and L⁻¹h_b.
+    ``back`` draws the columns given those of later stages and standard normal noise, in which it is
+    affine; ``mean`` is the same at noise zero. z and ξ are full-length vectors [columns], each
+    stage reads and writes its own part.
     """
 
     name: str
@@ -28,11 +31,17 @@ class Stage(Protocol):
         """What it is called in a plan, and what it costs."""
         ...
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Any, QuadraticForm]: ...
+    def eliminate(self, form: QuadraticForm) -> tuple[Any, Any, QuadraticForm]: ...
 
-    def back(self, factor: Any, z: Any, noise: Any) -> Any: ...
+    def back(self, factor: Any, own: Any, z: Any, noise: Any) -> Any: ...
 
-    def mean(self, factor: Any, z: Any) -> Any:
-        return self.back(factor, z, jnp.zeros_like(z))
+    def mean(self, factor: Any, own: Any, z: Any) -> Any:
+        return self.back(factor, own, z, jnp.zeros_like(z))
 
-    def log_det(self, factor: Any) -> Any: ...
+    def rooted(self, factor: Any) -> Any:
+        """The factor with what only ``back`` needs."""
+        return factor
+
+    def without(self, own: Any) -> Any:
+        """``own`` of a right-hand side that is zero."""
+        return jax.tree.map(jnp.zeros_like, own)

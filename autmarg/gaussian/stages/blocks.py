@@ -22,8 +22,9 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import gram
+from autmarg.gaussian.pattern import Pattern, filled, pairs_of, positions
 from autmarg.gaussian.pieces import gather
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm, lost
+from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
@@ -32,11 +33,10 @@ _SCATTER_COST = 40
 
 
 class Factor(NamedTuple):
-    """L_b [d, d, B]; W [d, E] over meetings (or [d, R, B] when dense); g [d, B]."""
+    """L_b [d, d, B]; W [d, E] over meetings (or [d, R, B] when dense)."""
 
     lower: Any
     w: Any
-    g: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +131,8 @@ class BatchedBlocks(Stage):
         )  # fmt: skip
         return stage, nxt
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
-        """Integrate the blocks out: their factor, and the form over the later columns."""
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Any, QuadraticForm]:
+        """Integrate the blocks out: their factor, g [d, B], and the form over the later columns."""
         h = form.h
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
         blocks = form.read(self.diagonal) + jnp.asarray(padding, h.dtype)
@@ -159,7 +159,7 @@ class BatchedBlocks(Stage):
             )
             h = h.at[self.meeting_column].add(-(w * g[:, at]).sum(axis=0))
         rest = form._replace(values=(remaining,), h=h, log_det=log_det, error=error)
-        return Factor(lower, w, g), rest
+        return Factor(lower, w), g, rest
 
     def _shift(self, factor: Factor, z: Any) -> Any:
         """Σ_r W_br z_r, [d, B]."""
@@ -171,11 +171,11 @@ class BatchedBlocks(Stage):
             product.T, self.meeting_block, num_segments=self.blocks, indices_are_sorted=True
         ).T
 
-    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Any, z: Any, noise: Any) -> Any:
         """z with this stage's columns drawn given the later ones: L⁻ᵀ(g - W z_r + ξ)."""
         xi = gather(noise, self.columns.T)
-        own = small.solve_upper(factor.lower, factor.g - self._shift(factor, z) + xi)
-        return self._put(z, own)
+        drawn = small.solve_upper(factor.lower, own - self._shift(factor, z) + xi)
+        return self._put(z, drawn)
 
     def _put(self, z: Any, own: Any) -> Any:
         columns = self.columns.reshape(-1)
@@ -184,17 +184,6 @@ class BatchedBlocks(Stage):
             return jax.lax.dynamic_update_slice(z, own.T.reshape(-1), (first,))
         used = self.columns.T >= 0
         return z.at[self.columns.T[used]].set(own[used], unique_indices=True)
-
-    def log_det(self, factor: Factor) -> Any:
-        """log |L| over all blocks."""
-        return small.log_diagonal(factor.lower)
-
-
-def positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Place of each entry (i, j) of G in the values, -1 where there is none or an index is -1."""
-    i, j = np.broadcast_arrays(i, j)
-    found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
-    return np.where((i >= 0) & (j >= 0), found, -1)
 
 
 def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -208,37 +197,7 @@ def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.nd
     return code // stride, code % stride
 
 
-def pairs_of(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All ordered pairs e ≤ e' of meetings of the same block."""
-    ends = np.cumsum(counts)[block]
-    length = ends - np.arange(len(block))
-    left = np.repeat(np.arange(len(block)), length)
-    starts = np.cumsum(length) - length
-    right = np.arange(len(left)) - np.repeat(starts, length) + left
-    return left, right
-
-
 def _square(columns: np.ndarray) -> Pattern:
     """All pairs, as a matrix."""
     i, j = np.meshgrid(columns, columns, indexing="ij")
     return Pattern(columns, i.reshape(-1), j.reshape(-1))
-
-
-def filled(
-    pattern: Pattern,
-    block_of: np.ndarray,
-    later: np.ndarray,
-    column: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-) -> tuple[Pattern, np.ndarray]:
-    """The later columns' pattern with fill, and the place in it of each pair of meetings."""
-    stays = (block_of[pattern.first] < 0) & (block_of[pattern.second] < 0)
-    stride = len(block_of)
-
-    def code(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return np.minimum(i, j) * stride + np.maximum(i, j)
-
-    fill = code(column[left], column[right])
-    keys = np.unique(np.concatenate([code(pattern.first[stays], pattern.second[stays]), fill]))
-    return Pattern(later, keys // stride, keys % stride), np.searchsorted(keys, fill)

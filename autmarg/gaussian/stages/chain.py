@@ -1,8 +1,8 @@
 """Chains: state-space recurrences, eliminated step by step as by a Kalman filter.
 
 A chain's columns are its states v_t themselves, its density is over the innovations z_t (see
-:mod:`autmarg.gaussian.recurrence`). A state s_t holds v_t and those columns of earlier steps that
-are read once more, by a mean or by a row. The form
+:mod:`autmarg.gaussian.chains.recurrence`). A state s_t holds v_t and those columns of earlier steps
+that are read once more, by a mean or by a row. The form
 
     zᵀz + Σ_t (s_tᵀ H_t s_t - 2 s_tᵀ B_t w) + (later columns),    w = (1, z of later columns),
 
@@ -12,23 +12,19 @@ is minimised over z_1, z_2, … in turn. With predicted mean μ_t w and covarian
     μ_t⁺ = μ_t + K_t P_t E_t,   P_t⁺ = K_t P_t,   μ_{t+1} = A μ_t⁺ + M,   P_{t+1} = A P_t⁺ Aᵀ + QQᵀ,
 
 and the later columns' form gains -Σ_t (μᵀE + Bᵀμ + EᵀKPE). Rows that are few in each step are
-filtered one by one instead (:mod:`autmarg.gaussian.filtering`): the form then gains their ω e²/S,
-and the minimum over z_1, z_2, … is a sum of squares without z. No covariance is inverted, so that
-any scale may be zero (a precision form would lose its digits there). The conditional mean is
-z_t = Q_tᵀλ_t with the adjoint λ_t = (I + H_t P_t)⁻¹(E_t w + A_{t+1}ᵀ λ_{t+1}) (de Jong 1989,
+filtered one by one instead (:mod:`autmarg.gaussian.chains.filtering`): the form then gains their
+ω e²/S, and the minimum over z_1, z_2, … is a sum of squares without z. No covariance is inverted,
+so that any scale may be zero (a precision form would lose its digits there). The conditional mean
+is z_t = Q_tᵀλ_t with the adjoint λ_t = (I + H_t P_t)⁻¹(E_t w + A_{t+1}ᵀ λ_{t+1}) (de Jong 1989,
 J. Am. Stat. Assoc. 84).
 
-Draws use square roots: with s_t = μ_t w + S_t ζ_t, P = S Sᵀ, I + SᵀHS = LLᵀ and noise ξ,
-ζ_t = L⁻ᵀ(L⁻¹SᵀE w + η_t), and an orthogonal matrix U turns (z_{t+1}, η_t) into (ζ_{t+1}, ξ_t) where
-[Q, A S L⁻ᵀ] = [S_{t+1}, 0] U. So noise becomes innovations by orthogonal maps and L⁻ᵀ alone, and
-the density of a draw is that of its noise times Π|L_t|. In that order padding, which has noise of
-its own and no reader, stands at the same place on both sides, and Householder's U keeps it apart.
+Draws use square roots (:mod:`autmarg.gaussian.chains.square_root`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -37,9 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.gaussian import small
-from autmarg.gaussian.affine import Member, Point, Rows
-from autmarg.gaussian.batched import eye_plus, solve_lower, solve_upper
-from autmarg.gaussian.filtering import (
+from autmarg.gaussian.affine import Member, Rows
+from autmarg.gaussian.chains.filtering import (
     ROWS,
     Observations,
     Steps,
@@ -47,21 +42,14 @@ from autmarg.gaussian.filtering import (
     kalman_filter,
     recursion,
 )
+from autmarg.gaussian.chains.recurrence import Dynamics, Recurrence, noise_of
+from autmarg.gaussian.chains.rows_in_time import RowsInTime, noisy, rows_in_time
+from autmarg.gaussian.chains.square_root import Roots, SquareRoot, by_information, by_rows
+from autmarg.gaussian.chains.width import Width
+from autmarg.gaussian.pattern import Pattern, positions
 from autmarg.gaussian.pieces import gather
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
-from autmarg.gaussian.recurrence import (
-    Dynamics,
-    Entries,
-    Recurrence,
-    entries,
-    local,
-    noise_of,
-    padded,
-    places_of,
-    prior_scales,
-)
+from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.blocks import filled, pairs_of, positions
 from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
 einsum = jnp.einsum
@@ -69,26 +57,24 @@ _EXACT: Any = {"precision": "highest"}
 
 
 class Factor(NamedTuple):
-    """A_t, M_t, Q_t, P_t, H_t, B_t, E_t over states [T, B, D, ·], and Σ log|L_t|.
+    """A_t, Q_t, P_t, H_t, and E_t of later columns, over states [T, B, D, ·].
 
     Where rows are filtered one by one, ``seen`` is what they read and their errors at the predicted
-    means, and P, H, B and E are none.
+    means, and P, H and E are none. ``roots`` are those of the square-root filter, for draws.
     """
 
     step: Any
-    entry: Any
     noise: Any
     covariance: Any
     information: Any
-    linear: Any
     innovation: Any
-    log_det: Any
     seen: Seen | None = None
+    roots: Roots | None = None
 
 
 class Seen(NamedTuple):
-    """√ω a [T, B, n, D] and √ω (aᵀμ + b) [T, B, n, R+1] of rows at predicted means; e and ω/S of
-    the filter."""
+    """√ω a [T, B, n, D] and √ω (aᵀμ + b) [T, B, n, R] of rows at predicted means, over later
+    columns; e [T, B, n, R] and ω/S [T, B, n] of the filter."""
 
     read: Any
     ahead: Any
@@ -96,30 +82,12 @@ class Seen(NamedTuple):
     weight: Any
 
 
-@dataclass(frozen=True, eq=False)
-class RowsInTime:
-    """Rows of a chain by step: Σ known · ω[slot] adds up what they read, ``size`` [T, B, n].
+class Own(NamedTuple):
+    """The same where later columns are zero: E_t [T, B, D], or √ω (aᵀμ + b) and e [T, B, n]."""
 
-    ``read`` and ``offset`` have their places in [T, B, n, D] and [T, B, n, R+1]; ``prior``
-    [B, R, 3] is (member, block, component) of the later columns.
-    """
-
-    size: tuple[int, int, int]
-    read: Entries
-    offset: Entries
-    weight: np.ndarray
-    prior: np.ndarray
-
-    def __call__(self, point: Point, state: int) -> Observations:
-        """a, b over scaled later columns, and ω at a point, [T, B, n, ·]."""
-        omega, later = point.omega, self.prior.shape[1]
-        read = self.read(omega, (*self.size, state))
-        offset = self.offset(omega, (*self.size, later + 1))
-        if later:
-            scale = prior_scales(self.prior, point.priors, omega.dtype)
-            rest = einsum("tbnr,brs->tbns", offset[..., 1:], scale, **_EXACT)
-            offset = jnp.concatenate([offset[..., :1], rest], axis=-1)
-        return Observations(read, offset, omega[self.weight])
+    innovation: Any
+    ahead: Any = None
+    error: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +191,8 @@ class Chain(Stage):
         carried = pattern.lookup(nxt.first, nxt.second)
         prior = noise_of(members)[later]
         prior[later < 0] = -1
-        seen = _rows_in_time(rows, recurrence, lag, place, later, prior) if rows else None
-        if seen is not None and not _noisy(seen, recurrence, lag):
+        seen = rows_in_time(rows, recurrence, lag, place, later, prior) if rows else None
+        if seen is not None and not noisy(seen, recurrence, lag):
             recurrence = replace(recurrence, blocks=1)
         stage = cls(
             recurrence, number, lag, place, later, information, meeting, entry, carried,
@@ -232,8 +200,11 @@ class Chain(Stage):
         )  # fmt: skip
         return stage, nxt
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
-        """Integrate the chains out: their factor, and the form over the later columns."""
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Own, QuadraticForm]:
+        """Integrate the chains out: their factor, and the form over the later columns.
+
+        One pass in time has both what G and what h leaves.
+        """
         a, m, q = self._states(form.dynamics[self.number])
         if self.rows is not None:
             return self._by_rows(form, a, m, q)
@@ -248,12 +219,14 @@ class Chain(Stage):
             + einsum("tbir,tbis->brs", linear, mean, **_EXACT)
             + einsum("tbir,tbis->brs", innovation, gained, **_EXACT)
         )
-        total = logs.sum()
-        factor = Factor(a, m, q, cov, information, linear, innovation, total / 2)
-        smaller = self._smaller(form, change)._replace(log_det=form.log_det + total)
-        return factor, smaller._replace(error=form.error + _lost(cov, information))
+        factor = Factor(a, q, cov, information, innovation[..., 1:])
+        smaller = self._smaller(form, change)._replace(log_det=form.log_det + logs.sum())
+        smaller = smaller._replace(error=form.error + _lost(cov, information))
+        return factor, Own(innovation[..., 0]), smaller
 
-    def _by_rows(self, form: QuadraticForm, a: Any, m: Any, q: Any) -> tuple[Factor, QuadraticForm]:
+    def _by_rows(
+        self, form: QuadraticForm, a: Any, m: Any, q: Any
+    ) -> tuple[Factor, Own, QuadraticForm]:
         assert self.rows is not None and form.point is not None
         rows = self.rows(form.point, self.state)
         steps = Steps(_last(a), _last(m), _last(q), None, None)
@@ -261,24 +234,24 @@ class Chain(Stage):
         found = filter_rows(steps, last, self.recurrence.blocks)
         mean, error, weight, logs, lost = (_first(x) for x in found)
         change = -einsum("tbn,tbnr,tbns->brs", weight, error, error, **_EXACT)
-        total = logs.sum()
         root = jnp.sqrt(rows.weight)[..., None]
-        ahead = einsum("tbnd,tbdr->tbnr", rows.read, mean, **_EXACT) + rows.offset
-        seen = Seen(rows.read * root, ahead * root, error, weight)
-        factor = Factor(a, m, q, None, None, None, None, total / 2, seen)
-        smaller = self._smaller(form, change)._replace(log_det=form.log_det + total)
-        return factor, smaller._replace(filtered=form.filtered + lost.sum())
+        ahead = root * (einsum("tbnd,tbdr->tbnr", rows.read, mean, **_EXACT) + rows.offset)
+        seen = Seen(rows.read * root, ahead[..., 1:], error[..., 1:], weight)
+        factor = Factor(a, q, None, None, None, seen)
+        smaller = self._smaller(form, change)._replace(log_det=form.log_det + logs.sum())
+        smaller = smaller._replace(filtered=form.filtered + lost.sum())
+        return factor, Own(None, ahead[..., 0], error[..., 0]), smaller
 
-    def errors(self, factor: Factor) -> tuple[Any, Any]:
-        """e [T, B, n, R+1] and ω/S of rows that are filtered one by one."""
+    def errors(self, factor: Factor, own: Own) -> tuple[Any, Any, Any]:
+        """e of rows that are filtered one by one, where later columns are zero [T, B, n] and of
+        these [T, B, n, R]; and ω/S."""
         assert factor.seen is not None
-        return factor.seen.error, factor.seen.weight
+        return own.error, factor.seen.error, factor.seen.weight
 
-    def squares(self, errors: tuple[Any, Any], z: Any) -> Any:
+    def squares(self, errors: tuple[Any, Any, Any], z: Any) -> Any:
         """Minimum over these chains of their rows' sum of squares, given z of later columns."""
-        error, weight = errors
-        error = einsum("tbnr,br->tbn", error, self._given(z), **_EXACT)
-        return (weight * error**2).sum()
+        own, error, weight = errors
+        return (weight * self._given(own, error, z) ** 2).sum()
 
     def _states(self, dynamics: Dynamics) -> tuple[Any, Any, Any]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
@@ -314,19 +287,18 @@ class Chain(Stage):
             h = h.at[self.later[used]].add(both[used])
         return form._replace(values=(remaining,), h=h)
 
-    def _given(self, z: Any) -> Any:
-        """w [B, R+1]: the constant and the later columns."""
-        rest = gather(z, self.later)
-        return jnp.concatenate([jnp.ones((rest.shape[0], 1), z.dtype), rest], axis=1)
+    def _given(self, own: Any, other: Any, z: Any) -> Any:
+        """``own`` [T, B, ·] and what ``other`` [T, B, ·, R] makes of the later columns."""
+        return own + einsum("tbir,br->tbi", other, gather(z, self.later), **_EXACT)
 
-    def mean(self, factor: Factor, z: Any) -> Any:
+    def mean(self, factor: Factor, own: Own, z: Any) -> Any:
         """z with this stage's innovations at their conditional mean given the later columns.
 
         They stay zero where rows are filtered one by one: the minimum is known without them.
         """
         if factor.seen is not None:
             return z
-        force = einsum("tbir,br->tbi", factor.innovation, self._given(z), **_EXACT)
+        force = self._given(own.innovation, factor.innovation, z)
         joint = jnp.matmul(factor.information, factor.covariance, **_EXACT)  # (P H)ᵀ
         following = jnp.concatenate([factor.step[1:], jnp.zeros_like(factor.step[:1])])
 
@@ -339,123 +311,36 @@ class Chain(Stage):
         blocks = self.recurrence.blocks
         adjoint = recursion(backward, inputs, jnp.moveaxis(force, 1, -1), blocks, reverse=True)
         adjoint = jnp.moveaxis(adjoint, -1, 1)
-        own = einsum("tbij,tbi->tbj", factor.noise, adjoint, **_EXACT)
-        return self._put(z, own)
+        innovations = einsum("tbij,tbi->tbj", factor.noise, adjoint, **_EXACT)
+        return self._put(z, innovations)
 
-    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Own, z: Any, noise: Any) -> Any:
         """z with this stage's innovations drawn from noise, given the later columns."""
-        first, roots = self._roots(factor, z)
-        xi, real = jnp.moveaxis(gather(noise, self.columns), 1, 0), self._real
-        d, often = self.recurrence.width, np.flatnonzero(real[-1])
-        # [B, noises]: the last state takes the last D of them, each step before what is new in it.
-        flat = xi.reshape(len(xi), -1)[:, np.flatnonzero(real)]
-        end = flat.shape[1] - roots.shift.shape[-1]
-        tail = flat[:, end:]
-        if real.all() and not self.state % d:  # in a state's order: padding meets padding
-            tail = tail.reshape(len(xi), -1, d)[:, ::-1].reshape(len(xi), -1)
-        zeta = solve_upper(roots.lower[-1], roots.shift[-1] + tail)
+        assert factor.roots is not None
+        if factor.seen is None:
+            force = self._given(own.innovation, factor.innovation, z)
+        else:
+            force = self._given(own.ahead, factor.seen.ahead, z)
+        xi = _last(gather(noise, self.columns))
+        return self._put(z, _first(self._square_root.draw(factor.roots, _last(force), xi)))
 
-        def backward(zeta: Any, at: Any) -> tuple[Any, Any]:
-            lower, shift, rotation, fresh = at
-            before = einsum("bij,bj->bi", rotation, jnp.concatenate([zeta, fresh], -1), **_EXACT)
-            own = rotation.shape[-1] - shift.shape[-1]
-            innovation, eta = before[:, :own], before[:, own:]
-            return (solve_upper(lower, shift + eta) if eta.size else eta), innovation
-
-        q, full = len(first), roots.rotation.shape[0]
-        new = len(often)
-        fresh = flat[:, end - full * new : end].reshape(len(xi), full, new)
-        steps = (roots.lower[:-1], roots.shift[:-1], roots.rotation, jnp.moveaxis(fresh, 1, 0))
-        zeta, rest = jax.lax.scan(backward, zeta, steps, reverse=True)
-        wide = jnp.zeros((*rest.shape[:2], d), z.dtype).at[..., often].set(rest)
-        drawn, end = [wide], end - full * new
-        for k in reversed(range(q)):
-            lower, shift, rotation = first[k]
-            more = rotation.shape[-1] - zeta.shape[-1]
-            at = (lower, shift, rotation, flat[:, end - more : end])
-            zeta, innovation = backward(zeta, at)
-            own = jnp.zeros((len(xi), d), z.dtype).at[:, np.flatnonzero(real[k])]
-            drawn, end = [own.set(innovation)[None], *drawn], end - more
-        return self._put(z, jnp.concatenate(drawn))
+    def rooted(self, factor: Factor) -> Factor:
+        """The factor with the square-root filter."""
+        if factor.seen is None:
+            update, forces = by_information(_last(factor.information)), self.state
+        else:
+            update, forces = by_rows(_last(factor.seen.read)), factor.seen.read.shape[2]
+        step, noise = _last(factor.step), _last(factor.noise)
+        roots = self._square_root.filter(step, noise, update, forces)
+        return factor._replace(roots=roots)
 
     @property
-    def _real(self) -> np.ndarray:
-        """[T, d] which places have noise in draws: padding, too, unless all chains are even."""
-        return (self.columns[:, 0] >= 0) | (not self.recurrence.even)
-
-    def log_det(self, factor: Factor) -> Any:
-        """log |L| over all steps."""
-        return factor.log_det
-
-    def _roots(self, factor: Factor, z: Any) -> tuple[list[tuple[Any, ...]], _Roots]:
-        """The square-root filter at given later columns: of the first states, which hold less than
-        a full one and come one by one, and of the full ones."""
-        given = self._given(z)
-        update = self._updates(factor, given)
-        most, real = int(self.lag.max(initial=0)), self._real
-        q = most + self.recurrence.ragged if self.recurrence.even else most
-        q = min(q, self.recurrence.steps - 1)
-        none = jnp.zeros((len(given), 0, 0), factor.step.dtype)
-        root, lower, shift = none, none, none.reshape(len(given), 0)
-        first, inside = [], self.lag < 0
-        for t in range(q + 1):
-            now = (self.lag <= t) & real[np.maximum(t - self.lag, 0), self.place]
-            a = factor.step[t][:, now][:, :, inside]
-            noise = factor.noise[t][:, now][:, :, np.flatnonzero(real[t])]
-            root, rotation = _moved(lower, root, a, noise)
-            first.append((lower, shift, rotation))
-            lower, shift = update(t, root, now)
-            inside = now
-
-        def step(carry: Any, at: Any) -> tuple[Any, Any]:
-            root, lower, shift = carry
-            t, a, noise = at
-            root, rotation = _moved(lower, root, a, noise)
-            return (root, *update(t, root, inside)), (lower, shift, rotation)
-
-        rest = jnp.arange(q + 1, self.recurrence.steps)
-        often = np.flatnonzero(real[-1])
-        a, noise = (x[q + 1 :, :, inside] for x in (factor.step, factor.noise))
-        steps = (rest, a[..., inside], noise[..., often])
-        (_, *end), (lower, shift, rotation) = jax.lax.scan(step, (root, lower, shift), steps)
-        lower, shift = (
-            jnp.concatenate([x, last[None]]) for x, last in zip((lower, shift), end, strict=True)
-        )
-        return first, _Roots(lower, shift, rotation)
-
-    def _updates(self, factor: Factor, given: Any) -> Callable[[Any, Any, np.ndarray], Any]:
-        """L with LLᵀ = I + SᵀHS and L⁻¹Sᵀ force of step t, for a root S over some elements."""
-        if factor.seen is None:
-            force = einsum("tbir,br->tbi", factor.innovation, given, **_EXACT)
-
-            def by_information(t: Any, root: Any, inside: np.ndarray) -> tuple[Any, Any]:
-                information = factor.information[t][:, inside][:, :, inside]
-                return _update(root, information, force[t][:, inside])
-
-            return by_information
-        read, ahead = factor.seen.read, factor.seen.ahead
-        ahead = einsum("tbnr,br->tbn", ahead, given, **_EXACT)
-
-        def by_rows(t: Any, root: Any, inside: np.ndarray) -> tuple[Any, Any]:
-            seen = jnp.matmul(read[t][:, :, inside], root, **_EXACT)
-            eye = jnp.broadcast_to(jnp.eye(root.shape[-1], dtype=root.dtype), root.shape)
-            orthogonal, upper = jnp.linalg.qr(jnp.concatenate([seen, eye], axis=1))
-            shift = -einsum("bnd,bn->bd", orthogonal[:, : seen.shape[1]], ahead[t], **_EXACT)
-            return jnp.swapaxes(upper, -1, -2), shift
-
-        return by_rows
+    def _square_root(self) -> SquareRoot:
+        return SquareRoot(self.recurrence, self.lag, self.place)
 
     def _put(self, z: Any, own: Any) -> Any:
         used = self.columns >= 0
-        return z.at[self.columns[used]].set(own[used])
-
-
-class _Roots(NamedTuple):
-    """L_t and L⁻¹SᵀEw at every full state, and the rotation U between them."""
-
-    lower: Any
-    shift: Any
-    rotation: Any
+        return z.at[self.columns[used]].set(own[used], unique_indices=True)
 
 
 def _lost(covariance: Any, information: Any) -> Any:
@@ -477,199 +362,6 @@ def _last(x: Any) -> Any:
 
 def _first(x: Any) -> Any:
     return jnp.moveaxis(x, -1, 1)
-
-
-def _moved(lower: Any, root: Any, a: Any, noise: Any) -> tuple[Any, Any]:
-    """The next root [D, D], and U with [Q, A S L⁻ᵀ] = [S, 0] U."""
-    ahead = jnp.swapaxes(jnp.matmul(a, root, **_EXACT), -1, -2)
-    moved = jnp.swapaxes(solve_lower(lower, ahead) if ahead.size else ahead, -1, -2)
-    rotation, upper = _turned(jnp.concatenate([noise, moved], axis=-1))
-    return upper, rotation
-
-
-def _turned(joint: Any) -> tuple[Any, Any]:
-    """U and S with ``joint`` [D, E] = [S, 0] U, S [D, D] for D ≤ E."""
-    state = joint.shape[-2]
-    rotation, upper = jnp.linalg.qr(jnp.swapaxes(joint, -1, -2), mode="complete")
-    return rotation, jnp.swapaxes(upper[:, :state], -1, -2)
-
-
-def _update(root: Any, information: Any, force: Any) -> tuple[Any, Any]:
-    """L with LLᵀ = I + SᵀHS, and L⁻¹Sᵀ force."""
-    turned = jnp.swapaxes(root, -1, -2)
-    lower = jnp.linalg.cholesky(eye_plus(turned, jnp.matmul(information, root, **_EXACT)))
-    return lower, solve_lower(lower, jnp.matmul(turned, force[..., None], **_EXACT))[..., 0]
-
-
-@dataclass(frozen=True, eq=False)
-class Width:
-    """What a state of a recurrence holds, and the later columns that its chains meet.
-
-    Attributes:
-        lag, place: [D] as in :class:`Chain`.
-        later: [B, R] later columns of each chain, -1 padded; ``chain`` [·] that of each.
-    """
-
-    lag: np.ndarray
-    place: np.ndarray
-    later: np.ndarray
-    chain: np.ndarray
-
-    @property
-    def state(self) -> int:
-        """D."""
-        return len(self.lag)
-
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """All ordered pairs of later columns of one chain, by their numbers through all chains."""
-        return pairs_of(self.chain, (self.later >= 0).sum(axis=1))
-
-    def filled(
-        self, pattern: Pattern, recurrence: Recurrence, left: np.ndarray, right: np.ndarray
-    ) -> tuple[Pattern, np.ndarray]:
-        """The pattern without the recurrence, and the place in it of each pair."""
-        _, chain = _places(recurrence, pattern)
-        rest = np.setdiff1d(pattern.columns, recurrence.columns.reshape(-1))
-        return filled(pattern, chain, rest, self.later[self.later >= 0], left, right)
-
-    def left(self, pattern: Pattern, recurrence: Recurrence) -> Pattern:
-        """The pattern without the recurrence."""
-        return self.filled(pattern, recurrence, *self.pairs())[0]
-
-    @classmethod
-    def of(
-        cls, pattern: Pattern, recurrence: Recurrence, states: np.ndarray, read: np.ndarray
-    ) -> Width | None:
-        """None where the columns do not go step by step.
-
-        That is where chains meet each other, or where they meet ``states``, columns of recurrences
-        that are still to be eliminated. ``read`` [columns] says which columns rows read.
-        """
-        step, chain = _places(recurrence, pattern)
-        first, second = pattern.first, pattern.second
-        own = (step[first] >= 0) & (step[second] >= 0)
-        if (chain[first] != chain[second])[own].any() or _meets(chain >= 0, pattern, states):
-            return None
-        used = recurrence.columns >= 0
-        at = np.zeros(len(step), int)
-        at[recurrence.columns[used]] = np.nonzero(used)[2]
-        pairs = own & (first != second)
-        i, j = first[pairs], second[pairs]
-        last = np.maximum(step[i], step[j])
-        kept = np.zeros(recurrence.width, int)
-        for column in (i, j):
-            np.maximum.at(kept, at[column], last - step[column] + 1)
-        alone = recurrence.columns[used & read[recurrence.columns]]
-        np.maximum.at(kept, at[alone], 1)
-        np.maximum.at(kept, recurrence.reads[:, 3], recurrence.reads[:, 2])
-        kept[:] = np.maximum(kept, 0 if kept.any() else 1)
-        if not recurrence.even:
-            kept[:] = kept.max()  # every place alike, so that draws keep padding apart
-        later, at_chain = _later(pattern, recurrence, chain)
-        return cls(*places_of(kept), later, at_chain)
-
-
-def _rows_in_time(
-    rows: Sequence[Rows],
-    recurrence: Recurrence,
-    lag: np.ndarray,
-    place: np.ndarray,
-    later: np.ndarray,
-    prior: np.ndarray,
-) -> RowsInTime:
-    """The rows of a recurrence by step: each at the last step of what it reads."""
-    (t, b, d), total = (
-        recurrence.columns.shape,
-        int(max(recurrence.columns.max(), later.max(initial=0))),
-    )
-    where = np.full((total + 2, 3), -1)
-    used = recurrence.columns >= 0
-    where[recurrence.columns[used]] = np.stack(np.nonzero(used), axis=1)
-    parts, weights, first = [], [], 0
-    for each in rows:
-        for term in each.terms:
-            column, known, slot = term.full(each.n)
-            row, k = np.nonzero(known)
-            parts.append((first + row, column[row, k], known[row, k], slot[row, k]))
-        assert each.precision is not None
-        weights.append(np.broadcast_to(each.precision, each.n))
-        first += each.n
-    row, column, known, slot = (np.concatenate(x) for x in zip(*parts, strict=True))
-    found = where[np.minimum(column, total + 1)]
-    state = found[:, 0] >= 0
-    step, chain = np.full(first, -1), np.full(first, -1)
-    np.maximum.at(step, row[state], found[state, 0])
-    chain[row[state]] = found[state, 1]
-    # Rows of one step and chain are numbered, in their order.
-    key = step * b + chain
-    order = np.argsort(key, kind="stable")
-    rank = np.empty(first, int)
-    rank[order] = np.arange(first) - np.searchsorted(key[order], key[order])
-    n = int(rank.max(initial=0)) + 1
-    index = np.full((int(lag.max(initial=0)) + 1, d), -1)
-    index[lag, place] = np.arange(len(lag))
-    at = np.ravel_multi_index((step, chain, rank), (t, b, n))
-    own = row[state]
-    element = index[step[own] - found[state, 0], found[state, 2]]
-    read = entries(at[own] * len(lag) + element, known[state], slot[state])
-    rest = row[~state]
-    entered = local(later, chain[rest], column[~state])
-    target = at[rest] * (later.shape[1] + 1) + entered
-    offset = entries(target, known[~state], slot[~state])
-    weight = np.zeros((t, b, n), np.int64)
-    weight.reshape(-1)[at] = np.concatenate(weights)
-    return RowsInTime((t, b, n), read, offset, weight, prior)
-
-
-def _noisy(rows: RowsInTime, recurrence: Recurrence, lag: np.ndarray) -> bool:
-    """Whether every row reads noise of its own step.
-
-    Blocks of steps begin from a known state. A row without noise besides that of its observation
-    would tell all there is of it, and digits of what others tell would be lost.
-    """
-    t, b, n = rows.size
-    at, element = np.divmod(rows.read.target, len(lag))
-    step, chain = np.unravel_index(at // n, (t, b))
-    fresh = recurrence.noisy(step, chain, np.minimum(element, recurrence.width - 1))
-    heard = np.zeros(t * b * n, bool)
-    heard[at[(lag[element] == 0) & fresh]] = True
-    return bool(heard[np.unique(at)].all())
-
-
-def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:
-    """Whether a column of ``own`` has an entry with one of ``states``."""
-    theirs = np.zeros(len(own), bool)
-    theirs[states] = True
-    i, j = pattern.first, pattern.second
-    return bool(((own[i] & theirs[j]) | (theirs[i] & own[j])).any())
-
-
-def _places(recurrence: Recurrence, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
-    """Step and chain of every column, -1 outside."""
-    size = int(max(pattern.columns.max(initial=0), recurrence.columns.max(initial=0))) + 1
-    step, chain = np.full(size, -1), np.full(size, -1)
-    t, b, _ = (used := recurrence.columns >= 0).nonzero()
-    step[recurrence.columns[used]], chain[recurrence.columns[used]] = t, b
-    return step, chain
-
-
-def _later(
-    pattern: Pattern, recurrence: Recurrence, chain: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """[B, R] later columns by chain, -1 padded, and the chain of each."""
-    first, second = chain[pattern.first], chain[pattern.second]
-    forward, backward = (first >= 0) & (second < 0), (first < 0) & (second >= 0)
-    b, _ = (recurrence.outside >= 0).nonzero()
-    at = np.concatenate([first[forward], second[backward], b])
-    column = np.concatenate(
-        [
-            pattern.second[forward],
-            pattern.first[backward],
-            recurrence.outside[recurrence.outside >= 0],
-        ]
-    )
-    at, column = np.unique(np.stack([at, column], axis=1), axis=0).T
-    return padded(at, column, recurrence.chains), at
 
 
 def _information(

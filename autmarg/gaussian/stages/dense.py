@@ -10,17 +10,17 @@ import numpy as np
 
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import factorise, log_det
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm, lost
+from autmarg.gaussian.pattern import Pattern
+from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, dense_root
 
 
 class Factor(NamedTuple):
-    """Lower Cholesky factor [R, R], its inverse, and h [R]."""
+    """Lower Cholesky factor [R, R] and its inverse."""
 
     lower: Any
     inverse: Any
-    h: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +48,20 @@ class DenseRoot(Stage):
         none = np.zeros(0, np.int64)
         return cls(columns, position), Pattern(none, none, none)
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
-        """Integrate everything that is left out."""
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Any, QuadraticForm]:
+        """Integrate everything that is left out; what h [R] leaves is itself."""
         matrix = form.read(self.position)
         lower, inverse = _factors(matrix)
         total = form.log_det + log_det(matrix, lower, inverse)
         error = lost(form.diagonal[self.columns], jnp.square(jnp.diagonal(lower)))
         rest = form._replace(values=(), log_det=total, error=form.error + error)
-        return Factor(lower, inverse, form.h[self.columns]), rest
+        return Factor(lower, inverse), form.h[self.columns], rest
 
-    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Any, z: Any, noise: Any) -> Any:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
-        g = jnp.dot(factor.inverse, factor.h, precision="highest")
-        own = jnp.dot(g + noise[self.columns], factor.inverse, precision="highest")
-        return z.at[self.columns].set(own)
-
-    def log_det(self, factor: Factor) -> Any:
-        """log |L|."""
-        return jnp.log(jnp.diagonal(factor.lower)).sum()
+        g = jnp.dot(factor.inverse, own, precision="highest")
+        drawn = jnp.dot(g + noise[self.columns], factor.inverse, precision="highest")
+        return z.at[self.columns].set(drawn, unique_indices=True)
 
 
 def _factors(matrix: Any) -> tuple[Any, Any]:

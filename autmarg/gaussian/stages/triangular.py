@@ -2,7 +2,7 @@
 
 With rows r = B z + c, each divided by its noise, and z ~ N(0, I),
 
-    zᵀz + |B z + c|² = |T z + g|² + rest,    Qᵀ [I 0; B c] = [T g; 0 c'],
+    zᵀz + |B z + c|² = |T z - g|² + rest,    Qᵀ [I 0; B c] = [T -g; 0 c'],
 
 T upper triangular with TᵀT = G. No pivot of T is below one, for a row of the identity is taken
 into each. (Golub & Van Loan 2013, Matrix Computations, 4th ed., sections 5.2 and 6.1.4.)
@@ -23,10 +23,9 @@ from autmarg.gaussian.stages.cost import Cost, dense_root
 
 
 class Factor(NamedTuple):
-    """T [R, R], g [R] and the rows B [M, R]."""
+    """T [R, R] and the rows B [M, R]."""
 
     upper: Any
-    g: Any
     rows: Any
 
 
@@ -50,30 +49,24 @@ class TriangularRoot(Stage):
         """That of a dense matrix of as many columns."""
         return dense_root(self.size)
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, QuadraticForm]:
-        """Integrate everything out."""
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Any, QuadraticForm]:
+        """Integrate everything out; what the rows' constants leave is g [R]."""
         rows, constant = form.values
         upper, g, slope = factorise(rows, constant, self.identity)
         pivots = jnp.abs(jnp.diagonal(upper))
         size = jnp.sqrt(self.identity + jnp.square(rows).sum(axis=0))
         error = form.error + lost(size, pivots)
         log_det = form.log_det + _log_det(rows, upper, slope)
-        return Factor(upper, g, rows), form._replace(values=(), log_det=log_det, error=error)
+        return Factor(upper, rows), g, form._replace(values=(), log_det=log_det, error=error)
 
-    def back(self, factor: Factor, z: Any, noise: Any) -> Any:
-        """z = T⁻¹(ξ - g)."""
-        return jax.scipy.linalg.solve_triangular(factor.upper, noise - factor.g)
+    def back(self, factor: Factor, own: Any, z: Any, noise: Any) -> Any:
+        """z = T⁻¹(g + ξ)."""
+        return jax.scipy.linalg.solve_triangular(factor.upper, own + noise)
 
-    def correction(self, factor: Factor, at: Any, z: Any, rest: Any) -> Any:
-        """-G⁻¹ of half the slope at z + ``rest``, where rows at z are ``at`` [M]."""
+    def slope(self, factor: Factor, at: Any, z: Any, rest: Any) -> Any:
+        """Half the slope of the sum of squares at z + ``rest``, where rows at z are ``at`` [M]."""
         rows = at + jnp.dot(factor.rows, rest, precision="highest")
-        slope = jnp.dot(rows, factor.rows, precision="highest") + self.identity * (z + rest)
-        half = jax.scipy.linalg.solve_triangular(factor.upper, slope, trans=1)
-        return -jax.scipy.linalg.solve_triangular(factor.upper, half)
-
-    def log_det(self, factor: Factor) -> Any:
-        """log |T|."""
-        return jnp.log(jnp.abs(jnp.diagonal(factor.upper))).sum()
+        return jnp.dot(rows, factor.rows, precision="highest") + self.identity * (z + rest)
 
 
 def factorise(rows: Any, constant: Any, identity: np.ndarray) -> tuple[Any, Any, Any]:
@@ -93,7 +86,7 @@ def factorise(rows: Any, constant: Any, identity: np.ndarray) -> tuple[Any, Any,
         eye = jnp.eye(len(upper), dtype=rows.dtype)
         other = jax.scipy.linalg.solve_triangular(upper, eye)
     slope = jnp.dot(own, other.T, precision="highest")
-    return upper, jnp.dot(constant, own, precision="highest"), slope
+    return upper, -jnp.dot(constant, own, precision="highest"), slope
 
 
 @jax.custom_jvp

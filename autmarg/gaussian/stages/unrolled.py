@@ -19,10 +19,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.quadratic import Pattern, QuadraticForm
-from autmarg.gaussian.recurrence import Recurrence
+from autmarg.gaussian.chains.recurrence import Recurrence
+from autmarg.gaussian.pattern import Pattern, filled, positions
+from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.blocks import filled, positions
 from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
 _EXACT: Any = {"precision": "highest"}
@@ -93,7 +93,7 @@ class Unrolled(Stage):
             pattern.lookup(nxt.first, nxt.second), i * len(kept) + j, target,
         ), nxt  # fmt: skip
 
-    def eliminate(self, form: QuadraticForm) -> tuple[None, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[None, None, QuadraticForm]:
         """The same form over innovations."""
         h = form.h
         matrix = form.read(self.position)
@@ -107,7 +107,7 @@ class Unrolled(Stage):
         columns = self.local[self.kept]
         h = h.at[columns].set(jnp.dot(change.T, own, **_EXACT))
         diagonal = form.diagonal.at[columns].set(jnp.diagonal(matrix))
-        return None, form._replace(values=(remaining,), h=h, diagonal=diagonal)
+        return None, None, form._replace(values=(remaining,), h=h, diagonal=diagonal)
 
     def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
         """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""
@@ -131,10 +131,6 @@ class Unrolled(Stage):
         constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])
         return change[:, self.kept], constant
 
-    def back(self, factor: None, z: Any, noise: Any) -> Any:
+    def back(self, factor: None, own: None, z: Any, noise: Any) -> Any:
         """z with noise for what stands in where a column has none."""
-        return z.at[self.columns].set(noise[self.columns])
-
-    def log_det(self, factor: None) -> Any:
-        """Zero."""
-        return 0.0
+        return z.at[self.columns].set(noise[self.columns], unique_indices=True)

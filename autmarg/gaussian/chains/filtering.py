@@ -87,11 +87,11 @@ def kalman_filter(steps: Steps, blocks: int) -> Filtered:
     """Filter from a state that is zero; ``blocks`` of steps go side by side."""
     state = jnp.zeros_like(steps.entry[0]), jnp.zeros_like(steps.information[0])
     if blocks == 1:
-        return _scan(_filter_step, state, steps)[1]
+        return scan(_filter_step, state, steps)[1]
     count, folded = len(steps.entry), Steps(*(fold(x, blocks) for x in steps))
     ends = tuple(_apart(x, blocks) for x in _summaries(folded))
-    starts = _scan(_pass_on, state, ends)[1]
-    found = _scan(_filter_step, tuple(_joined(x) for x in starts), folded)[1]
+    starts = scan(_pass_on, state, ends)[1]
+    found = scan(_filter_step, tuple(_joined(x) for x in starts), folded)[1]
     return Filtered(*(unfold(x, blocks, count) for x in found))
 
 
@@ -112,11 +112,11 @@ def filter_rows(steps: Steps, rows: Observations, blocks: int) -> Observed:
     state = jnp.zeros((d, r, n), steps.entry.dtype), jnp.zeros((d, d, n), steps.entry.dtype)
     moves = (steps.transition, steps.entry, steps.noise)
     if blocks == 1:
-        return _scan(_row_step, _with_rounding(*state), (*moves, *rows))[1]
+        return scan(_row_step, _with_rounding(*state), (*moves, *rows))[1]
     folded = tuple(fold(x, blocks) for x in (*moves, *rows))
     ends = tuple(_apart(x, blocks) for x in _row_summaries(folded))
-    starts = _scan(_pass_on, state, ends)[1]
-    found = _scan(_row_step, _with_rounding(*(_joined(x) for x in starts)), folded)[1]
+    starts = scan(_pass_on, state, ends)[1]
+    found = scan(_row_step, _with_rounding(*(_joined(x) for x in starts)), folded)[1]
     return Observed(*(unfold(x, blocks, t) for x in found))
 
 
@@ -199,7 +199,7 @@ def _row_summaries(steps: tuple[Any, ...]) -> tuple[Any, ...]:
         j = j + (scaled[:, :, None] * of_x[:, None]).sum(axis=0)
         return (mean, covariance, eta, symmetric(j)), None
 
-    mean, covariance, eta, j = _scan(step, (start, none, empty, none), steps)[0]
+    mean, covariance, eta, j = scan(step, (start, none, empty, none), steps)[0]
     return mean[:, r:], mean[:, :r], covariance, eta, j
 
 
@@ -228,7 +228,7 @@ def _summaries(steps: Steps) -> tuple[Any, ...]:
         after = symmetric(solved[:, r : r + d])
         return (solved[:, r + d :], mean + solved[:, :r], after, eta, j), None
 
-    return _scan(step, start, steps)[0]
+    return scan(step, start, steps)[0]
 
 
 def _pass_on(state: tuple[Any, Any], block: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -266,7 +266,7 @@ def recursion(
             x = step(at[0], x, at[1])
             return x, x
 
-        return _scan(one, start, (inputs, force), reverse)
+        return scan(one, start, (inputs, force), reverse)
 
     count, force = len(force), force[:, :, None]
     if blocks == 1:
@@ -281,12 +281,12 @@ def recursion(
     def pass_on(x: Any, block: Any) -> tuple[Any, Any]:
         return block[:, :1] + product(block[:, 1:], x), x
 
-    starts = _scan(pass_on, jnp.zeros_like(maps[0, :, :1]), maps, reverse)[1]
+    starts = scan(pass_on, jnp.zeros_like(maps[0, :, :1]), maps, reverse)[1]
     found = run(_joined(starts), inputs, force)[1]
     return unfold(found, blocks, count)[:, :, 0]
 
 
-def _scan(step: Callable[..., Any], start: Any, inputs: Any, reverse: bool = False) -> Any:
+def scan(step: Callable[..., Any], start: Any, inputs: Any, reverse: bool = False) -> Any:
     """A scan that keeps its states for the derivative, and computes the rest of a step again."""
     again = jax.checkpoint(step, prevent_cse=False)
     return jax.lax.scan(again, start, inputs, reverse=reverse)

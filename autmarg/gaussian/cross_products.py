@@ -26,7 +26,7 @@ _Keys = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class CrossProducts:
     """Keys (first ≤ second column, their slots, the precision's slot) and their sums.
 
     ``count`` [n_precisions] rows at each precision slot ``strata``, for the normalising constant.
@@ -43,25 +43,25 @@ class Statistics:
     n: int
 
 
-def cross_products(form: AffineForm, centre: Callable[[Rows], Rows] | None = None) -> Statistics:
-    """Add up the rows of a form whose noise is independent; ``n`` counts all.
+def cross_products(form: AffineForm, centre: Callable[[Rows], Rows] | None = None) -> CrossProducts:
+    """Add up the rows of a form whose noise is independent.
 
     ``centre`` rewrites a chunk of rows before it is added up.
     """
     assert max(form.columns, form.slots) < np.iinfo(_INDEX).max
-    sums = _Sums()
+    sums = _Totals()
     for rows in form.independent:
         width = sum(term.width for term in rows.terms)
         # At least as many rows as make a chunk's products worth their keys.
         for chunk in rows.chunks(max(_CHUNK // max(width, 1), 4 * width)):
             _add_products(sums, chunk if centre is None else centre(chunk))
     (first, second, p, q, weight), totals = sums.merged()
-    counted = [rows for rows in form.rows if rows.counted]
-    strata = [_strata(rows) for rows in counted if rows.block == 1]
+    counted = [rows for rows in form.independent if rows.counted]
+    strata = [_strata(rows) for rows in counted]
     slots = np.concatenate([np.zeros(0, np.int64), *(s for s, _ in strata)])
     counts = np.concatenate([np.zeros(0), *(c for _, c in strata)])
     n = sum(rows.n for rows in counted)
-    return Statistics(first, second, p, q, weight, totals, slots, counts, n)
+    return CrossProducts(first, second, p, q, weight, totals, slots, counts, n)
 
 
 def _strata(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +72,7 @@ def _strata(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return slots, counts.astype(np.float64)
 
 
-class _Sums:
+class _Totals:
     """Totals by key; parts are merged whenever more than what is merged already have come in."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class _Summands(NamedTuple):
         return self.column, self.slot
 
 
-def _add_products(sums: _Sums, rows: Rows) -> None:
+def _add_products(sums: _Totals, rows: Rows) -> None:
     """Add the products of all pairs of summands of some rows.
 
     r_i² has each product of two different summands twice.
@@ -165,7 +165,7 @@ def _summands(rows: Rows) -> tuple[_Summands, list[_Summands]]:
     return _Summands(*together), single
 
 
-def _add_squares(sums: _Sums, shared: _Summands, weight: np.ndarray, strata: np.ndarray) -> None:
+def _add_squares(sums: _Totals, shared: _Summands, weight: np.ndarray, strata: np.ndarray) -> None:
     """Products of shared summands: a matrix product for each noise stratum."""
     i, j = np.triu_indices(len(shared.column))
     first, second = ((shared.column[k], shared.slot[k]) for k in (i, j))
@@ -175,7 +175,7 @@ def _add_squares(sums: _Sums, shared: _Summands, weight: np.ndarray, strata: np.
         sums.add(first, second, stratum, np.where(i == j, product, 2.0 * product))
 
 
-def _add_by_row(sums: _Sums, one: _Summands, shared: _Summands, weight: np.ndarray) -> None:
+def _add_by_row(sums: _Totals, one: _Summands, shared: _Summands, weight: np.ndarray) -> None:
     """Products of one summand with shared ones."""
     labels = (*one.place, weight)
     (c, p, w), total = _grouped(labels, one.known[:, None] * shared.known)
@@ -187,31 +187,42 @@ def _grouped(labels: Sequence[np.ndarray], values: np.ndarray) -> tuple[_Keys, n
 
     Labels come back [G].
     """
-    n, spans = len(values), [(0, 1)] * len(labels)
+    n = len(values)
     if not n:
         return tuple(label[:0] for label in labels), values
-    spans = [(int(label.min()), int(label.max()) + 1) for label in labels]
-    sizes = [high - low for low, high in spans]
+    low = [int(label.min()) for label in labels]
+    sizes = [int(label.max()) + 1 - least for label, least in zip(labels, low, strict=True)]
     possible = float(np.prod(np.array(sizes, np.float64)))
     if possible >= 2**62:
-        labels = [np.broadcast_to(label, n) for label in labels]
-        order = np.lexsort(labels[::-1])
-        new = np.any([label[order[1:]] != label[order[:-1]] for label in labels], axis=0)
-    else:
-        code = np.zeros(n, np.int64)
-        for label, (low, _), size in zip(labels, spans, sizes, strict=True):
-            if size > 1:
-                code = code * size + (label - low)
-        if possible <= n:
-            present = np.flatnonzero(np.bincount(code))
-            sums = [np.bincount(code, weights=column)[present] for column in values.T]
-            found = np.unravel_index(present, sizes)
-            keys = tuple(f + low for f, (low, _) in zip(found, spans, strict=True))
-            return keys, np.stack(sums, axis=1) if sums else values[: len(present)]
+        return _sorted_by_labels(labels, values)
+    code = np.zeros(n, np.int64)
+    for label, least, size in zip(labels, low, sizes, strict=True):
+        if size > 1:
+            code = code * size + (label - least)
+    if possible > n:
         order = np.argsort(code, kind="stable")
         code = code[order]
-        new = code[1:] != code[:-1]
+        return _added_up(labels, values, order, code[1:] != code[:-1])
+    present = np.flatnonzero(np.bincount(code))
+    sums = [np.bincount(code, weights=column)[present] for column in values.T]
+    found = np.unravel_index(present, sizes)
+    keys = tuple(label + least for label, least in zip(found, low, strict=True))
+    return keys, np.stack(sums, axis=1) if sums else values[: len(present)]
+
+
+def _sorted_by_labels(labels: Sequence[np.ndarray], values: np.ndarray) -> tuple[_Keys, np.ndarray]:
+    """The same where labels have too many combinations for one number each."""
+    whole = [np.broadcast_to(label, len(values)) for label in labels]
+    order = np.lexsort(whole[::-1])
+    new = np.any([label[order[1:]] != label[order[:-1]] for label in whole], axis=0)
+    return _added_up(labels, values, order, new)
+
+
+def _added_up(
+    labels: Sequence[np.ndarray], values: np.ndarray, order: np.ndarray, new: np.ndarray
+) -> tuple[_Keys, np.ndarray]:
+    """Sums over runs of rows in an order; ``new`` [n - 1] says where another run starts."""
     starts = np.flatnonzero(np.concatenate([[True], new]))
     picked = order[starts]
-    keys = tuple(np.broadcast_to(label, n)[picked] for label in labels)
+    keys = tuple(np.broadcast_to(label, len(values))[picked] for label in labels)
     return keys, np.add.reduceat(values[order], starts, axis=0)

@@ -1,7 +1,8 @@
-"""The slope of the sum of squares at δ = 0, of which most is known where the noise has few strata.
+"""The right-hand side -AᵀWc, of which most is known where the noise has few strata.
 
--½ ∂/∂v Σ_w ω_w φᵀ S_w φ there is -ω[p] (Σ_w ω_w S_w φ) of each feature φ = ω[p] v - φ̂. Features of
-columns are -φ̂, known, and only those of sampled latents (kept ones that enter affinely) are not.
+It is -½ ∂/∂v Σ_w ω_w φᵀ S_w φ at δ = 0, or -ω[p] (Σ_w ω_w S_w φ) of each feature φ = ω[p] v - φ̂.
+Features of columns are -φ̂ there, known; only those of sampled latents (kept ones that enter
+affinely) are not.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from autmarg.gaussian.small import take
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """-Aᵀ W c, the slope at δ = 0.
+class KnownRightHandSide:
+    """-AᵀWc, from few weights and known sums.
 
     Attributes:
         columns: number of columns.
@@ -48,7 +49,7 @@ class Start:
         shift: np.ndarray,
         weights: np.ndarray,
         entries: Entries,
-    ) -> Start:
+    ) -> KnownRightHandSide:
         """From all features, sorted by column, and the entries of S between them."""
         count = int(np.searchsorted(column, columns))
         base = np.flatnonzero((column == columns) & (slot != 0))
@@ -73,16 +74,16 @@ class Start:
         )
 
     def __call__(self, omega: Any) -> Any:
-        """The slope [columns] at ω."""
+        """-AᵀWc [columns] at ω."""
         rho = jnp.asarray(self.known, omega.dtype)
         if len(self.base):
             rho = rho + self._sampled(take(omega, self.base) - jnp.asarray(self.shift, rho.dtype))
-        slope = -jnp.dot(omega[self.weights], rho, precision="highest")
-        slope = slope if not self.slot.any() else slope * take(omega, self.slot)
+        rhs = -jnp.dot(omega[self.weights], rho, precision="highest")
+        rhs = rhs if not self.slot.any() else rhs * take(omega, self.slot)
         if np.array_equal(self.column, np.arange(self.columns)):
-            return slope
+            return rhs
         return jax.ops.segment_sum(
-            slope, self.column, num_segments=self.columns, indices_are_sorted=True
+            rhs, self.column, num_segments=self.columns, indices_are_sorted=True
         )
 
     def _sampled(self, features: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rows whose noise is correlated within blocks: a step whitens them as matrices.
+"""Rows whitened: noise is correlated within blocks, and a step solves against its factors.
 
 Where the noise factor L [d, d] of a block depends on kept latents and d is not small, whitening has
 no cross-products to compute beforehand (each would need its own entry of L⁻¹). The block's
@@ -18,27 +18,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.gaussian.affine import Rows
-
-
-def distinct(block: np.ndarray, key: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct keys of each block, ascending, [blocks, F] padded with -1; place of each entry."""
-    stride = int(key.max(initial=0)) + 1
-    pairs, inverse = np.unique(block * stride + key, return_inverse=True)
-    owner = pairs // stride
-    counts = np.bincount(owner, minlength=blocks)
-    place = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.full((blocks, int(counts.max(initial=0))), -1, np.int64)
-    table[owner, place] = pairs % stride
-    return table, place[inverse.reshape(-1)]
+from autmarg.gaussian.affine import Point, Rows
+from autmarg.gaussian.ragged import distinct
+from autmarg.gaussian.terms.base import Term
 
 
 @dataclass(frozen=True, eq=False)
-class Correlated:
+class Whitened(Term):
     """The rows of one site, planned.
 
     Attributes:
-        rows: their affine form.
+        rows: their affine form, of ``columns``; ``number`` is the place of their noise factors
+            among the point's.
         shape: (B, d, F): blocks, rows of a block, columns that a block meets.
         target, known, slot: entries of A [B, d, F] as products, sorted by place.
         first, second: columns of each entry f ≤ g of ÃᵀÃ, the constant column last.
@@ -46,6 +37,8 @@ class Correlated:
     """
 
     rows: Rows
+    number: int
+    columns: int
     shape: tuple[int, int, int]
     target: np.ndarray
     known: np.ndarray
@@ -53,9 +46,10 @@ class Correlated:
     first: np.ndarray
     second: np.ndarray
     pair: np.ndarray
+    how: str = "whitened at each step"
 
     @classmethod
-    def plan(cls, rows: Rows) -> Correlated:
+    def plan(cls, rows: Rows, number: int, columns: int) -> Whitened:
         """Lay out the rows' coefficients."""
         d = rows.block
         blocks = rows.n // d
@@ -76,12 +70,13 @@ class Correlated:
         first, second = table[:, i].reshape(-1), table[:, j].reshape(-1)
         real = np.flatnonzero((first >= 0) & (second >= 0))
         return cls(
-            rows, (blocks, d, f), target[order], known[order], slot[order],
+            rows, number, columns, (blocks, d, f), target[order], known[order], slot[order],
             first[real], second[real], pair[real],
         )  # fmt: skip
 
-    def products(self, omega: Any, factor: Any) -> Any:
-        """[P] entries of ÃᵀÃ."""
+    def products(self, point: Point) -> Any:
+        """[P] entries of ÃᵀÃ, the constant column included."""
+        omega, factor = point.omega, point.factors[self.number]
         entries = jnp.asarray(self.known, omega.dtype) * omega[self.slot]
         b, d, f = self.shape
         flat = jax.ops.segment_sum(
@@ -91,11 +86,61 @@ class Correlated:
         gram = jnp.einsum("bdf,bdg->bfg", white, white, precision="highest")
         return gram.reshape(-1)[self.pair]
 
-    def squares(self, omega: Any, factor: Any, v: Any) -> Any:
-        """Σ r_i² of the whitened rows at ω and v = (δ, 1)."""
+    @property
+    def n(self) -> int:
+        """The number of rows that are data."""
+        return self.rows.n if self.rows.counted else 0
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The columns of each entry without the constant one."""
+        inner = self.second < self.columns
+        return self.first[inner], self.second[inner]
+
+    def place(self, source: np.ndarray, target: np.ndarray, size: int) -> PlacedBlocks:
+        """The entries at their places."""
+        return PlacedBlocks(self, source, target, size)
+
+    def squares(self, point: Point, v: Any) -> Any:
+        """Σ r² of the whitened rows at v = (δ, 1)."""
         b, d, _ = self.shape
-        white = _solve(factor, self.rows.evaluate(omega, v).reshape(b, d, 1))
+        rows = self.rows.evaluate(point.omega, v).reshape(b, d, 1)
+        white = _solve(point.factors[self.number], rows)
         return jnp.vdot(white, white, precision="highest")
+
+    by_row = squares
+
+    def lost(self, point: Point, v: Any) -> Any:
+        """Nothing: squares of rows do not cancel."""
+        return 0.0
+
+    def log_weight(self, point: Point) -> Any:
+        """Zero: the point's constant has the noise factors' determinants."""
+        return 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedBlocks:
+    """Whitened rows with places ``target`` among ``size`` for the entries ``source``."""
+
+    term: Whitened
+    source: np.ndarray
+    target: np.ndarray
+    size: int
+
+    @property
+    def known(self) -> dict[int, np.ndarray]:
+        """None: the noise factors are opaque."""
+        return {}
+
+    def __call__(self, point: Point) -> tuple[Any, Any]:
+        """Entries of AᵀWA, and -AᵀWc."""
+        first, second, total = self.term.first, self.term.second, self.term.columns
+        products, inner = self.term.products(point), second < total
+        entries = jnp.zeros(self.size, point.omega.dtype)
+        entries = entries.at[self.target].add(products[inner][self.source])
+        mixed = (second == total) & (first < total)
+        rhs = jnp.zeros(total, point.omega.dtype)
+        return entries, rhs.at[first[mixed]].add(-products[mixed])
 
 
 def _solve(factor: Any, a: Any) -> Any:
@@ -106,6 +151,3 @@ def _solve(factor: Any, a: Any) -> Any:
     side = jnp.moveaxis(a, 0, 1).reshape(d, b * f)
     solved = jax.scipy.linalg.solve_triangular(factor[0], side, lower=True)
     return jnp.moveaxis(solved.reshape(d, b, f), 1, 0)
-
-
-__all__ = ["Correlated", "distinct"]
