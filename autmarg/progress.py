@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 SECONDS = 5.0  # after which a line says what is being done
 
 
 @contextmanager
-def working(what: str, after: float = SECONDS) -> Iterator[None]:
+def working(what: str, after: float = SECONDS) -> Generator[None, None, None]:
     """Say what is being done once it has taken ``after`` seconds, and how long it took at the end.
 
     Args:

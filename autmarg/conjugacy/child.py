@@ -123,7 +123,7 @@ def data_of(tape: Tape, latent: Sample, match: Match, values: Mapping[str, Any])
     return Data(y, others, rows.reshape(-1)[order], order)
 
 
-def _sure(rule: Rule, y: Any, others: Mapping[Expr, Any]) -> np.ndarray | bool:
+def _sure(rule: Rule, y: Any, others: Mapping[Expr, Any]) -> np.ndarray:
     """Rows whose density is one for every x: zeros observed under a known factor of zero, where the
     child's family has that (no exposure, no events)."""
     child, sure = rule.child, np.zeros((), bool)

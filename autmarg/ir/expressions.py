@@ -101,7 +101,7 @@ class Writer:
             return equation.params["expression"]
         found = self._apply(equation)
         if found is not None and len(str(found)) <= LONGEST:
-            named = {a.text for a in atoms(found) if a.kind == "name"}
+            named = frozenset(a.text for a in atoms(found) if a.kind == "name")
             if named == self.tape.dependencies([number]):
                 return found
         return self._fragment(number)

@@ -94,7 +94,7 @@ class Distribution:
         last = [self._last(j) for j in range(len(self.carry_out))]
         return [*last, *(self._turned(self._stack(number)) for number in self.stacked_out)]
 
-    def _dependences(self) -> nx.DiGraph:
+    def _dependences(self) -> nx.DiGraph[Any]:
         """What each live equation and carry needs: an edge from what is needed to what needs it."""
         graph = nx.DiGraph()
         sources = [

@@ -62,7 +62,7 @@ class Program(AsValue):
         return tuple(n for n in self.nodes if isinstance(n, Observe))
 
     @cached_property
-    def graph(self) -> nx.DiGraph:
+    def graph(self) -> nx.DiGraph[Any]:
         """Sites as vertices, an edge from every latent to each site that reads it."""
         graph = nx.DiGraph()
         for node in self.nodes:

@@ -10,7 +10,7 @@ that only look at the structure still work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -332,7 +332,7 @@ class _Filled(_LineReader):
 
 
 @contextmanager
-def _as_edited(line: Line) -> Iterator[None]:
+def _as_edited(line: Line) -> Generator[None, None, None]:
     """Say of which line it is that it cannot be computed."""
     try:
         yield

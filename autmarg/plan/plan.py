@@ -107,7 +107,7 @@ class Plan(AsValue):
         """The refusals at length: the condition that failed, the user's line, what would help."""
         return _reports().explain(self.refusals)
 
-    def to_networkx(self) -> tuple[nx.DiGraph, nx.DiGraph]:
+    def to_networkx(self) -> tuple[nx.DiGraph[Any], nx.DiGraph[Any]]:
         """The program's graph before and after; see :mod:`autmarg.report.graph`."""
         return _reports().before(self), _reports().after(self)
 

@@ -173,7 +173,7 @@ def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]
     return sorted(chosen)
 
 
-def _least_cover(graph: nx.Graph, weights: dict[str, int]) -> set[str]:
+def _least_cover(graph: nx.Graph[Any], weights: dict[str, int]) -> set[str]:
     """Branch on the vertex with most edges: it is in the cover, or all its neighbours are."""
     if graph.number_of_edges() == 0:
         return set()

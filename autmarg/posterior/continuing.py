@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,7 @@ def _transformed(fn: dist.TransformedDistribution) -> Innovations:
     return Innovations(whiten, colour, fn.base_dist)
 
 
-def _keeps_order(transform: transforms.Transform) -> bool:
+def _keeps_order(transform: transforms.Transform[Any]) -> bool:
     """Whether the first elements of an image are those of the first elements."""
     if isinstance(transform, _ORDERED):
         return True

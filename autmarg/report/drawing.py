@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import networkx as nx
 
@@ -57,7 +58,7 @@ class Item:
             yield from item.sites(left + self.x)
 
 
-def svg(graph: nx.DiGraph) -> str:
+def svg(graph: nx.DiGraph[Any]) -> str:
     """The graph's picture, with a tooltip on every site."""
     rows = _rows(graph)
     top = Item("", 0.0, (0, 0), inner=_packed(graph, rows, list(graph), 0))
@@ -97,7 +98,11 @@ def svg(graph: nx.DiGraph) -> str:
 
 
 def _zones(
-    graph: nx.DiGraph, top: Item, rows: dict[str, int], x: dict[str, float], y: dict[str, float]
+    graph: nx.DiGraph[Any],
+    top: Item,
+    rows: dict[str, int],
+    x: dict[str, float],
+    y: dict[str, float],
 ) -> list[Zone]:
     """The rows of the picture, with what an edge must not cross."""
     zones: list[Zone] = []
@@ -122,7 +127,7 @@ def _framed(top: Item, left: float) -> Iterator[tuple[Item, float]]:
             yield from _framed(item, left + item.x)
 
 
-def _rows(graph: nx.DiGraph) -> dict[str, int]:
+def _rows(graph: nx.DiGraph[Any]) -> dict[str, int]:
     """Longest path from above; what has no parents stands right above its first child."""
     rows: dict[str, int] = {}
     order = _order(graph)
@@ -143,13 +148,13 @@ def _rows(graph: nx.DiGraph) -> dict[str, int]:
     return {name: row - first for name, row in rows.items()}
 
 
-def _width(graph: nx.DiGraph, name: str) -> float:
+def _width(graph: nx.DiGraph[Any], name: str) -> float:
     """Of a site, or of the frame around it."""
     data = graph.nodes[name]
     return GAP + 26 + CHARACTER * max(len(text) for text in (data["label"], *data["plates"]))
 
 
-def _order(graph: nx.DiGraph) -> list[str]:
+def _order(graph: nx.DiGraph[Any]) -> list[str]:
     """Parents first; sites of a scan may read each other, then as they come."""
     acyclic = nx.DiGraph(graph)
     while not nx.is_directed_acyclic_graph(acyclic):
@@ -157,7 +162,9 @@ def _order(graph: nx.DiGraph) -> list[str]:
     return list(nx.topological_sort(acyclic))
 
 
-def _packed(graph: nx.DiGraph, rows: dict[str, int], names: list[str], depth: int) -> list[Item]:
+def _packed(
+    graph: nx.DiGraph[Any], rows: dict[str, int], names: list[str], depth: int
+) -> list[Item]:
     """Sites at this depth of plates, and frames of deeper ones, packed from the left."""
     items: list[Item] = []
     frames: dict[str, list[str]] = {}
@@ -195,7 +202,7 @@ def _beside(a: Item, b: Item) -> bool:
     return a.rows[0] <= b.rows[1] and b.rows[0] <= a.rows[1]
 
 
-def _improve(graph: nx.DiGraph, top: Item) -> None:
+def _improve(graph: nx.DiGraph[Any], top: Item) -> None:
     """Order the items by their neighbours' places, pack again, and move them towards those."""
     where = {name: item for item in top.inner for name, _ in item.sites()}
     links = nx.Graph((where[a], where[b]) for a, b in graph.edges if where[a] is not where[b])
@@ -262,11 +269,11 @@ def _labels(top: Item, y: dict[str, float], left: float) -> Iterator[str]:
             yield from _labels(item, y, left + item.x)
 
 
-def _site_width(data: dict) -> float:
+def _site_width(data: dict[str, Any]) -> float:
     return CHARACTER * len(data["label"]) + 24
 
 
-def _site(x: float, y: float, data: dict) -> str:
+def _site(x: float, y: float, data: dict[str, Any]) -> str:
     width = _site_width(data)
     round_ = 6 if data["kind"] in ("marginal", "factor") else HEIGHT / 2
     dash = ' stroke-dasharray="4 3"' if data["kind"] == "deterministic" or data[

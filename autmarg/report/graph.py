@@ -40,7 +40,7 @@ COLOURS = {
 }
 
 
-def before(plan: Plan) -> nx.DiGraph:
+def before(plan: Plan) -> nx.DiGraph[Any]:
     """The source program: one vertex a site, coloured by what happens to it.
 
     Vertices have ``kind`` (latent, observed, deterministic, factor, param), ``action``, ``plates``
@@ -61,7 +61,7 @@ def before(plan: Plan) -> nx.DiGraph:
     return graph
 
 
-def after(plan: Plan) -> nx.DiGraph:
+def after(plan: Plan) -> nx.DiGraph[Any]:
     """The rewritten program, with a marginal where its observed sites were; recovery is dashed."""
     program = plan.rewritten or plan.program
     graph = nx.DiGraph(name="after")
@@ -107,7 +107,12 @@ def _action(node: Node, program: Program) -> str:
 
 
 def _add(
-    graph: nx.DiGraph, node: Node, action: str, note: str, label: str = "", at: Node | None = None
+    graph: nx.DiGraph[Any],
+    node: Node,
+    action: str,
+    note: str,
+    label: str = "",
+    at: Node | None = None,
 ) -> None:
     plates = sorted((at or node).plates, key=lambda p: p.dim)
     graph.add_node(
@@ -117,7 +122,7 @@ def _add(
     )  # fmt: skip
 
 
-def _link(graph: nx.DiGraph, program: Program) -> None:
+def _link(graph: nx.DiGraph[Any], program: Program) -> None:
     for node in program.nodes:
         if not isinstance(node, Recover):
             known = (p for p in sorted(node.parents) if p in graph and p != node.name)
@@ -193,7 +198,7 @@ def to_dot(plan: Plan) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _clusters(graph: nx.DiGraph) -> list[str]:
+def _clusters(graph: nx.DiGraph[Any]) -> list[str]:
     paths: dict[tuple[str, ...], list[str]] = {}
     for name, data in graph.nodes(data=True):
         if data["plates"]:

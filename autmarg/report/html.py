@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from typing import Any
 
 import networkx as nx
 
@@ -88,7 +89,7 @@ def _chip(action: str, dashed: bool = False) -> str:
     return f"<span class='{kind}' style='background:{fill}'>{escape(action)}</span>"
 
 
-def _legend(graphs: tuple[nx.DiGraph, nx.DiGraph]) -> Iterator[str]:
+def _legend(graphs: tuple[nx.DiGraph[Any], nx.DiGraph[Any]]) -> Iterator[str]:
     """The fills and the lines that occur in the two pictures."""
     found = {data["action"]: None for graph in graphs for _, data in graph.nodes(data=True)}
     chips = " ".join(_chip(action, action in _DASHED) for action in found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ _MISSING = "an integer or boolean column with missing values"
 @contextlib.contextmanager
 def explained(
     model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Say in words why a model's operations cannot take its arguments.
 
     What the user's own code raises is left as it is, and so is an index or a key of theirs that is
@@ -164,8 +164,8 @@ def _plain(
             found = [n for n, v in named_values(model, args, kwargs) if type(v) is kind]
             if found:
                 names = ", ".join(f"'{name}'" for name in found)
-                wanted = "a value" if kind is type(None) else f"np.asarray({found[0]})"
-                yield f"{names} is {'None' if kind is type(None) else 'a list'}: pass {wanted}"
+                listed = f"{names} is a list: pass np.asarray({found[0]})"
+                yield listed if kind in (list, tuple) else f"{names} is None: pass a value"
 
 
 def _raised_by_user(error: BaseException, *, on_purpose: bool = False) -> bool:
