@@ -99,15 +99,19 @@ class SpreadEntries:
         return cls(share, row, share.known(entries.column), share.known(entries.value, 0.0))
 
     def products(self, f: Any) -> Any:
+        """value · f[column], [devices, L]."""
         return self.share.spread(self.value, f.dtype) * f[self.share.spread(self.column)]
 
     def add(self, products: Any, size: int) -> Any:
+        """Products added up by row, [size]."""
         return self.share.add(products, self.row, size)
 
     def weighted(self, omega: Any, products: Any) -> Any:
+        """Products times the weights ω of their rows, [devices, L]."""
         return products * self.share.weights(omega)
 
     def contract(self, omega: Any, f: Any, products: Any) -> Any:
+        """Σ f[row] · weighted products, a scalar."""
         return jnp.sum(f[self.share.spread(self.row)] * self.weighted(omega, products))
 
 

@@ -25,7 +25,9 @@ class System(Protocol):
     @property
     def inputs(self) -> tuple[str, ...]: ...
 
-    def point(self, values: Mapping[str, Any]) -> Point: ...
+    def point(self, values: Mapping[str, Any]) -> Point:
+        """The form's numbers at values of its inputs."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,6 +60,7 @@ class Entries:
     slot: np.ndarray
 
     def __call__(self, omega: Any, shape: tuple[int, ...]) -> Any:
+        """The array, at the numbers ω."""
         products = jnp.asarray(self.known, omega.dtype) * omega[self.slot]
         size = int(np.prod(shape))
         total = jax.ops.segment_sum(

@@ -31,11 +31,16 @@ class Stage(Protocol):
         """What it is called in a plan, and what it costs."""
         ...
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Any, Any, QuadraticForm]: ...
+    def eliminate(self, form: QuadraticForm) -> tuple[Any, Any, QuadraticForm]:
+        """Factor, own part of the right-hand side, and the form of the columns that remain."""
+        ...
 
-    def back(self, factor: Any, own: Any, z: Any, noise: Any) -> Any: ...
+    def back(self, factor: Any, own: Any, z: Any, noise: Any) -> Any:
+        """z [columns] with the stage's columns drawn from ``noise`` [columns]."""
+        ...
 
     def mean(self, factor: Any, own: Any, z: Any) -> Any:
+        """z [columns] with the stage's columns at their conditional mean."""
         return self.back(factor, own, z, jnp.zeros_like(z))
 
     def rooted(self, factor: Any) -> Any:
