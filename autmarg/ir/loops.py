@@ -37,7 +37,7 @@ class _Value:
     stacked: bool
 
 
-class Distribution:
+class DistributedLoop:
     """One scan, written onto the outer tape.
 
     Args:

@@ -34,7 +34,7 @@ from autmarg.compat.jaxprs import (
     frames_of,
 )
 from autmarg.errors import Place
-from autmarg.ir.loops import Distribution
+from autmarg.ir.loops import DistributedLoop
 from autmarg.ir.shards import is_sharded, on_host
 from autmarg.ir.staged import T, staged
 from autmarg.ir.walk import Step, V, computed, walk
@@ -352,7 +352,7 @@ class Builder:
         body, closed = Builder(), body_of(eqn.params)
         inputs = [body.number(v.aval) for v in closed.jaxpr.invars]
         outputs = body.inline(closed, inputs, place=place)
-        return Distribution(self, body, inputs, outputs, arguments, eqn.params, place).run()
+        return DistributedLoop(self, body, inputs, outputs, arguments, eqn.params, place).run()
 
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
