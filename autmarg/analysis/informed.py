@@ -98,16 +98,17 @@ class _Fit:
             return None
         others = sorted((n for n in sites.values() if n is not node), key=lambda n: n.name)
         fit = cls(program, node, observed, tuple(others))
-        try:
-            for latent in others:
-                fit._shape(latent)
-        except NotImplementedError:  # a support without a map from unconstrained values
-            return None
-        return fit
+        mapped = all(latent.unconstrained_shape(tape) is not None for latent in others)
+        return fit if mapped else None
+
+    def _zeros(self) -> dict[str, np.ndarray]:
+        """Unconstrained values of the other latents, all zero."""
+        shapes = {n.name: n.unconstrained_shape(self.program.tape) for n in self.others}
+        return {name: np.zeros(shape) for name, shape in shapes.items() if shape is not None}
 
     def information(self) -> Information | None:
         """F at the fit, None where the elements are not read apart or there is no fit."""
-        start, unravel = ravel_pytree({n.name: np.zeros(self._shape(n)) for n in self.others})
+        start, unravel = ravel_pytree(self._zeros())
         free = np.concatenate([np.zeros(0, bool), *(self._is_free(n) for n in self.others)])
         signs = np.random.default_rng(0).choice([-1.0, 1.0], self.node.shape)
 
@@ -165,17 +166,6 @@ class _Fit:
             x = transform(x)
         return x
 
-    def _shape(self, latent: Sample) -> tuple[int, ...]:
-        """Of a latent's unconstrained value."""
-        tape, found = self.program.tape, []
-
-        def read(*leaves: Any) -> None:
-            support = latent.distribution.unflatten(leaves).support
-            found.append(biject_to(support).inverse_shape(latent.shape))
-
-        jax.eval_shape(read, *(tape.avals[v] for v in latent.distribution.values))
-        return found[0]
-
     def _is_free(self, latent: Sample) -> np.ndarray:
-        size = math.prod(self._shape(latent))
+        size = latent.dimensions(self.program.tape)
         return np.full(size, size <= _FREE)

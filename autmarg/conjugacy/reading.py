@@ -115,12 +115,12 @@ def arguments_of(
     Raises:
         NoMatch: the distribution is not of the family, or a mask is not known.
     """
-    spec, rows, masks = node.distribution, rows_of(node, family), []
+    spec, rows = node.distribution, rows_of(node, family)
     constants = {v: tape.constants[v] for v in spec.values if v in tape.constants}
     free = [v for v in dict.fromkeys(spec.values) if v not in constants]
 
-    def arguments(*arrays: Any) -> list[Any]:
-        values = {**constants, **dict(zip(free, arrays, strict=True))}
+    def arguments(*arrays: Any) -> tuple[list[np.ndarray], list[Any]]:
+        masks, values = [], {**constants, **dict(zip(free, arrays, strict=True))}
         found = unwrapped(spec.unflatten(values[v] for v in spec.values))
         given = parameters_as(found.base, family.name)
         if given is None:
@@ -139,7 +139,7 @@ def arguments_of(
                 value = value[..., None]
             length = value.shape[-1:] if family.vector else ()
             out.append(jnp.broadcast_to(value, (*rows, *length)))
-        return out
+        return masks, out
 
-    tape, numbers = tape.extend(arguments, free)
+    tape, numbers, masks = tape.extend_staged(arguments, free)
     return tape, numbers, masks

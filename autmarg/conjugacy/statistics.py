@@ -26,10 +26,9 @@ def density_of(
     needed = [v for m in matches for v in (*m.arguments, m.site.value)]
     names = inputs_of(tape, [*needed, *parameters], latent.name)
     elements = int(np.prod(rows_of(latent, family)))
-    structure: list[tuple[int, int, np.ndarray]] = []
 
-    def statistics(*arrays: Any) -> list[Any]:
-        values = dict(zip(names, arrays, strict=True))
+    def statistics(*arrays: Any) -> tuple[list[tuple[int, int, np.ndarray]], list[Any]]:
+        structure, values = [], dict(zip(names, arrays, strict=True))
         out = [jnp.asarray(v, jnp.result_type(float)) for v in tape.evaluate(parameters, values)]
         out = [v.reshape(elements, *v.shape[len(rows_of(latent, family)) :]) for v in out]
         for match in matches:
@@ -37,9 +36,9 @@ def density_of(
             aggregates, own = _statistics(match, data, elements, latent.shape[-1:])
             structure.append((len(aggregates), len(own), data.rows))
             out += [*aggregates, *own]
-        return out
+        return structure, out
 
-    tape, numbers = tape.extend(statistics, [tape.inputs[n] for n in names])
+    tape, numbers, structure = tape.extend_staged(statistics, [tape.inputs[n] for n in names])
     each, children = iter(numbers), []
     before = tuple(next(each) for _ in parameters)
     for match, (aggregates, own, rows) in zip(matches, structure, strict=True):
@@ -58,19 +57,18 @@ def _row_by_row(
 ) -> tuple[Tape, tuple[RowStatistics, ...]]:
     """The statistics of single rows, on a tape that has them."""
     names = inputs_of(tape, [v for m in matches for v in (*m.arguments, m.site.value)], latent.name)
-    read: list[tuple[int, int, Data]] = []
 
-    def statistics(*arrays: Any) -> list[Any]:
+    def statistics(*arrays: Any) -> tuple[list[tuple[int, int, Data]], list[Any]]:
         values = dict(zip(names, arrays, strict=True))
-        out = []
+        read, out = [], []
         for match in matches:
             data = data_of(tape, latent, match, values)
             terms, own = _terms(match, data, latent.shape[-1:])
             read.append((len(terms), len(own), data))
             out += [*terms, *own]
-        return out
+        return read, out
 
-    tape, numbers = tape.extend(statistics, [tape.inputs[n] for n in names])
+    tape, numbers, read = tape.extend_staged(statistics, [tape.inputs[n] for n in names])
     each, found = iter(numbers), []
     for match, (terms, own, data) in zip(matches, read, strict=True):
         some, rest = (tuple(next(each) for _ in range(n)) for n in (terms, own))

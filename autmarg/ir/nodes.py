@@ -124,15 +124,22 @@ class Sample(Node):
 
         A correlation's factor has fewer of them than elements; a discrete site has its elements.
         """
+        shape = self.unconstrained_shape(tape)
+        return self.size if shape is None else math.prod(shape)
 
-        def shape(*leaves: Any) -> tuple[int, ...]:  # a support may have bounds that are latents
+    def unconstrained_shape(self, tape: Tape) -> tuple[int, ...] | None:
+        """The shape of a latent's unconstrained value; None where no map leads from one."""
+
+        def shape(
+            *leaves: Any,
+        ) -> tuple[int, ...] | None:  # a support may have bounds that are latents
             support = self.distribution.unflatten(leaves).support
             try:
                 return biject_to(support).inverse_shape(self.shape)
-            except NotImplementedError:  # no map from an unconstrained value
-                return self.shape
+            except NotImplementedError:
+                return None
 
-        return math.prod(known(shape, *(tape.avals[v] for v in self.distribution.values)))
+        return known(shape, *(tape.avals[v] for v in self.distribution.values))
 
     @property
     def size(self) -> int:

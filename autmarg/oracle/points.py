@@ -23,6 +23,7 @@ from autmarg.analysis.sites import normalise
 from autmarg.backend.recovery import Recovery
 from autmarg.ir.nodes import Sample
 from autmarg.ir.program import Program
+from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
 
 FAR = 30.0  # conditional standard deviations by which the far points are away
@@ -109,19 +110,17 @@ def scales_of(program: Program, kept: tuple[str, ...]) -> tuple[Scale, ...]:
 
 def _support(node: Sample, tape: Tape) -> Any:
     """The support of a latent's elements; its bounds are tracers where they are not known."""
-    seen: list[Any] = []
 
-    def read(*unknown: Any) -> None:
+    def read(*unknown: Any) -> Any:
         rest = iter(unknown)
         leaves = [tape.constants[v] if v in tape.constants else next(rest) for v in numbers]
         support = node.distribution.unflatten(leaves).support
         while hasattr(support, "base_constraint"):  # of independent elements
             support = support.base_constraint
-        seen.append(support)
+        return support
 
     numbers = node.distribution.values
-    jax.eval_shape(read, *(tape.avals[v] for v in numbers if v not in tape.constants))
-    return seen[0]
+    return known(read, *(tape.avals[v] for v in numbers if v not in tape.constants))
 
 
 def _known(bound: Any) -> float | None:

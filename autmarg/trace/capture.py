@@ -41,6 +41,7 @@ from autmarg.ir.nodes import (
 )
 from autmarg.ir.program import Program
 from autmarg.ir.shards import rows_of
+from autmarg.ir.staged import staged
 from autmarg.ir.tape import Builder
 from autmarg.ir.verifier import check
 from autmarg.trace.columns import as_arrays, with_arrays
@@ -88,14 +89,14 @@ def _traced(
 ) -> tuple[Program, dict[str, Any]]:
     """The program and its traced constants, of arguments that are arrays."""
     shapes = shapes_of(model, args, kwargs)
-    messages: list[Placed] = []
 
-    def distributions(values: dict[str, Any]) -> list[Any]:
+    def distributions(values: dict[str, Any]) -> tuple[tuple[list[Placed], Any], list[Any]]:
         sites = {name: value for name, value in values.items() if name != KEY}
-        messages[:] = run_model(model, args, kwargs, sites, values[KEY])
-        return [_arrays(msg) for msg, _ in messages]
+        messages = run_model(model, args, kwargs, sites, values[KEY])
+        arrays = [_arrays(msg) for msg, _ in messages]
+        return (messages, jax.tree.structure(arrays)), arrays
 
-    closed, out_shape = jax.make_jaxpr(distributions, return_shape=True)(shapes)
+    (messages, structure), closed = staged(distributions, shapes)
     builder = Builder()
     names = sorted(shapes)  # the order in which a dict of inputs is flattened
     inputs = {name: builder.number(shapes[name]) for name in names}
@@ -106,7 +107,7 @@ def _traced(
             inputs[f"@{len(traced)}"] = number
             traced[f"@{len(traced)}"] = builder.constants.pop(number)
     tape = builder.tape(inputs)
-    outputs = jax.tree.unflatten(jax.tree.structure(out_shape), numbers)
+    outputs = jax.tree.unflatten(structure, numbers)
     reader = _MessageReader(tape)
     nodes = [
         node
