@@ -15,15 +15,15 @@ import numpy as np
 from autmarg.analysis.sites import Normalised
 from autmarg.analysis.wording import a, located, uses
 from autmarg.conjugacy.child import Match, fit
-from autmarg.conjugacy.conjugate import ChildStatistics, ConjugateMarginal
 from autmarg.conjugacy.families import FAMILIES, Family
 from autmarg.conjugacy.monomial import NoMatch
 from autmarg.conjugacy.proof import prove
 from autmarg.conjugacy.reading import BUILDERS, OFF_BY, READERS, arguments_of, class_of
 from autmarg.conjugacy.registry import rules
 from autmarg.conjugacy.shared import GaussianGroup, Shared, shared
-from autmarg.conjugacy.statistics import density_of
-from autmarg.conjugacy.unread import UnreadPrior, is_normalised, is_unread
+from autmarg.conjugacy.statistics import update_of
+from autmarg.conjugacy.unread import is_normalised, is_unread
+from autmarg.conjugacy.update import ChildStatistics, ConjugateUpdate
 from autmarg.errors import Refusal, named
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, of_sites
 from autmarg.ir.program import Program
@@ -32,18 +32,17 @@ from autmarg.ir.tape import Tape
 
 @dataclass(frozen=True, eq=False)
 class Conjugacy:
-    """A latent with its observed children and the densities that a rule gives.
+    """A latent with its observed children, and how these update its prior.
 
     Attributes:
         member: the latent.
         observed: its children, in program order, with those of Gaussian marginals that share it.
-        density: the marginal of the children, and the member given them; or the prior of a member
-            that nothing reads.
+        update: by the rules; None for a member that nothing reads.
     """
 
     member: Sample
     observed: tuple[Observe, ...]
-    density: ConjugateMarginal | UnreadPrior
+    update: ConjugateUpdate | None
 
     @property
     def groups(self) -> tuple[GaussianGroup, ...]:
@@ -52,7 +51,7 @@ class Conjugacy:
 
     @property
     def _shared_with(self) -> tuple[Shared, ...]:
-        return () if isinstance(self.density, UnreadPrior) else self.density.shared
+        return () if self.update is None else self.update.shared
 
     @property
     def name(self) -> str:
@@ -62,9 +61,9 @@ class Conjugacy:
     @property
     def rule(self) -> str:
         """Which rules, and over how many rows, for the plan."""
-        if isinstance(self.density, UnreadPrior):
+        if self.update is None:
             return "drawn from its prior"
-        found = [f"{s.rule.title} rule, {_pairs(s)}" for s in self.density.children]
+        found = [f"{s.rule.title} rule, {_pairs(s)}" for s in self.update.children]
         for each in self._shared_with:
             found.append(
                 f"{each.rule.title} rule, {each.rows:,} rows shared with {', '.join(each.names)}"
@@ -74,7 +73,7 @@ class Conjugacy:
     @property
     def why(self) -> str:
         """For the plan."""
-        if isinstance(self.density, UnreadPrior):
+        if self.update is None:
             return "no other density reads it"
         return f"conjugate to {', '.join(s.name for s in self.observed)}"
 
@@ -191,7 +190,7 @@ def _conjugacy(
         raise refused(f"its prior reads '{above[0]}', {others[above[0]]}")
     readers = [c for c in program.children(name) if not isinstance(c, Deterministic)]
     if not readers and is_normalised(program, latent):
-        return Conjugacy(latent, (), UnreadPrior(latent, program.tape))
+        return Conjugacy(latent, (), None)
     if not readers or family is None:
         raise refused("no site with a density reads it")
     groups = tuple(dict.fromkeys(left[c.name] for c in readers if c.name in left))
@@ -211,9 +210,9 @@ def _conjugacy(
         tape, match = _child(normalised, tape, latent, family, child, refused)
         matches.append(match)
     joined = tuple(_shared(normalised, latent, family, group, refused) for group in groups)
-    density = replace(density_of(tape, latent, family, parameters, matches), shared=joined)
+    update = replace(update_of(tape, latent, family, parameters, matches), shared=joined)
     names = {m.site.name for m in matches} | {n.name for g in groups for n in g.observed}
-    return Conjugacy(latent, tuple(n for n in program.observed if n.name in names), density)
+    return Conjugacy(latent, tuple(n for n in program.observed if n.name in names), update)
 
 
 def _shared(

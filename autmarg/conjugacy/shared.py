@@ -30,8 +30,7 @@ from autmarg.conjugacy.marginal_likelihood import marginal_likelihood
 from autmarg.conjugacy.monomial import Monomial, MonomialInterpreter, NoMatch
 from autmarg.conjugacy.pattern import ArgumentPattern, patterns, shown
 from autmarg.conjugacy.reading import BUILDERS
-from autmarg.gaussian.marginal import GaussianMarginal, System
-from autmarg.gaussian.schedule import Schedule
+from autmarg.gaussian.marginal import Eliminated, GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
 
@@ -39,7 +38,7 @@ _POWERS = {Fraction(1, 2): "square root", Fraction(-1, 2): "inverse square root"
 _RECIPROCAL = {"Gamma": "InverseGamma", "InverseGamma": "Gamma"}  # of 1 / x, same parameters
 
 
-class GaussianGroup(Protocol):
+class GaussianGroup(Eliminated, Protocol):
     """Sites of one Gaussian marginal: those integrated out, and those that read them."""
 
     @property
@@ -62,16 +61,6 @@ class GaussianGroup(Protocol):
     @property
     def structure(self) -> tuple[str, ...]: ...
 
-    @property
-    def system(self) -> System: ...
-
-    @property
-    def schedule(self) -> Schedule: ...
-
-    def variances(self) -> Schedule:
-        """The schedule for conditional variances."""
-        ...
-
 
 @dataclass(frozen=True, eq=False)
 class Shared:
@@ -80,14 +69,14 @@ class Shared:
     Attributes:
         rule: by which it updates the prior.
         group: the sites of the marginal.
-        density: of the marginal, and of its members given the rest.
+        rows: of the marginal, n.
         aggregates: (a, b) for each of the rule's, whose value is a + b Q.
         power: 2p, 1 for a variance and -1 for a precision.
     """
 
     rule: Rule
     group: GaussianGroup
-    density: GaussianMarginal
+    rows: int
     aggregates: tuple[tuple[float, float], ...]
     power: int
 
@@ -96,18 +85,9 @@ class Shared:
         """Of the marginal's members."""
         return tuple(member.name for member in self.group.members)
 
-    @property
-    def rows(self) -> int:
-        """n."""
-        return self.density.rows
-
-    def statistics(self, values: Mapping[str, Any]) -> tuple[list[Any], Any]:
-        """The aggregates, [1] each, and K; ``values`` have x = 1.
-
-        K is all of the children's log-density that does not depend on x.
-        """
-        constant, squares = self.density.parts(values)
-        return [jnp.reshape(a + b * squares, 1) for a, b in self.aggregates], constant
+    def statistics(self, squares: Any) -> list[Any]:
+        """The aggregates, [1] each, for a sum of squares Q at x = 1."""
+        return [jnp.reshape(a + b * squares, 1) for a, b in self.aggregates]
 
     def variance(self, family: str, parameters: list[Any]) -> Any:
         """E x²ᵖ under x ~ family(parameters): what the members' variances at x = 1 are times."""
@@ -125,7 +105,7 @@ def shared(
     """
     scale, power = _scale(rule)
     unread: list[NoMatch] = []
-    density = GaussianMarginal(group.system, group.schedule, group.variances)
+    density = GaussianMarginal.of(group)
     flat = {n for n, whole in density.flat.items() if whole.all()}
     nodes = tuple(n for n in (*group.members, *group.observed) if n.name not in flat)
     for node in nodes:
@@ -160,7 +140,7 @@ def shared(
     if group.children:
         child = group.children[0]
         raise NoMatch(f"{located(child)} is sampled, not observed", place=child.place, near=True)
-    return Shared(rule, group, density, _aggregates(rule, density.rows, scale), power)
+    return Shared(rule, group, density.rows, _aggregates(rule, density.rows, scale), power)
 
 
 def _scale(rule: Rule) -> tuple[ArgumentPattern, int]:

@@ -10,18 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.conjugacy.child import Data, Match, data_of, inputs_of
-from autmarg.conjugacy.conjugate import ChildStatistics, ConjugateMarginal, RowStatistics, summed
+from autmarg.conjugacy.conjugate import summed
 from autmarg.conjugacy.families import Family, onehot
 from autmarg.conjugacy.language import Aggregate, Largest, Smallest, SumOver
 from autmarg.conjugacy.marginal_likelihood import jax_function, marginal_likelihood
 from autmarg.conjugacy.reading import rows_of
+from autmarg.conjugacy.update import ChildStatistics, ConjugateUpdate, RowStatistics
 from autmarg.ir.nodes import Sample
 from autmarg.ir.tape import Tape
 
 
-def density_of(
+def update_of(
     tape: Tape, latent: Sample, family: Family, parameters: list[int], matches: list[Match]
-) -> ConjugateMarginal:
+) -> ConjugateUpdate:
     """Write the statistics of all children onto a tape of their own, and add up what is known."""
     needed = [v for m in matches for v in (*m.arguments, m.site.value)]
     names = inputs_of(tape, [*needed, *parameters], latent.name)
@@ -46,7 +47,7 @@ def density_of(
         rest = tuple(next(each) for _ in range(own))
         children.append(ChildStatistics(match.rule, some, rest, rows))
     folded = tape.folded(numbers)
-    return ConjugateMarginal(
+    return ConjugateUpdate(
         latent.name, latent.shape, family, before, tuple(children), folded,
         each=lambda: _row_by_row(tape, latent, matches),
     )  # fmt: skip

@@ -30,6 +30,20 @@ class System(Protocol):
         ...
 
 
+class Eliminated(Protocol):
+    """A system with its order of elimination."""
+
+    @property
+    def system(self) -> System: ...
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def variances(self) -> Schedule:
+        """The order of elimination of ``form.with_elements()``."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class GaussianMarginal:
     """log p(y | θ) and p(members | y, θ), as functions of the kept latents by name.
@@ -40,6 +54,11 @@ class GaussianMarginal:
     system: System
     schedule: Schedule
     variances: Callable[[], Schedule]
+
+    @classmethod
+    def of(cls, group: Eliminated) -> GaussianMarginal:
+        """The density of what has an order of elimination."""
+        return cls(group.system, group.schedule, group.variances)
 
     @property
     def columns(self) -> int:

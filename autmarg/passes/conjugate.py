@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autmarg.conjugacy.conjugate import ConjugateMarginal
+from autmarg.conjugacy.unread import UnreadPrior
 from autmarg.ir.nodes import Recover, of_sites
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
@@ -25,7 +27,8 @@ class Conjugate:
         Raises:
             RequestError: there is no plan, or a pass in between changed what it is about.
         """
-        for found in plan_of(program, self.name).conjugacies:
+        plan = plan_of(program, self.name)
+        for found in plan.conjugacies:
             if any(group.name not in program for group in found.groups):
                 continue  # its pass was taken out of the list, so nothing shares the latent
             inside = {n.name for g in found.groups for n in g.observed}
@@ -34,9 +37,12 @@ class Conjugate:
             check_unchanged(program, (found.member, *own), self.name)
             check_readers(program, (found.member,), shared | {n.name for n in own})
             members = (found.member, *(m for g in found.groups for m in g.members))
+            density = UnreadPrior(found.member, plan.program.tape)
+            if found.update is not None:
+                density = ConjugateMarginal(found.update)
             recover = Recover(
-                of_sites("recover", members), found.density.inputs, None, members=members,
-                marginal=found.name, density=found.density, rule=found.rule, why=found.why,
+                of_sites("recover", members), density.inputs, None, members=members,
+                marginal=found.name, density=density, rule=found.rule, why=found.why,
             )  # fmt: skip
             instead = shared | {of_sites("recover", g.members) for g in found.groups}
             structure = tuple(words for g in found.groups for words in g.structure)

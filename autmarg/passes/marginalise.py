@@ -49,7 +49,7 @@ class Marginalise:
 
     def _without(self, program: Program, group: ScheduledGroup) -> Program:
         """One group integrated out."""
-        density = GaussianMarginal(group.system, group.schedule, group.variances)
+        density = GaussianMarginal.of(group)
         recover = Recover(
             of_sites("recover", group.members), density.inputs, None,
             members=group.members, marginal=group.name, density=density, rule=self.rule,

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to
 
-from autmarg.conjugacy.conjugate import ConjugateMarginal, RowStatistics, updates_of
+from autmarg.conjugacy.conjugate import ConjugateMarginal, updates_of
 from autmarg.conjugacy.language import Aggregate, Largest, Smallest, SumOver
 from autmarg.conjugacy.marginal_likelihood import marginal_likelihood
 from autmarg.conjugacy.reading import BUILDERS
+from autmarg.conjugacy.update import RowStatistics
 from autmarg.errors import RequestError
 from autmarg.gaussian.leave_out import ROOM
 from autmarg.ir.nodes import Observe
@@ -101,15 +102,14 @@ class ConjugatePointwise:
         Raises:
             RequestError: groups of several sites are asked for, of which one shares a variance.
         """
-        if groups is not None and density.shared and len(sites) > 1:
+        if groups is not None and density.update.shared and len(sites) > 1:
             names = ", ".join(f"'{node.name}'" for node in sites)
             raise RequestError(
                 f"log_likelihood(which='group') cannot leave out rows of {names} together: they "
-                f"share '{density.member}', a variance that is integrated out. Expected one "
-                f"observed site; transform(keep=['{density.member}']) samples it instead"
+                f"share '{density.update.member}', a variance that is integrated out. Expected one "
+                f"observed site; transform(keep=['{density.update.member}']) samples it instead"
             )
-        assert density.each is not None
-        tape, children = density.each()
+        tape, children = density.update.each()
         starts = dict(zip((n.name for n in sites), _starts(sites), strict=True))
         nodes, labels = {node.name: node for node in sites}, []
         for child in children:
@@ -122,9 +122,9 @@ class ConjugatePointwise:
         elements = [child.rows for child in children]
         sharing = tuple(
             GaussianPointwise.plan(
-                program, each.density, each.group.observed, each.group.members, groups, count
+                program, gaussian, each.group.observed, each.group.members, groups, count
             )
-            for each in density.shared
+            for each, gaussian in zip(density.update.shared, density.gaussians, strict=True)
         )
         total = sum(math.prod(batch_of(n)) for n in sites) if groups is None else count
         pairs = Pairs.of(labels, elements)
@@ -172,7 +172,7 @@ class ConjugatePointwise:
 
     def _prior(self, values: Mapping[str, Any]) -> list[Any]:
         """[R] (or [R, K]) parameters of the prior."""
-        return self.density.tape.evaluate(self.density.parameters, values)
+        return self.density.update.tape.evaluate(self.density.update.parameters, values)
 
     def _before(
         self,
@@ -190,12 +190,12 @@ class ConjugatePointwise:
             earlier = sites.index(child.site) < sites.index(site)
             aggregates = other.total if earlier and k != number else other.outside
             parameters = self._updated(parameters, child.rule, aggregates)
-        for each, own in zip(self.density.shared, shared, strict=True):
+        for each, own in zip(self.density.update.shared, shared, strict=True):
             parameters = self._updated(parameters, each.rule, own.total)
         return parameters
 
     def _updated(self, parameters: list[Any], rule: Any, aggregates: list[Any]) -> list[Any]:
-        if self.density.family.vector:
+        if self.density.update.family.vector:
             aggregates = [jnp.broadcast_to(a, parameters[0].shape) for a in aggregates]
         after = [f(*parameters, *aggregates) for f in updates_of(rule)]
         pairs = zip(after, parameters, strict=True)
@@ -206,7 +206,7 @@ class ConjugatePointwise:
     ) -> Any:
         """[P] log marginal likelihood of the rows of one child in each pair."""
         formula, count, aggregates = marginal_likelihood(child.rule), len(before[0]), found.inside
-        if self.density.family.vector:
+        if self.density.update.family.vector:
             aggregates = [jnp.broadcast_to(a, before[0].shape) for a in aggregates]
         used = np.bincount(pair, minlength=count) > 0
         rows = jax.ops.segment_sum(found.own[0], pair, count)
@@ -214,9 +214,9 @@ class ConjugatePointwise:
             gain = _by_pair(formula.parameters(*before, *aggregates), count)
             return jnp.where(used, gain, 0.0) + rows
         after = self._updated(before, child.rule, aggregates)
-        posterior = BUILDERS[self.density.family.name](*after)
+        posterior = BUILDERS[self.density.update.family.name](*after)
         x = biject_to(posterior.support)(jnp.zeros(before[0].shape))
-        if self.density.family.vector:
+        if self.density.update.family.vector:
             x = jnp.full(before[0].shape, 1.0 / before[0].shape[-1])
         gain = _by_pair(formula.parameters(x, *before, *aggregates), count)
         terms = formula.child(x[pair], *found.own[1:])
@@ -228,8 +228,8 @@ class ConjugatePointwise:
     def _of_group(self, k: int, values: Mapping[str, Any]) -> _OfGroup:
         """The aggregates of a Gaussian marginal that shares x, for all rows, for those of each
         label, and for all others; and the rest of the labels' log-density."""
-        gaussian, shared = self.sharing[k], self.density.shared[k]
-        given = {**values, self.density.member: jnp.ones(self.density.shape)}
+        gaussian, shared = self.sharing[k], self.density.update.shared[k]
+        given = {**values, self.density.update.member: jnp.ones(self.density.update.shape)}
         gain, squares, rest, room = gaussian.terms(given)
         gain = jnp.where((room < ROOM)[:, None], jnp.nan, gain)
         constant = (gaussian.normalisers(given) + gain).sum(axis=1)
@@ -249,10 +249,10 @@ class ConjugatePointwise:
         parameters = [jnp.reshape(p, 1) for p in self._prior(values)]
         for child, other in zip(self.children, found, strict=True):
             parameters = self._updated(parameters, child.rule, [t[:1] for t in other.total])
-        for number, (each, own) in enumerate(zip(self.density.shared, shared, strict=True)):
+        for number, (each, own) in enumerate(zip(self.density.update.shared, shared, strict=True)):
             if number != k:
                 parameters = self._updated(parameters, each.rule, own.total)
-        rule, own = self.density.shared[k].rule, shared[k]
+        rule, own = self.density.update.shared[k].rule, shared[k]
         before = [f(*parameters, *own.outside) for f in updates_of(rule)]
         gain = marginal_likelihood(rule).parameters(*before, *own.inside)
         return jnp.where(self.sharing[k].rows.sum(axis=1) > 0, gain + own.constant, 0.0)

@@ -125,7 +125,7 @@ def test_data_are_added_up_when_the_plan_is_made():
 
     for n in (10, 1000):
         (recover,) = (x for x in autmarg.transform(model).program(n).nodes if "recover" in x.name)
-        tape = recover.density.tape
+        tape = recover.density.update.tape
         assert max(np.size(c) for c in tape.constants.values()) == 1
         assert all(np.prod(tape.avals[v].shape) <= 1 for e in tape.equations for v in e.outputs)
 
