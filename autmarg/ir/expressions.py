@@ -52,10 +52,6 @@ class Writer:
         self._called: dict[str, str] = {}  # content → name of a constant
 
     @cached_property
-    def _producer(self) -> dict[int, Equation]:
-        return {v: e for e in self.tape.equations for v in e.outputs}
-
-    @cached_property
     def _inputs(self) -> dict[int, str]:
         return {v: name for name, v in self.tape.inputs.items()}
 
@@ -95,7 +91,8 @@ class Writer:
             return Atom("name", self._inputs[number])
         if number in self.tape.constants:
             return self._constant(self.tape.constants[number])
-        equation = self._producer[number]
+        equation = self.tape.producer(number)
+        assert equation is not None
         if equation.name == HOLE:  # a program read from text without its store
             self.declared |= equation.params["declared"]
             return equation.params["expression"]
@@ -224,7 +221,7 @@ class Writer:
 
     def _squeezed(self, equation: Equation) -> Expression | None:
         """``u[:, 0]`` for what is a slice of width one, squeezed."""
-        inner = self._producer.get(equation.inputs[0])
+        inner = self.tape.producer(equation.inputs[0])
         if equation.op is not Op.SQUEEZE or inner is None or inner.op is not Op.SLICE:
             return None
         found, gone = self._slice(inner), equation.params[Param.DIMENSIONS]
