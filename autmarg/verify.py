@@ -122,7 +122,7 @@ def _report(
     source = marg.reference(changing, args, kwargs)
     identity = Identity(source, marg, args, kwargs, plan, compiled.recovery, traced, scales)
     where = points_of(seed, points, len(scales))
-    with working(f"verifying '{marg.__name__}' at {len(where.spread)} points"):
+    with working(f"verifying '{marg.__name__}' at {len(where.stretch)} points"):
         found = identity.at(where)
     return report_of(plan, where, found, identity.scopes, _note(changing, plan))
 

@@ -59,15 +59,15 @@ class Recovery:
         key: Any,
         values: Mapping[str, Any],
         traced: Mapping[str, Any],
-        spread: float = 1.0,
+        stretch: float = 1.0,
     ) -> tuple[dict[str, Any], Any]:
         """One joint draw of the integrated sites and log p(draw | y, θ) as the sampler has it.
 
-        ``spread`` is how many times as far from the posterior's centre the draw lies.
+        ``stretch`` is how many times as far from the posterior's centre the draw lies.
         """
         given, drawn, total = {**traced, **values}, {}, 0.0
         for k, node in enumerate(self.nodes):
-            flat, log_density = node.density.draw(given, jax.random.fold_in(key, k), spread)
+            flat, log_density = node.density.draw(given, jax.random.fold_in(key, k), stretch)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
         return drawn, total - self.log_masked(self.members.values(), {**given, **drawn})

@@ -50,7 +50,7 @@ class ConjugateMarginal:
         return self._updated(values)[1]
 
     def draw(
-        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+        self, values: Mapping[str, Any], key: Any, stretch: float = 1.0
     ) -> tuple[dict[str, Any], Any]:
         """A draw of x (then of what shares it), and its log-density.
 
@@ -58,13 +58,13 @@ class ConjugateMarginal:
         """
         posterior = self._posterior(values)
         x = posterior.sample(key)
-        if not isinstance(spread, float) or spread != 1.0:  # traced, or far
+        if not isinstance(stretch, float) or stretch != 1.0:  # traced, or far
             other = posterior.sample(jax.random.fold_in(key, 1))
-            x = away(posterior.support, x, other, spread)
+            x = away(posterior.support, x, other, stretch)
         drawn, density = {self.update.member: x}, posterior.log_prob(x).sum()
         for k, each in enumerate(self.gaussians):
             given = self._at(values, x)
-            more, term = each.draw(given, jax.random.fold_in(key, 2 + k), spread)
+            more, term = each.draw(given, jax.random.fold_in(key, 2 + k), stretch)
             drawn, density = drawn | more, density + term
         return drawn, density
 
@@ -136,13 +136,13 @@ class ConjugateMarginal:
         return own[0] + gain + summed(formula.child(x[child.rows], *own[1:]), own[1])
 
 
-def away(support: Any, x: Any, other: Any, spread: Any) -> Any:
-    """A point ``spread`` times as far from a draw ``other`` as x is, in unconstrained space; x
-    itself at a ``spread`` of one."""
+def away(support: Any, x: Any, other: Any, stretch: Any) -> Any:
+    """A point ``stretch`` times as far from a draw ``other`` as x is, in unconstrained space; x
+    itself at a ``stretch`` of one."""
     to_support = biject_to(support)
     here, there = to_support.inv(x), to_support.inv(other)
-    step = spread * (here - there)
-    return jnp.where(spread == 1.0, x, to_support(there + _REACH * jnp.tanh(step / _REACH)))
+    step = stretch * (here - there)
+    return jnp.where(stretch == 1.0, x, to_support(there + _REACH * jnp.tanh(step / _REACH)))
 
 
 def summed(terms: Any, like: Any) -> Any:

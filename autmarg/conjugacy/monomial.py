@@ -225,7 +225,7 @@ def _together(a: Monomial, b: Monomial) -> np.ndarray | None:
     return indices[0] if (indices[0] == indices[1]).all() else None
 
 
-def _spread(m: Monomial, other: Any) -> np.ndarray:
+def _broadcast(m: Monomial, other: Any) -> np.ndarray:
     return np.broadcast_to(m.index, np.broadcast_shapes(m.shape, np.shape(other)))
 
 
@@ -240,7 +240,7 @@ def _mul(a: Any, b: Any) -> Monomial | None:
     if m.log:
         factor = _number(other)
         return None if factor is None else _times(m, factor)
-    return replace(m, coefficient=_multiply(m.coefficient, other), index=_spread(m, other))
+    return replace(m, coefficient=_multiply(m.coefficient, other), index=_broadcast(m, other))
 
 
 def _times(m: Monomial, factor: Fraction) -> Monomial:
@@ -252,7 +252,7 @@ def _times(m: Monomial, factor: Fraction) -> Monomial:
 def _div(a: Any, b: Any) -> Monomial | None:
     if not isinstance(b, Monomial):
         if not a.log:
-            return replace(a, coefficient=_divide(a.coefficient, b), index=_spread(a, b))
+            return replace(a, coefficient=_divide(a.coefficient, b), index=_broadcast(a, b))
         number = _number(b)
         return _times(a, 1 / number) if number else None
     if b.log:
@@ -260,7 +260,7 @@ def _div(a: Any, b: Any) -> Monomial | None:
     if isinstance(a, Monomial):
         return _mul(a, _raised(b, Fraction(-1)))
     c = _divide(a, b.coefficient)
-    return Monomial(c, _spread(b, a), -b.p, -b.q)
+    return Monomial(c, _broadcast(b, a), -b.p, -b.q)
 
 
 def _raised(m: Monomial, power: Fraction) -> Monomial | None:
@@ -278,7 +278,7 @@ def _pow(base: Any, exponent: Any) -> Monomial | None:
     if number is None or not isinstance(base, Monomial):
         return None
     raised = _raised(base, number)
-    return raised and replace(raised, index=_spread(base, exponent))
+    return raised and replace(raised, index=_broadcast(base, exponent))
 
 
 def _logarithm(m: Monomial) -> Monomial | None:
@@ -314,10 +314,10 @@ def _add(a: Any, b: Any) -> Monomial | None:
         return Monomial(c, index, a.p + b.p, a.q + b.q, True)
     m, other = (a, b) if isinstance(a, Monomial) else (b, a)
     if m.log:
-        return replace(m, coefficient=_sum(m.coefficient, other), index=_spread(m, other))
+        return replace(m, coefficient=_sum(m.coefficient, other), index=_broadcast(m, other))
     if _is(other, 1.0):
         one = _complement(m, -1)
-        return one and replace(one, index=_spread(m, other))
+        return one and replace(one, index=_broadcast(m, other))
     return None
 
 

@@ -56,15 +56,15 @@ class UnreadPrior:
         return jnp.zeros(())
 
     def draw(
-        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+        self, values: Mapping[str, Any], key: Any, stretch: float = 1.0
     ) -> tuple[dict[str, Any], Any]:
         """A draw from the prior, and its log-density."""
         prior = self._prior(values)
         x = prior.sample(key, self.member.sample_shape)
-        near = isinstance(spread, float) and spread == 1.0
+        near = isinstance(stretch, float) and stretch == 1.0
         if not near and not prior.support.is_discrete:
             other = prior.sample(jax.random.fold_in(key, 1), self.member.sample_shape)
-            x = away(prior.support, x, other, spread)
+            x = away(prior.support, x, other, stretch)
         return {self.member.name: x}, prior.log_prob(x).sum()
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:

@@ -104,14 +104,14 @@ class GaussianMarginal:
         return jax.jit(in_double(lambda v: self.schedule.parts(self.system.point(v))))
 
     def draw(
-        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+        self, values: Mapping[str, Any], key: Any, stretch: float = 1.0
     ) -> tuple[dict[str, Any], Any]:
         """Members (flattened), and their log-density from the noise that made them.
 
-        ``spread`` multiplies the noise.
+        ``stretch`` multiplies the noise.
         """
         noise = jax.random.normal(key, (self.columns,), dtype=float)
-        return self.drawn(values, spread * noise)
+        return self.drawn(values, stretch * noise)
 
     def drawn(self, values: Mapping[str, Any], noise: Any) -> tuple[dict[str, Any], Any]:
         """Members (flattened) as a function of standard normal noise [columns]; their log-density.

@@ -22,11 +22,11 @@ class Density(Protocol):
         ...
 
     def draw(
-        self, values: Mapping[str, Any], key: Any, spread: float = 1.0
+        self, values: Mapping[str, Any], key: Any, stretch: float = 1.0
     ) -> tuple[dict[str, Any], Any]:
         """An exact draw of the members, and its log-density.
 
-        With ``spread`` above one, a point that many conditional standard deviations away (then
+        With ``stretch`` above one, a point that many conditional standard deviations away (then
         nothing is said of its log-density).
         """
         ...

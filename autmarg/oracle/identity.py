@@ -85,13 +85,13 @@ class Identity:
         double = jax.tree.map(lambda x: np.asarray(x, bool if x.dtype == bool else float), found)
         return Found(*double)
 
-    def _at(self, key: Any, spread: Any, exponents: Any) -> tuple[Any, ...]:
+    def _at(self, key: Any, stretch: Any, exponents: Any) -> tuple[Any, ...]:
         first, second, third = jax.random.split(key, 3)
         drawn = prior_draw(self.source, self.args, self.kwargs, first)
         theta = kept_at(
             self.recovery, self.plan.kept, self.scales, drawn, self.traced, third, exponents
         )
-        members, conditional = self._conditional(second, theta, spread)
+        members, conditional = self._conditional(second, theta, stretch)
         # The source says whether it has a density at θ also where we could give it no numbers.
         ours = jnp.asarray([jnp.isfinite(x).all() for x in members.values()]).all()
         given = {n: jnp.where(ours, x, drawn[n].astype(x.dtype)) for n, x in members.items()}
@@ -106,7 +106,7 @@ class Identity:
         )  # fmt: skip
 
     def _conditional(
-        self, key: Any, theta: Mapping[str, Any], spread: Any
+        self, key: Any, theta: Mapping[str, Any], stretch: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Integrated sites as recovery draws them, and marginal → their log-density.
 
@@ -115,11 +115,11 @@ class Identity:
         given, members, logs = {**self.traced, **theta}, {}, {}
         for k, node in enumerate(self.recovery.nodes):
             own = jax.random.fold_in(key, k)
-            flat, sampled = node.density.draw(given, own, spread)
+            flat, sampled = node.density.draw(given, own, stretch)
             drawn = {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             formula = node.density.log_conditional(given, drawn)
             masked = self.recovery.log_masked(node.members, {**given, **drawn})
-            logs[node.marginal] = jnp.where(spread == 1, sampled, formula) - masked
+            logs[node.marginal] = jnp.where(stretch == 1, sampled, formula) - masked
             members |= drawn
         return members, logs
 

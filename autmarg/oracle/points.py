@@ -37,17 +37,17 @@ class Points:
 
     Attributes:
         keys: [P] random keys.
-        spread: [P] how many conditional standard deviations away the integrated sites are drawn.
+        stretch: [P] how many conditional standard deviations away the integrated sites are drawn.
         exponents: [P, S] powers of ten by which the S kept scales are multiplied.
     """
 
     keys: Any
-    spread: np.ndarray
+    stretch: np.ndarray
     exponents: np.ndarray
 
     @property
     def arrays(self) -> tuple[Any, Any, Any]:
-        return self.keys, jnp.asarray(self.spread, float), jnp.asarray(self.exponents, float)
+        return self.keys, jnp.asarray(self.stretch, float), jnp.asarray(self.exponents, float)
 
 
 def points_of(seed: int, count: int, scales: int) -> Points:

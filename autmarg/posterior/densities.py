@@ -96,9 +96,9 @@ def _grid(grid: Any, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
             )
         return np.broadcast_to(points, (*mean.shape[1:], points.size))
     centre = mean.mean(0)
-    spread = np.sqrt(variance.mean(0) + mean.var(0))
+    deviation = np.sqrt(variance.mean(0) + mean.var(0))
     steps = np.linspace(-_REACH, _REACH, _POINTS if grid is None else grid)
-    return centre[..., None] + spread[..., None] * steps
+    return centre[..., None] + deviation[..., None] * steps
 
 
 @jax.jit

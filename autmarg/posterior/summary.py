@@ -121,11 +121,11 @@ def summary(
         none = estimates({}, prob)
         return Summary(_title(fit), none, none, none, none, estimates(every, prob), 0)
     found = roles(fit.program)
-    spread = variances(found, posterior)
-    groups = spread.rows | _by_site(found, posterior)
-    effects, sizes = _effects(found, spread)
+    components = variances(found, posterior)
+    groups = components.rows | _by_site(found, posterior)
+    effects, sizes = _effects(found, components)
     ranked = largest(effects, sizes, count)
-    names = [*found.other, *(n for n in found.covariance if n in spread.unseen)]
+    names = [*found.other, *(n for n in found.covariance if n in components.unseen)]
     return Summary(
         _title(fit),
         estimates(_rows(posterior, found.population), prob),
@@ -165,13 +165,13 @@ def _by_site(found: Roles, posterior: Dataset) -> Rows:
     return rows
 
 
-def _effects(found: Roles, spread: Variances) -> tuple[Rows, dict[str, float]]:
+def _effects(found: Roles, components: Variances) -> tuple[Rows, dict[str, float]]:
     """Deviations of all elements that a mask leaves in, and the unit in which each is ranked."""
     rows: Rows = {}
     sizes: dict[str, float] = {}
-    for name, array in spread.deviations.items():
+    for name, array in components.deviations.items():
         own = rows_of(array.rename(name))
-        unit = spread.sizes.get(name, np.ones(array.shape[2:]))
+        unit = components.sizes.get(name, np.ones(array.shape[2:]))
         for (label, draws), size in zip(own.items(), unit.reshape(-1), strict=True):
             if np.isfinite(size):
                 rows[label], sizes[label] = draws, float(size) or 1.0
