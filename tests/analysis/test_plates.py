@@ -256,6 +256,7 @@ def no_rows(y):
 
 # What other cases have in another spelling.
 REPEATED = {
+    "seven_effects_in_each_group",
     "nested_plates_without_dims",
     "full_subsample",
     "sample_shape_of_the_data",

@@ -16,6 +16,7 @@ from numpyro.distributions import constraints
 import autmarg
 from autmarg.analysis.families import FAMILIES
 from tests.support.generator.identity import identity
+from tests.support.lanes import lanes
 
 T = 20
 Y = np.cumsum(np.random.default_rng(9).normal(size=(2, T)), 1)
@@ -96,7 +97,7 @@ def vectors():
     numpyro.sample("y", dist.Normal(x.T, o), obs=Y)
 
 
-@pytest.mark.parametrize("model", [numbers, vectors], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", lanes([numbers, vectors], quick=[vectors]))
 def test_exact_and_filtered(model: Callable[..., Any]):
     marg = autmarg.transform(model, marginalize="all")
     found = identity(marg)

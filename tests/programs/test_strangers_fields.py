@@ -200,7 +200,6 @@ def pagels_lambda():
 QUICK = {
     "media_with_carry_over",
     "simultaneous_autoregression",
-    "brownian_motion_on_a_tree",
 }
 
 

@@ -27,10 +27,6 @@ def test_index_out_of_range(groups):
         marg.plan(GROUP, Y, groups)
 
 
-def test_negative_indices_are_fine():
-    autmarg.verify(intercepts, GROUP - 5, Y, points=2, quiet=True)
-
-
 def test_nan_in_observed_data():
     y = Y.copy()
     y[[3, 5]] = np.nan
