@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from autmarg.compat.programs import compiled
+
 MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
 TOGETHER = 16  # draws worked on side by side: what they need should stay in a processor's cache
 LONG = 2.0e8  # draws times elements from which a progress bar is worth it
@@ -22,7 +24,7 @@ def at_each(function: Callable[..., Any]) -> Callable[..., Any]:
         some = jax.vmap(function, in_axes=(0, 0, None))
         return jax.lax.map(lambda each: some(*each, traced), (own, values))
 
-    return jax.jit(run)
+    return compiled(run)
 
 
 def in_batches(

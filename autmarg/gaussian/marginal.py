@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.compat.double import in_double
+from autmarg.compat.programs import traced_once
 from autmarg.gaussian.affine import AffineForm, Point
 from autmarg.gaussian.schedule import Schedule
 
@@ -97,11 +98,11 @@ class GaussianMarginal:
     # NumPyro calls them on numbers while it initialises, where each operation would be compiled.
     @cached_property
     def _compiled(self) -> Callable[[dict[str, Any]], Any]:
-        return jax.jit(in_double(lambda v: self.schedule.log_density(self.system.point(v))))
+        return traced_once(in_double(lambda v: self.schedule.log_density(self.system.point(v))))
 
     @cached_property
     def _compiled_parts(self) -> Callable[[dict[str, Any]], Any]:
-        return jax.jit(in_double(lambda v: self.schedule.parts(self.system.point(v))))
+        return traced_once(in_double(lambda v: self.schedule.parts(self.system.point(v))))
 
     def draw(
         self, values: Mapping[str, Any], key: Any, stretch: float = 1.0

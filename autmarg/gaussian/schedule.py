@@ -132,7 +132,7 @@ class Schedule:
         largest = jnp.square(proper * z).max(initial=0.0)
         if self.form.layout is not None:
             squares = self.assembly.n + self._prior_squares(z)
-        rounding = jnp.square(eps) * self.assembly.rounded
+        rounding = jnp.square(eps) * jnp.asarray(np.full(1, self.assembly.rounded))[0]
         length = jnp.sqrt(squares)
         estimate = form.error * (1.0 + largest + length) + form.filtered * (1.0 + squares)
         estimate = estimate + length * jnp.sqrt(rounding) + rounding

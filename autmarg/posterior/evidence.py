@@ -27,6 +27,7 @@ from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer.util import potential_energy, unconstrain_fn
 
+from autmarg.compat import programs
 from autmarg.compat.numpyro import base_of, unwrapped
 from autmarg.errors import RequestError, named
 from autmarg.posterior.draws import Draws
@@ -75,7 +76,7 @@ def log_evidence(
         model, args, kwargs, {name: x for name, x in flat.items() if name not in params}
     )
 
-    @jax.jit
+    @programs.compiled
     def at_each(points: Any) -> Any:
         return jax.lax.map(lambda z: -potential_energy(model, args, kwargs, unravel(z)), points)
 
@@ -96,7 +97,7 @@ def _unconstrained(
         found = unconstrain_fn(model, args, kwargs, point)
         return {name: found[name] for name in point}
 
-    moved = jax.jit(jax.vmap(of))(flat)
+    moved = programs.compiled(jax.vmap(of))(flat)
     first, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], moved))
     points = jax.vmap(lambda z: ravel_pytree(z)[0])(moved)
     if not np.isfinite(points).all():

@@ -19,6 +19,7 @@ from jax.core import Tracer
 from numpyro.distributions import Unit
 
 from autmarg.compat.numpyro import base_of
+from autmarg.compat.programs import compiled
 from autmarg.errors import RequestError, named
 from autmarg.posterior.continuing import log_density, prior_of_known
 from autmarg.posterior.levels import Known
@@ -54,7 +55,7 @@ def check_numbering(
     def twice(keys: Array, point: Mapping[str, Array]) -> Seen:
         return jax.vmap(lambda key: _seen(simulation, key, point))(keys)
 
-    seen = jax.jit(twice)(jax.random.split(key, 2), point)
+    seen = compiled(twice)(jax.random.split(key, 2), point)
     if any(isinstance(x, Tracer) for x in jax.tree.leaves(seen)):
         raise RequestError(
             "predict was called under jit or vmap with new levels: it has to compare values. Call "
@@ -95,7 +96,7 @@ def _check_alike_in_the_fit(
         trace = ran.run(key, point)
         return {n: _prior(trace[n], known) for n, known in grown.items() if n in trace}
 
-    for name, own in jax.jit(there)(key, before).items():
+    for name, own in compiled(there)(key, before).items():
         if not _alike(own, prior[name][0]):
             raise RequestError(
                 f"the prior of the fitted elements of '{name}' is not the one of the fit. Of its "

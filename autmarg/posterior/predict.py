@@ -13,6 +13,7 @@ import numpy as np
 
 from autmarg.backend.runs import Arguments
 from autmarg.compat.numpyro import run_arguments
+from autmarg.compat.programs import compiled
 from autmarg.errors import RequestError, did_you_mean, named
 from autmarg.ir.nodes import Deterministic, Param
 from autmarg.ir.program import Program
@@ -265,7 +266,7 @@ def _run(
     elements = 1 + sum(node.size for node in program.nodes)
     batch = wanted.batch_size or int(_MEMORY / elements)
     batch = max(1, min(count, batch))
-    found = jax.jit(lambda keys, points: jax.lax.map(one, (keys, points), batch_size=batch))(
+    found = compiled(lambda keys, points: jax.lax.map(one, (keys, points), batch_size=batch))(
         keys, points
     )
     if not found:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.analysis.roles import Prior, Roles
+from autmarg.compat.programs import compiled
 from autmarg.posterior.estimates import Rows, rows_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class At:
             return then(self.tape.evaluate([number], values)[0])
 
         if point:
-            found = np.asarray(jax.jit(lambda p: jax.lax.map(one, p, batch_size=64))(point))
+            found = np.asarray(compiled(lambda p: jax.lax.map(one, p, batch_size=64))(point))
         else:
             found = np.broadcast_to((known := np.asarray(one({}))), (count, *known.shape))
         return found if some is not None else found.reshape(*self.lead, *found.shape[1:])

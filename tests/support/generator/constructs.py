@@ -35,7 +35,7 @@ RULES: dict[Shape, tuple[Rule, ...]] = {
             "jnp.asarray({0})[g - 4]": ((4,),),
             "{0}[county][g]": ((2,),),
             "{0}[(x > 0).astype(int)]": ((2,),),
-            "{0}[jnp.array(h)] * x": ((3,),),
+            "jnp.asarray({0})[jnp.array(h)] * x": ((3,),),
             "np.eye(4)[g] @ {0}": ((4,),),
             "jax.nn.one_hot(h, 3) @ {0}": ((3,),),
             "jnp.repeat({0}, 3)": ((4,),),
