@@ -95,3 +95,13 @@ def test_nothing_outside_names_a_private_thing_of_another_package():
 def test_nothing_outside_spells_a_primitive():
     found = {path.name: [*spelled(ast.parse(path.read_text()))] for path in FILES}
     assert not {name: words for name, words in found.items() if words}
+
+
+def test_nothing_sets_an_option_of_the_whole_process():
+    updates = [
+        f"{path.name}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("config.update")
+    ]
+    assert not updates
