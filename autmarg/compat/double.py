@@ -14,29 +14,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+Flat: TypeAlias = Callable[..., list[Array]]  # of arrays
 
-def in_double(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def in_double(function: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
     """``function`` of pytrees of arrays, worked out in float64; its results in the session's.
 
     It must not close over traced values.
     """
 
-    def run(*args: Any) -> Any:
+    def run(*args: *Arguments) -> Result:
         if jax.config.read("jax_enable_x64"):
             return function(*args)
         flat, tree = jax.tree.flatten(args)
         flat = [jnp.asarray(x) for x in flat]
         whole = _Whole(function, tree)
         with jax.enable_x64(True):
-            out = jax.eval_shape(lambda *xs: function(*tree.unflatten(map(_widened, xs))), *flat)
+            out = jax.eval_shape(whole.result, *flat)
         return jax.tree.unflatten(jax.tree.structure(out), _double.bind(*flat, function=whole))
 
     return run
@@ -49,23 +54,26 @@ class _Whole:
     function: Callable[..., Any]
     tree: Any
 
-    def __call__(self, *flat: Any) -> list[Any]:
-        out = self.function(*self.tree.unflatten(map(_widened, flat)))
-        return [_narrowed(x) for x in jax.tree.leaves(out)]
+    def result(self, *flat: Array) -> Any:
+        """What the function returns, in float64."""
+        return self.function(*self.tree.unflatten(map(_widened, flat)))
+
+    def __call__(self, *flat: Array) -> list[Array]:
+        return [_narrowed(x) for x in jax.tree.leaves(self.result(*flat))]
 
 
 @dataclass(frozen=True)
 class _Tangents:
     """(arguments, tangents of those ``moving``) → tangents of the results."""
 
-    function: Any
+    function: Flat
     moving: tuple[bool, ...]
 
-    def __call__(self, *args: Any) -> list[Any]:
+    def __call__(self, *args: Array) -> list[Array]:
         primals, changes = args[: len(self.moving)], iter(args[len(self.moving) :])
         some = [x for x, moves in zip(primals, self.moving, strict=True) if moves]
 
-        def function(*some: Any) -> Any:
+        def function(*some: Array) -> list[Array]:
             return self.function(*_merged(primals, self.moving, some))
 
         return jax.jvp(function, some, list(changes))[1]
@@ -78,16 +86,16 @@ class _Transposed:
     ``shapes`` are those of all arguments.
     """
 
-    function: Any
+    function: Flat
     linear: tuple[bool, ...]
-    shapes: tuple[Any, ...]
+    shapes: tuple[jax.ShapeDtypeStruct | None, ...]
 
-    def __call__(self, *args: Any) -> list[Any]:
+    def __call__(self, *args: Array) -> list[Array]:
         count = self.linear.count(False)
         fixed, cotangents = iter(args[:count]), list(args[count:])
         known = [None if linear else next(fixed) for linear in self.linear]
 
-        def function(*some: Any) -> Any:
+        def function(*some: Array) -> list[Array]:
             return self.function(*_merged(known, self.linear, some))
 
         some = [s for s, linear in zip(self.shapes, self.linear, strict=True) if linear]
@@ -98,10 +106,10 @@ class _Transposed:
 class _Batched:
     """The function over a leading axis of the results."""
 
-    function: Any
+    function: Flat
     axes: tuple[int | None, ...]
 
-    def __call__(self, *args: Any) -> list[Any]:
+    def __call__(self, *args: Array) -> list[Array]:
         return jax.vmap(self.function, self.axes)(*args)
 
 
@@ -110,31 +118,35 @@ _double.multiple_results = True
 
 
 @cache
-def _compiled(function: Any) -> Callable[..., Any]:
+def _compiled(function: Flat) -> Flat:
     return jax.jit(function)
 
 
 @_double.def_impl
-def _run(*args: Any, function: Any) -> list[Any]:
+def _run(*args: Array, function: Flat) -> list[Array]:
     with jax.enable_x64(True):
         return _compiled(function)(*args)
 
 
 @_double.def_abstract_eval
-def _shapes(*args: Any, function: Any) -> list[Any]:
+def _shapes(*args: ShapedArray, function: Flat) -> list[ShapedArray]:
     with jax.enable_x64(True):
         out = jax.eval_shape(function, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args))
     return [ShapedArray(x.shape, x.dtype) for x in out]
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, function: Any) -> tuple[Any, Any]:
+def _jvp(
+    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, function: Flat
+) -> tuple[list[Array], list[Array]]:
     moving = tuple(not isinstance(t, ad.Zero) for t in tangents)
     out = _double.bind(*primals, function=function)
     changes = (t for t in tangents if not isinstance(t, ad.Zero))
     return out, _double.bind(*primals, *changes, function=_Tangents(function, moving))
 
 
-def _transpose(cotangents: Sequence[Any], *args: Any, function: Any) -> list[Any]:
+def _transpose(
+    cotangents: Sequence[Array | ad.Zero], *args: Array | ad.UndefinedPrimal, function: Flat
+) -> list[Array | None]:
     linear = tuple(ad.is_undefined_primal(x) for x in args)
     shapes = tuple(
         jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) if ad.is_undefined_primal(x) else None
@@ -146,12 +158,14 @@ def _transpose(cotangents: Sequence[Any], *args: Any, function: Any) -> list[Any
     return [next(found) if each else None for each in linear]
 
 
-def _batch(args: Sequence[Any], axes: Sequence[Any], *, function: Any) -> tuple[Any, Any]:
+def _batch(
+    args: Sequence[Array], axes: Sequence[int | None], *, function: Flat
+) -> tuple[list[Array], list[int]]:
     out = _double.bind(*args, function=_Batched(function, tuple(axes)))
     return out, [0] * len(out)
 
 
-def _lower(context: Any, *args: Any, function: Any) -> Any:
+def _lower(context: mlir.LoweringRuleContext, *args: Any, function: Flat) -> Any:
     with jax.enable_x64(True):  # also where operations inside are lowered by tracing others
         return mlir.lower_fun(function, multiple_results=True)(context, *args)
 
@@ -162,15 +176,17 @@ batching.primitive_batchers[_double] = _batch
 mlir.register_lowering(_double, _lower)
 
 
-def _merged(args: Sequence[Any], chosen: Sequence[bool], some: Sequence[Any]) -> list[Any]:
+def _merged(
+    args: Sequence[Array | None], chosen: Sequence[bool], some: Sequence[Array]
+) -> list[Array | None]:
     """The arguments with those ``chosen`` replaced."""
     rest = iter(some)
     return [next(rest) if each else x for x, each in zip(args, chosen, strict=True)]
 
 
-def _widened(x: Any) -> Any:
+def _widened(x: Array) -> Array:
     return x.astype(jnp.float64) if x.dtype == jnp.float32 else x
 
 
-def _narrowed(x: Any) -> Any:
+def _narrowed(x: Array) -> Array:
     return x.astype(jnp.float32) if x.dtype == jnp.float64 else x

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding
 
-from autmarg.gaussian.rowwise import Layout
+from autmarg.gaussian.rowwise import Layout, Omega
 
 if TYPE_CHECKING:
     from autmarg.gaussian.chains.recurrence import Recurrence
@@ -73,14 +75,14 @@ class Member:
         columns = np.repeat(self.columns.reshape(self.groups, k), d, axis=0)
         return columns, np.tile(self.basis, (self.groups, 1))
 
-    def spread(self, delta: Any) -> Any:
+    def spread(self, delta: Array) -> Array:
         """x - m from its columns δ, both flattened."""
         if self.basis is None:
             return delta
         basis = jnp.asarray(self.basis, delta.dtype)
         return jnp.dot(delta.reshape(self.groups, -1), basis.T, precision="highest").reshape(-1)
 
-    def project(self, deviation: Any) -> Any:
+    def project(self, deviation: Array) -> Array:
         """δ from x - m, both flattened."""
         if self.basis is None:
             return deviation
@@ -154,7 +156,7 @@ class Rows:
         )
         return replace(self, n=len(rows), terms=terms, precision=precision)
 
-    def evaluate(self, omega: Any, v: Any) -> Any:
+    def evaluate(self, omega: Array | Omega, v: Array) -> Array:
         """[n] values of the rows at ω and v = (δ, 1)."""
         total = jnp.zeros(self.n, omega.dtype)
         for term in self.terms:
@@ -185,7 +187,7 @@ class AffineForm:
     slots: int
     recurrences: tuple[Recurrence, ...] = ()
     bases: tuple[int, ...] = ()
-    sharding: Any = None
+    sharding: NamedSharding | None = None
 
     @cached_property
     def layout(self) -> Layout | None:
@@ -262,7 +264,15 @@ class Point:
         factors: a lower-triangular noise factor [blocks|1, d, d] for each rows of correlated noise.
     """
 
-    omega: Any
-    priors: tuple[Any, ...]
-    constant: Any
-    factors: tuple[Any, ...] = ()
+    omega: Array | Omega
+    priors: tuple[Array, ...]
+    constant: Array | float
+    factors: tuple[Array, ...] = ()
+
+
+class Numbers(TypedDict, total=False):
+    """Those of a :class:`Point` in which a function is differentiated, by their names."""
+
+    omega: Array | Omega
+    priors: tuple[Array, ...]
+    factors: tuple[Array, ...]

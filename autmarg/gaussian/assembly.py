@@ -15,17 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Member, Point
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.pieces import gather_pieces
 from autmarg.gaussian.quadratic import QuadraticForm
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.terms import Summed, Term
 from autmarg.gaussian.terms.summed import PlacedSums
 
@@ -81,7 +82,9 @@ class _Plane:
     def size(self) -> int:
         return int(np.prod(self.shape))
 
-    def __call__(self, omega: Any, other: Any, left: Any, right: Any) -> Any:
+    def __call__(
+        self, omega: Array | Omega, other: Array | None, left: Array, right: Array
+    ) -> Array:
         """Entries of Lᵀ S L', flat; ``other`` are cross-products, flat, that are not known."""
         d, e, pairs = self.shape
         other = None if other is None else other.reshape(d * e, pairs)
@@ -94,7 +97,9 @@ class _Plane:
         block = scale_left(block.swapaxes(0, 1), right, self.right_block)
         return block.swapaxes(0, 1).reshape(-1)
 
-    def _at_once(self, omega: Any, other: Any, left: Any, right: Any) -> Any:
+    def _at_once(
+        self, omega: Array | Omega, other: Array | None, left: Array, right: Array
+    ) -> Array:
         """One product; its derivative is another one, and needs none with respect to S."""
         both = jnp.kron(_shared(left, self.shape[0]), _shared(right, self.shape[1]))
         weights = [omega[slot] * both for slot in self.known]
@@ -211,7 +216,7 @@ class Assembly:
             second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
         return Pattern(np.arange(self.form.columns), np.concatenate(first), np.concatenate(second))
 
-    def __call__(self, point: Point) -> tuple[QuadraticForm, Any]:
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Array]:
         """The quadratic form at a point, and -½(n log 2π - log|W|)."""
         omega = point.omega
         others, rhs = None, jnp.zeros(self.form.columns, omega.dtype)
@@ -223,7 +228,7 @@ class Assembly:
         dynamics = tuple(each.dynamics(omega, point.priors) for each in self.form.recurrences)
         priors = self._priors(point)
         none = jnp.zeros(0, omega.dtype)
-        sums = [None for _ in self.planes]
+        sums: Sequence[Array | None] = [None for _ in self.planes]
         if others is not None:
             sums = jax.lax.split(others, [plane.size for plane in self.planes])
         planes = zip(self.planes, sums, strict=True)
@@ -239,12 +244,12 @@ class Assembly:
         form = QuadraticForm(values, jnp.concatenate([none, *h]), zero, size, dynamics, point)
         return form, self.constant(point)
 
-    def constant(self, point: Point) -> Any:
+    def constant(self, point: Point) -> Array:
         """-½(n log 2π - log|W|), n less the number of columns with flat priors."""
         logs = sum(term.log_weight(point) for term in self.terms)
         return -0.5 * (self.rows * np.log(2 * np.pi) - logs)
 
-    def _priors(self, point: Point) -> list[Any]:
+    def _priors(self, point: Point) -> list[Array]:
         """Each unit's prior factors; columns of recurrences are not scaled."""
         one = jnp.ones(1, point.omega.dtype)
         priors = [
@@ -298,13 +303,13 @@ def _with_known(
     return tuple(found)
 
 
-def _scaled(unit: _Unit, prior: Any, part: Any) -> Any:
+def _scaled(unit: _Unit, prior: Array, part: Array) -> Array:
     """Lᵀ times the part of a unit's columns [blocks · size]."""
     blocks = part.reshape(unit.blocks, unit.size).T[:, None]
     return scale_left(blocks, prior, np.arange(unit.blocks))[:, 0].T.reshape(-1)
 
 
-def scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:
+def scale_left(block: Array, prior: Array, index: np.ndarray) -> Array:
     """Lᵀ times ``block`` [d, d', E] with the L of each edge's left block."""
     if prior.ndim == 1:
         return block * (prior if prior.shape[0] == 1 else small.take(prior, index))
@@ -313,12 +318,12 @@ def scale_left(block: Any, prior: Any, index: np.ndarray) -> Any:
     return small.multiply_transposed(jnp.moveaxis(prior[index], 0, -1), block)
 
 
-def _is_shared(prior: Any) -> bool:
+def _is_shared(prior: Array) -> bool:
     """Whether the blocks' factors differ by no more than a scalar."""
     return prior.ndim == 1 or prior.shape[0] == 1
 
 
-def _shared(prior: Any, d: int) -> Any:
+def _shared(prior: Array, d: int) -> Array:
     """The factor [d, d] that all blocks share; one where each has a scalar of its own."""
     if prior.ndim > 1:
         return prior[0]

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from autmarg.gaussian.rowwise import Layout, Share
+from autmarg.gaussian.rowwise import Layout, Omega, Share
 from autmarg.gaussian.small import take
 
 FULL = 0.15  # share of entries from which two groups' products are a matrix
@@ -58,24 +58,24 @@ class Entries:
         value, weight = np.concatenate([value, value[off]]), np.concatenate([weight, weight[off]])
         return cls(row[order], column[order], value[order], weight[order])
 
-    def some(self, chosen: Any) -> Entries:
+    def some(self, chosen: np.ndarray | slice) -> Entries:
         """Those that are chosen."""
         each = (self.row, self.column, self.value, self.weight)
         return Entries(*(x[chosen] for x in each))
 
-    def products(self, f: Any) -> Any:
+    def products(self, f: Array) -> Array:
         """value · f[column]."""
         return jnp.asarray(self.value, f.dtype) * take(f, self.column)
 
-    def add(self, products: Any, size: int) -> Any:
+    def add(self, products: Array, size: int) -> Array:
         """Products added up by row."""
         return jax.ops.segment_sum(products, self.row, num_segments=size, indices_are_sorted=True)
 
-    def weighted(self, omega: Any, products: Any) -> Any:
+    def weighted(self, omega: Array | Omega, products: Array) -> Array:
         """Products with their weights."""
         return products * omega[self.weight]
 
-    def contract(self, omega: Any, f: Any, products: Any) -> Any:
+    def contract(self, omega: Array | Omega, f: Array, products: Array) -> Array:
         """The sum of f[row] ω[weight] · products."""
         return _dot(take(f, self.row) * products, omega[self.weight])
 
@@ -98,19 +98,19 @@ class SpreadEntries:
         row = share.known(entries.row, entries.row.max())
         return cls(share, row, share.known(entries.column), share.known(entries.value, 0.0))
 
-    def products(self, f: Any) -> Any:
+    def products(self, f: Array) -> Array:
         """value · f[column], [devices, L]."""
         return self.share.spread(self.value, f.dtype) * f[self.share.spread(self.column)]
 
-    def add(self, products: Any, size: int) -> Any:
+    def add(self, products: Array, size: int) -> Array:
         """Products added up by row, [size]."""
         return self.share.add(products, self.row, size)
 
-    def weighted(self, omega: Any, products: Any) -> Any:
+    def weighted(self, omega: Array | Omega, products: Array) -> Array:
         """Products times the weights ω of their rows, [devices, L]."""
         return products * self.share.weights(omega)
 
-    def contract(self, omega: Any, f: Any, products: Any) -> Any:
+    def contract(self, omega: Array | Omega, f: Array, products: Array) -> Array:
         """Σ f[row] · weighted products, a scalar."""
         return jnp.sum(f[self.share.spread(self.row)] * self.weighted(omega, products))
 
@@ -157,15 +157,15 @@ class BilinearForm:
         merged = Entries(*map(np.concatenate, columns)) if rest else entries
         return cls(size, slots, starts, tuple(blocks), merged)
 
-    def __call__(self, omega: Any, f: Any) -> Any:
+    def __call__(self, omega: Array | Omega, f: Array) -> Array:
         """fᵀ S(ω) f."""
         return _value(self, omega, f)
 
-    def apply(self, omega: Any, f: Any) -> Any:
+    def apply(self, omega: Array | Omega, f: Array) -> Array:
         """ρ = S(ω) f."""
         return self._sum(omega, self._products(f))
 
-    def _products(self, f: Any) -> Any:
+    def _products(self, f: Array) -> Array | tuple[Array, ...]:
         """S_w f [W, F]; where each entry has its own weight, value · f[column] of each."""
         e, count = self.entries, len(self.slots)
         if not count:
@@ -191,16 +191,18 @@ class BilinearForm:
         """Entries with weights of their own."""
         return (self.entries, *self.spread) if len(self.entries.row) else self.spread
 
-    def _sum(self, omega: Any, products: Any) -> Any:
-        if not len(self.slots):
+    def _sum(self, omega: Array | Omega, products: Array | tuple[Array, ...]) -> Array:
+        if isinstance(products, tuple):
             pairs = zip(self._single, products, strict=True)
             sums = (each.add(each.weighted(omega, p), self.size) for each, p in pairs)
             return sum(sums, jnp.zeros(self.size, omega.dtype))
         return _dot(omega[self.slots], products)
 
-    def _contract(self, omega: Any, f: Any, products: Any) -> Any:
+    def _contract(
+        self, omega: Array | Omega, f: Array, products: Array | tuple[Array, ...]
+    ) -> Array:
         """fᵀ S(ω) f from the products, linear in ω."""
-        if not len(self.slots):
+        if isinstance(products, tuple):
             pairs = zip(self._single, products, strict=True)
             parts = (each.contract(omega, f, p) for each, p in pairs)
             return sum(parts, jnp.zeros((), omega.dtype))
@@ -208,12 +210,16 @@ class BilinearForm:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _value(form: BilinearForm, omega: Any, f: Any) -> Any:
+def _value(form: BilinearForm, omega: Array | Omega, f: Array) -> Array:
     return form._contract(omega, f, form._products(f))
 
 
 @_value.defjvp
-def _value_jvp(form: BilinearForm, primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _value_jvp(
+    form: BilinearForm,
+    primals: tuple[Array | Omega, Array],
+    tangents: tuple[Array | Omega, Array],
+) -> tuple[Array, Array]:
     (omega, f), (omega_change, change) = primals, tangents
     products = form._products(f)
     value = form._contract(omega, f, products)
@@ -246,5 +252,5 @@ def _blocks(
     return blocks, entries.some(rest)
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: Array, b: Array) -> Array:
     return jnp.dot(a, b, precision="highest")

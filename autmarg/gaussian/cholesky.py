@@ -17,28 +17,27 @@ trusted, :func:`autmarg.gaussian.quadratic.lost` says.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 _LEAF, _SOLVE = 96, 32  # columns; LAPACK takes threads from 128 to factorise, from some 40 to solve
 
 
 @jax.custom_jvp
-def factorise(matrix: Any) -> tuple[Any, Any]:
+def factorise(matrix: Array) -> tuple[Array, Array]:
     """Lower factor L [R, R] of a symmetric positive definite matrix, and L⁻¹; else NaN."""
     if matrix.shape[0] == 0:
         return matrix, matrix
     return _split(matrix)
 
 
-def cholesky(matrix: Any) -> Any:
+def cholesky(matrix: Array) -> Array:
     """The lower factor alone."""
     return factorise(matrix)[0]
 
 
-def _split(matrix: Any) -> tuple[Any, Any]:
+def _split(matrix: Array) -> tuple[Array, Array]:
     """L and L⁻¹, by halves."""
     n = matrix.shape[0]
     if n <= _LEAF:
@@ -52,7 +51,7 @@ def _split(matrix: Any) -> tuple[Any, Any]:
     return _lower(first, below, second), _lower(first_inverse, corner, second_inverse)
 
 
-def _inverse(lower: Any) -> Any:
+def _inverse(lower: Array) -> Array:
     """L⁻¹: of equal blocks on the diagonal in one call, then of pairs of them, and so on."""
     n, count = lower.shape[0], 1
     while -(-n // count) >= _SOLVE:
@@ -71,20 +70,22 @@ def _inverse(lower: Any) -> Any:
     return inverse[0, :n, :n]
 
 
-def _blocks(matrix: Any, size: int, down: int, step: int) -> Any:
+def _blocks(matrix: Array, size: int, down: int, step: int) -> Array:
     """Blocks [*, size, size] that lie ``down`` rows below every ``step``-th of the diagonal."""
     corners = range(0, len(matrix), step)
     return jnp.stack([matrix[c + down : c + down + size, c : c + size] for c in corners])
 
 
-def _lower(first: Any, below: Any, second: Any) -> Any:
+def _lower(first: Array, below: Array, second: Array) -> Array:
     """[first 0; below second], of matrices or stacks of them."""
     zero = jnp.zeros((*first.shape[:-1], second.shape[-1]), first.dtype)
     return jnp.block([[first, zero], [below, second]])
 
 
 @factorise.defjvp
-def _factorise_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _factorise_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """L̇ = L Φ(L⁻¹ Ġ L⁻ᵀ), Φ the lower triangle with half the diagonal (Murray 2016)."""
     (matrix,), (change,) = primals, tangents
     lower, inverse = factorise(matrix)
@@ -94,7 +95,7 @@ def _factorise_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 @jax.custom_jvp
-def log_det(matrix: Any, lower: Any, inverse: Any) -> Any:
+def log_det(matrix: Array, lower: Array, inverse: Array) -> Array:
     """log|G| of G = L Lᵀ; derivatives use the inverse instead of the factorisation,
 
         d log|G| = tr(G⁻¹ dG),
@@ -106,7 +107,9 @@ def log_det(matrix: Any, lower: Any, inverse: Any) -> Any:
 
 
 @log_det.defjvp
-def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _log_det_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
     (matrix, lower, inverse), (change, _, _) = primals, tangents
     # Laid out anew: the products of XLA's CPU compiler take twice as long over the first axis of
     # their left factor, and a mere transposition is folded into them.
@@ -114,7 +117,7 @@ def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return log_det(matrix, lower, inverse), jnp.sum(_squared(upper) * change)
 
 
-def _squared(upper: Any) -> Any:
+def _squared(upper: Array) -> Array:
     """UUᵀ of an upper triangular matrix, leaving out products with zeros."""
     n = upper.shape[0]
     if n <= _LEAF:
@@ -127,18 +130,18 @@ def _squared(upper: Any) -> Any:
 
 
 @jax.custom_jvp
-def gram(w: Any) -> Any:
+def gram(w: Array) -> Array:
     """WWᵀ [R, R] of W [R, K]."""
     return _dot(w, w.T)
 
 
 @gram.defjvp
-def _gram_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     """ẆWᵀ and its transpose: in reverse mode one product with Ḡ + Ḡᵀ, instead of two."""
     (w,), (change,) = primals, tangents
     half = _dot(change, w.T)
     return gram(w), half + half.T
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision="highest")

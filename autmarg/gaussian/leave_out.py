@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
 
 from autmarg.gaussian.affine import AffineForm, Point, Rows
 from autmarg.gaussian.schedule import Schedule
@@ -54,7 +55,7 @@ class Weights:
     site: np.ndarray
     power: np.ndarray
 
-    def without(self, label: Any, level: Any, dtype: Any) -> Any:
+    def without(self, label: Array, level: Array, dtype: DTypeLike) -> Array:
         """Weights of a system that has the rows of ``label`` up to a site, at power 1."""
         inside = jnp.where(self.site <= level, 1.0 / self.power, 0.0)
         return jnp.where(self.label == label, inside, 1.0).astype(dtype)
@@ -128,7 +129,9 @@ class LeaveOut:
         every = (self.weights, *(b for b in self.blocks if b is not None))
         return any((each.power != 1).any() for each in every)
 
-    def parts(self, point: Point, weights: Any, blocks: tuple[Any, ...]) -> tuple[Any, Any]:
+    def parts(
+        self, point: Point, weights: Array, blocks: tuple[Array | None, ...]
+    ) -> tuple[Array, Array]:
         """K and Q of log p(y | θ) = K - Q/2 but for normalisers of rows, at weights of rows [W] and
         of blocks."""
         whole = point.omega[:]
@@ -137,7 +140,7 @@ class LeaveOut:
         factors = tuple(f if w is None else _weighted(f, w) for f, w in pairs)
         return self.schedule.parts(replace(point, omega=omega, factors=factors))
 
-    def one_by_one(self, point: Point) -> tuple[Any, Any, Any]:
+    def one_by_one(self, point: Point) -> tuple[Array, Array, Array]:
         """What each weight's rows, one each, have beside c_i: log p(y_i | y_-i, θ) = c_i + K - Q/2.
 
         Returns:
@@ -155,12 +158,12 @@ class LeaveOut:
         k = -0.5 * jnp.log1p(spread)
         return k, q / (power * room**2 * (1.0 + spread)), room
 
-    def squares(self, point: Point) -> Any:
+    def squares(self, point: Point) -> Array:
         """Q of all rows."""
         dtype = point.omega.dtype
         return self.parts(point, jnp.ones(len(self.slot), dtype), self._all_in(dtype))[1]
 
-    def together(self, point: Point, labels: Any) -> tuple[Any, Any]:
+    def together(self, point: Point, labels: Array) -> tuple[Array, Array]:
         """The same of labels [n], whose rows are left out together, site by site [n, sites].
 
         Those of the second site are given those of the first, and so on: the sum over sites is of
@@ -170,7 +173,7 @@ class LeaveOut:
         full = self.sites - 1
         levels = jnp.arange(-1, full + self.tempered)
 
-        def at(label: Any, level: Any) -> tuple[Any, Any]:
+        def at(label: Array, level: Array) -> tuple[Array, Array]:
             blocks = (b and b.without(label, level, dtype) for b in self.blocks)
             return self.parts(point, self.weights.without(label, level, dtype), tuple(blocks))
 
@@ -181,7 +184,7 @@ class LeaveOut:
             k, q = (jnp.concatenate(pair, axis=1) for pair in zip((k, q), last, strict=True))
         return jnp.diff(k, axis=1), jnp.diff(q, axis=1)
 
-    def _all_in(self, dtype: Any) -> tuple[Any, ...]:
+    def _all_in(self, dtype: DTypeLike) -> tuple[Array | None, ...]:
         return tuple(b and jnp.ones(len(b.label), dtype) for b in self.blocks)
 
 
@@ -191,7 +194,7 @@ def _of_blocks(own: Labels | None) -> Weights | None:
     return Weights(own.label, np.full(len(own.label), own.site), own.power)
 
 
-def _weighted(factor: Any, weights: Any) -> Any:
+def _weighted(factor: Array, weights: Array) -> Array:
     """Noise factors [B, d, d] of blocks whose precision is multiplied by ``weights`` [B]."""
     inside = weights > 0
     scale = jnp.where(inside, jax.lax.rsqrt(jnp.where(inside, weights, 1.0)), _OUT)

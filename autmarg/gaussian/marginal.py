@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from autmarg.compat.double import in_double
 from autmarg.compat.programs import traced_once
@@ -26,7 +28,7 @@ class System(Protocol):
     @property
     def inputs(self) -> tuple[str, ...]: ...
 
-    def point(self, values: Mapping[str, Any]) -> Point:
+    def point(self, values: Mapping[str, ArrayLike]) -> Point:
         """The form's numbers at values of its inputs."""
         ...
 
@@ -87,26 +89,26 @@ class GaussianMarginal:
         """Names of what the density depends on."""
         return frozenset(self.system.inputs)
 
-    def parts(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    def parts(self, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
         """K and Q of log p(y | θ) = K - Q/2, Q the sum of squares at the conditional mean."""
         return self._compiled_parts(self._given(values))
 
-    def log_density(self, values: Mapping[str, Any]) -> Any:
+    def log_density(self, values: Mapping[str, ArrayLike]) -> Array:
         """log p(y | θ), a scalar."""
         return self._compiled(self._given(values))
 
     # NumPyro calls them on numbers while it initialises, where each operation would be compiled.
     @cached_property
-    def _compiled(self) -> Callable[[dict[str, Any]], Any]:
+    def _compiled(self) -> Callable[[dict[str, ArrayLike]], Array]:
         return traced_once(in_double(lambda v: self.schedule.log_density(self.system.point(v))))
 
     @cached_property
-    def _compiled_parts(self) -> Callable[[dict[str, Any]], Any]:
+    def _compiled_parts(self) -> Callable[[dict[str, ArrayLike]], tuple[Array, Array]]:
         return traced_once(in_double(lambda v: self.schedule.parts(self.system.point(v))))
 
     def draw(
-        self, values: Mapping[str, Any], key: Any, stretch: float = 1.0
-    ) -> tuple[dict[str, Any], Any]:
+        self, values: Mapping[str, ArrayLike], key: Array, stretch: float = 1.0
+    ) -> tuple[dict[str, Array], Array]:
         """Members (flattened), and their log-density from the noise that made them.
 
         ``stretch`` multiplies the noise.
@@ -114,7 +116,9 @@ class GaussianMarginal:
         noise = jax.random.normal(key, (self.columns,), dtype=float)
         return self.drawn(values, stretch * noise)
 
-    def drawn(self, values: Mapping[str, Any], noise: Any) -> tuple[dict[str, Any], Any]:
+    def drawn(
+        self, values: Mapping[str, ArrayLike], noise: Array
+    ) -> tuple[dict[str, Array], Array]:
         """Members (flattened) as a function of standard normal noise [columns]; their log-density.
 
         They are differentiable in the values and in the noise, in reverse mode, too.
@@ -122,18 +126,22 @@ class GaussianMarginal:
         return self._double_draw(self._given(values), noise)
 
     @cached_property
-    def _double_draw(self) -> Callable[..., Any]:
+    def _double_draw(
+        self,
+    ) -> Callable[[dict[str, ArrayLike], Array], tuple[dict[str, Array], Array]]:
         return in_double(lambda v, noise: self._recovery.draw(self.system.point(v), noise))
 
-    def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    def moments(self, values: Mapping[str, ArrayLike]) -> dict[str, tuple[Array, Array]]:
         """Conditional mean and variance of each member, flattened."""
         return self._double_moments(self._given(values))
 
     @cached_property
-    def _double_moments(self) -> Callable[..., Any]:
+    def _double_moments(
+        self,
+    ) -> Callable[[dict[str, ArrayLike]], dict[str, tuple[Array, Array]]]:
         return in_double(lambda v: self._moments(self.system.point(v)))
 
-    def _moments(self, point: Point) -> dict[str, tuple[Any, Any]]:
+    def _moments(self, point: Point) -> dict[str, tuple[Array, Array]]:
         form = self.schedule.form
         noise = jnp.zeros(form.columns, point.omega.dtype)
         means, _ = self._recovery.draw(point, noise)
@@ -144,7 +152,7 @@ class GaussianMarginal:
         starts = np.cumsum([0, *(m.elements for m in form.members)])
         whole = point.omega[:]
 
-        def log_density(precision: Any) -> Any:
+        def log_density(precision: Array) -> Array:
             omega = jnp.concatenate([whole, precision, centre])
             return self._elements.log_density(replace(point, omega=omega))
 
@@ -158,14 +166,16 @@ class GaussianMarginal:
     def _elements(self) -> Schedule:
         return self.variances()
 
-    def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
+    def log_conditional(
+        self, values: Mapping[str, ArrayLike], members: Mapping[str, ArrayLike]
+    ) -> Array:
         """log p(members | y, θ) at any values of the members."""
         flat = {name: jnp.ravel(value) for name, value in members.items()}
         return self._double_conditional(self._given(values), flat)
 
     @cached_property
-    def _double_conditional(self) -> Callable[..., Any]:
+    def _double_conditional(self) -> Callable[[dict[str, ArrayLike], dict[str, Array]], Array]:
         return in_double(lambda v, own: self._recovery.log_conditional(self.system.point(v), own))
 
-    def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _given(self, values: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
         return {name: values[name] for name in self.system.inputs}

@@ -8,16 +8,17 @@ derivative is a scatter, and that of many reads of one long vector is that vecto
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 _FEW = 0.25  # share of places read up to which they are put among zeros
 
 
-def gather(x: Any, index: np.ndarray) -> Any:
+def gather(x: Array, index: np.ndarray) -> Array:
     """``x[index]`` with 0 where the index is -1."""
     run = _run(index)
     if run is not None:
@@ -35,7 +36,7 @@ def gather(x: Any, index: np.ndarray) -> Any:
     return x.at[outside].get(mode="fill", fill_value=0)
 
 
-def gather_pieces(pieces: Sequence[Any], index: np.ndarray) -> Any:
+def gather_pieces(pieces: Sequence[Array], index: np.ndarray) -> Array:
     """The same of pieces that lie end to end, each read by itself where they do not mix."""
     ends = np.cumsum([len(piece) for piece in pieces])
     piece = np.where(index >= 0, np.searchsorted(ends, index, side="right"), -1)
@@ -121,7 +122,7 @@ def _few(index: np.ndarray) -> bool:
     return bool((index >= 0).mean() < _FEW)
 
 
-def _put(values: Any, at: np.ndarray, shape: tuple[int, ...]) -> Any:
+def _put(values: Array, at: np.ndarray, shape: tuple[int, ...]) -> Array:
     """Values among zeros."""
     zeros = jnp.zeros(int(np.prod(shape)), values.dtype)
     return zeros.at[at].set(values, unique_indices=True).reshape(shape)

@@ -13,14 +13,15 @@ pairs of members side by side, component-major.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
-from autmarg.gaussian.affine import Member
+from autmarg.gaussian.affine import Member, Point
 from autmarg.gaussian.chains.recurrence import Dynamics
 from autmarg.gaussian.pieces import gather_pieces
 
@@ -36,21 +37,21 @@ class QuadraticForm(NamedTuple):
     states); ``dynamics`` says how its innovations make them, ``point`` is where the form is.
     """
 
-    values: tuple[Any, ...]
-    h: Any
-    log_det: Any
-    diagonal: Any
+    values: tuple[Array, ...]
+    h: Array
+    log_det: Array
+    diagonal: Array
     dynamics: tuple[Dynamics, ...] = ()
-    point: Any = None
-    error: Any = 0.0
-    filtered: Any = 0.0
+    point: Point | None = None
+    error: Array | float = 0.0
+    filtered: Array | float = 0.0
 
-    def read(self, index: np.ndarray) -> Any:
+    def read(self, index: np.ndarray) -> Array:
         """Entries of G by their place in the pattern, 0 where the place is -1."""
         return gather_pieces(self.values, index)
 
 
-def lost(large: Any, pivots: Any) -> Any:
+def lost(large: Array, pivots: Array) -> Array:
     """The rounding error of log|G| that its pivots make.
 
     A pivot is what is left of a number as ``large``, the diagonal of G, of which each subtraction
@@ -61,7 +62,7 @@ def lost(large: Any, pivots: Any) -> Any:
     return 2 * jnp.finfo(pivots.dtype).eps * (large / pivots).sum()
 
 
-def scale(member: Member, prior: Any, z: Any) -> Any:
+def scale(member: Member, prior: Array, z: Array) -> Array:
     """L z for one member: [blocks · size] from [blocks · size]."""
     z = z.reshape(member.blocks, member.size)
     if prior.ndim == 1:
@@ -72,7 +73,7 @@ def scale(member: Member, prior: Any, z: Any) -> Any:
     return small.multiply_transposed(upper, z.T[:, None])[:, 0].T.reshape(-1)
 
 
-def unscale(member: Member, prior: Any, delta: Any) -> Any:
+def unscale(member: Member, prior: Array, delta: Array) -> Array:
     """L⁻¹ δ for one member: [blocks · size] from [blocks · size]."""
     delta = delta.reshape(member.blocks, member.size)
     if prior.ndim == 1:
@@ -81,7 +82,7 @@ def unscale(member: Member, prior: Any, delta: Any) -> Any:
     return jnp.linalg.solve(matrices, delta[..., None])[..., 0].reshape(-1)
 
 
-def log_scale(member: Member, prior: Any) -> Any:
+def log_scale(member: Member, prior: Array) -> Array:
     """log|L| over all blocks of one member."""
     logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
     return logs.sum() * (member.blocks if prior.shape[0] == 1 else 1)

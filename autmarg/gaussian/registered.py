@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Generic, TypeVar
 
 from autmarg.errors import RequestError
 
+Kind = TypeVar("Kind")
 
-class Registered(list[Any]):
+
+class Registered(list[type[Kind]], Generic[Kind]):
     """Classes with a class method ``method``, in the order in which they were added."""
 
     def __init__(self, kind: str, method: str, arguments: str) -> None:
         super().__init__()
         self.kind, self.method, self.arguments = kind, method, arguments
 
-    def check(self, each: Any) -> None:
+    def check(self, each: type[Kind]) -> None:
         """Raise unless a class has the method.
 
         Raises:
@@ -23,7 +25,7 @@ class Registered(list[Any]):
         if not callable(getattr(each, self.method, None)):
             raise RequestError(f"{each!r} has no class method {self.method}({self.arguments})")
 
-    def add(self, each: Any, *, replace: bool) -> None:
+    def add(self, each: type[Kind], *, replace: bool) -> None:
         """Add a class; with ``replace``, in the place of one of the same module and name.
 
         Raises:
@@ -40,5 +42,5 @@ class Registered(list[Any]):
             self[i : i + 1] = [each]
 
 
-def _name(each: Any) -> tuple[str, str]:
+def _name(each: type) -> tuple[str, str]:
     return each.__module__, each.__qualname__

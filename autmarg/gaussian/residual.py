@@ -14,11 +14,11 @@ z* enters only squared. (Residualised cross-products; the identity is exact for 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
@@ -27,6 +27,7 @@ from autmarg.gaussian.affine import AffineForm, Rows, RowTerm
 from autmarg.gaussian.bilinear import BilinearForm, Entries
 from autmarg.gaussian.cross_products import CrossProducts, cross_products
 from autmarg.gaussian.rhs import KnownRightHandSide
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import take
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
@@ -54,7 +55,7 @@ class Residual:
     rounded: float
     own: tuple[np.ndarray, np.ndarray, np.ndarray]
 
-    def __call__(self, omega: Any, v: Any) -> Any:
+    def __call__(self, omega: Array | Omega, v: Array) -> Array:
         """The weighted sum of squares at ω and v = (δ, 1)."""
         if len(self.fits) == 1:
             return self.fits[0](omega, v)
@@ -62,7 +63,7 @@ class Residual:
         far = [jnp.square(self.size * fit.features(omega, v)).sum() for fit in self.fits]
         return squares[jnp.argmin(jnp.stack(far))]
 
-    def lost(self, omega: Any, v: Any) -> Any:
+    def lost(self, omega: Array | Omega, v: Array) -> Array:
         """An estimate of the rounding error at ω and v: that of the squares which are added up.
 
         Where features cancel in the rows (entries of a whitening matrix, say), these are larger
@@ -72,11 +73,11 @@ class Residual:
         least = jax.lax.stop_gradient(jnp.stack(far).min())
         return 2 * jnp.finfo(least.dtype).eps * least
 
-    def _own_squares(self, omega: Any, features: Any) -> Any:
+    def _own_squares(self, omega: Array | Omega, features: Array) -> Array:
         feature, weight, total = self.own
         return jnp.sum(omega[weight] * jnp.asarray(total) * jnp.square(features[feature]))
 
-    def rhs(self, omega: Any) -> Any:
+    def rhs(self, omega: Array | Omega) -> Array:
         """-AᵀWc [columns], from the fit of least size."""
         return self.fits[-1].rhs(omega, self.columns)
 
@@ -95,15 +96,15 @@ class Fit:
     squares: BilinearForm
     start: KnownRightHandSide | None
 
-    def __call__(self, omega: Any, v: Any) -> Any:
+    def __call__(self, omega: Array | Omega, v: Array) -> Array:
         """The weighted sum of squares at ω and v = (δ, 1)."""
         return self.squares(omega, self.features(omega, v))
 
-    def features(self, omega: Any, v: Any) -> Any:
+    def features(self, omega: Array | Omega, v: Array) -> Array:
         """φ - φ̂."""
         return take(omega, self.slot) * take(v, self.column) - jnp.asarray(self.shift, omega.dtype)
 
-    def rhs(self, omega: Any, columns: int) -> Any:
+    def rhs(self, omega: Array | Omega, columns: int) -> Array:
         """-AᵀWc [columns]: -½ of the derivative of the sum of squares at δ = 0."""
         if self.start is not None:
             return self.start(omega)

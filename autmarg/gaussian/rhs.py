@@ -8,13 +8,14 @@ affinely) are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.bilinear import FULL, Entries
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import take
 
 
@@ -73,7 +74,7 @@ class KnownRightHandSide:
             columns, column[:count], slot[:count], weights, sums, slot[base], shift[base], products
         )
 
-    def __call__(self, omega: Any) -> Any:
+    def __call__(self, omega: Array | Omega) -> Array:
         """-AᵀWc [columns] at ω."""
         rho = jnp.asarray(self.known, omega.dtype)
         if len(self.base):
@@ -86,7 +87,7 @@ class KnownRightHandSide:
             rhs, self.column, num_segments=self.columns, indices_are_sorted=True
         )
 
-    def _sampled(self, features: Any) -> Any:
+    def _sampled(self, features: Array) -> Array:
         """Products [W, R] with the features of sampled latents."""
         if isinstance(self.products, Entries):
             each = self.products.products(features)

@@ -12,11 +12,12 @@ derivatives. Where a row is zero, so is that of S, and U leaves its place alone 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 
@@ -26,11 +27,11 @@ _WRITTEN_OUT = 250  # products D D E, up to which every scalar operation is writ
 class Reflections(NamedTuple):
     """v [D, E, N] and τ [D, N] of each, in the order in which they were made."""
 
-    vector: Any
-    scale: Any
+    vector: Array
+    scale: Array
 
 
-def triangularise(matrix: Any) -> tuple[Any, Reflections]:
+def triangularise(matrix: Array) -> tuple[Array, Reflections]:
     """S [D, D, N] and the reflections of matrices [D, E, N] = [S, 0] U."""
     d, e, _ = matrix.shape
     if d * d * e <= _WRITTEN_OUT:
@@ -38,7 +39,7 @@ def triangularise(matrix: Any) -> tuple[Any, Reflections]:
     return _in_a_loop(matrix)
 
 
-def rotated_back(reflections: Reflections, x: Any) -> Any:
+def rotated_back(reflections: Reflections, x: Array) -> Array:
     """Uᵀx [E, N] of vectors x [E, N]."""
     d, e, _ = reflections.vector.shape
     signs = np.where(np.arange(e) < d, -1.0, 1.0)[:, None]
@@ -49,7 +50,7 @@ def rotated_back(reflections: Reflections, x: Any) -> Any:
     return x
 
 
-def _written_out(matrix: Any) -> tuple[Any, Reflections]:
+def _written_out(matrix: Array) -> tuple[Array, Reflections]:
     rows = [small.parts(row) for row in small.parts(matrix)]
     d, zero = len(rows), jnp.zeros_like(matrix[0, 0])
     lower = [[zero] * d for _ in rows]
@@ -70,11 +71,11 @@ def _written_out(matrix: Any) -> tuple[Any, Reflections]:
     return stacked, Reflections(jnp.stack(vectors), jnp.stack(scales))
 
 
-def _in_a_loop(matrix: Any) -> tuple[Any, Reflections]:
+def _in_a_loop(matrix: Array) -> tuple[Array, Reflections]:
     d, e, _ = matrix.shape
     at = np.arange(e)[:, None]
 
-    def reflect(rows: Any, k: Any) -> tuple[Any, tuple[Any, Any]]:
+    def reflect(rows: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
         x = jax.lax.dynamic_index_in_dim(rows, k, 0, keepdims=False)
         own, rest = jnp.where(at == k, x, 0).sum(axis=0), jnp.where(at > k, x, 0)
         first, scale, _ = _reflector(own, jnp.square(rest).sum(axis=0))
@@ -86,7 +87,7 @@ def _in_a_loop(matrix: Any) -> tuple[Any, Reflections]:
     return -rows[:, :d] * below, Reflections(vectors, scales)
 
 
-def _reflector(own: Any, far: Any) -> tuple[Any, Any, Any]:
+def _reflector(own: Array, far: Array) -> tuple[Array, Array, Array]:
     """v₁, τ = 2 / |v|² and |x| of v = x + |x| e, where x₁ is ``own`` and ``far`` is |x|² - x₁².
 
     Where x₁ is negative, v₁ is no difference of equal numbers.

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding
+from jax.typing import DTypeLike
 
 from autmarg.gaussian.ragged import ranks
 
@@ -34,13 +36,17 @@ class Layout:
         spans: (first slot, number of slots) of each array of ω that is spread.
     """
 
-    sharding: jax.sharding.NamedSharding
+    sharding: NamedSharding
     slots: int
     spans: tuple[tuple[int, int], ...]
 
     @classmethod
     def plan(
-        cls, sharding: Any, slots: int, bases: Sequence[int], weights: Sequence[np.ndarray]
+        cls,
+        sharding: NamedSharding | None,
+        slots: int,
+        bases: Sequence[int],
+        weights: Sequence[np.ndarray],
     ) -> Layout | None:
         """The layout of ω whose arrays start at ``bases``, or None where none is to be spread.
 
@@ -63,29 +69,29 @@ class Layout:
         """Number of parts."""
         return _devices(self.sharding)
 
-    def spread(self, array: Any) -> Any:
+    def spread(self, array: Array | np.ndarray) -> Array:
         """An array whose first axis is split over the devices."""
         return jax.lax.with_sharding_constraint(array, self.sharding)
 
-    def constant(self, array: Any) -> Any:
+    def constant(self, array: np.ndarray) -> Array | np.ndarray:
         """A known array, spread where it has a row for each of a span's."""
         lengths = {length for _, length in self.spans}
         return self.spread(array) if np.ndim(array) and array.shape[0] in lengths else array
 
-    def omega(self, arrays: Sequence[Any], starts: Sequence[int]) -> Omega:
+    def omega(self, arrays: Sequence[Array], starts: Sequence[int]) -> Omega:
         """ω of the arrays that start at the slots ``starts``."""
         parts = dict(zip(starts, arrays, strict=True))
         spans = tuple(self.spread(parts.pop(start)) for start, _ in self.spans)
         return Omega(jnp.concatenate([*parts.values()]), spans, self)
 
-    def of(self, omega: Any) -> Omega:
+    def of(self, omega: Array | Omega) -> Omega:
         """ω in parts."""
         if isinstance(omega, Omega):
             return omega
         ends = [edge for start, length in self.spans for edge in (start, start + length)]
         return self.omega(jnp.split(omega, ends), [0, *ends])
 
-    def weights(self, omega: Any, number: int) -> Any:
+    def weights(self, omega: Array | Omega, number: int) -> Array:
         """[devices, rows of each] a span of ω."""
         return self.spread(self.of(omega).spans[number].reshape(self.devices, -1))
 
@@ -119,7 +125,7 @@ class Layout:
                 shares.append(Share.of(self, number, keys, weight[keys] - start, length))
         return shares, np.flatnonzero(span < 0)
 
-    def log_weights(self, omega: Any, slots: np.ndarray, count: np.ndarray) -> Any:
+    def log_weights(self, omega: Array | Omega, slots: np.ndarray, count: np.ndarray) -> Array:
         """Σ count · log ω[slot]."""
         total = jnp.zeros((), omega.dtype)
         for number, (start, length) in enumerate(self.spans):
@@ -138,23 +144,23 @@ class Layout:
 class Omega:
     """ω in parts, which is indexed by known slots like an array: what is not spread, and spans."""
 
-    rest: Any
-    spans: tuple[Any, ...]
+    rest: Array
+    spans: tuple[Array, ...]
     layout: Layout
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         return self.rest.dtype
 
     @property
-    def whole(self) -> Any:
+    def whole(self) -> Array:
         """[slots] as one array."""
         starts = [self.layout.among_rest[start] + 1 for start, _ in self.layout.spans]
         pieces = jnp.split(self.rest, starts)
         pairs = zip(pieces, self.spans, strict=False)
         return jnp.concatenate([*(part for pair in pairs for part in pair), pieces[-1]])
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: np.ndarray | slice | int) -> Array:
         slots = np.arange(self.layout.slots)[index]
         if (self.layout.span[slots] >= 0).any():
             return self.whole[index]
@@ -190,30 +196,30 @@ class Share:
         key[row, column], weight[row, column] = keys[order], place[order] % each
         return cls(layout, number, key, weight)
 
-    def known(self, array: np.ndarray, padding: Any = 0) -> np.ndarray:
+    def known(self, array: np.ndarray, padding: float = 0) -> np.ndarray:
         """An array of the keys, [devices, L]."""
         spread = np.where(self.key >= 0, array[self.key], padding)
         return spread.astype(np.int32) if spread.dtype.kind == "i" else spread
 
-    def weights(self, omega: Any) -> Any:
+    def weights(self, omega: Array | Omega) -> Array:
         """[devices, L] each key's weight."""
         weights = self.layout.weights(omega, self.number)
         return jnp.take_along_axis(weights, self.layout.spread(self.weight), axis=1)
 
-    def spread(self, array: np.ndarray, dtype: Any = None) -> Any:
+    def spread(self, array: np.ndarray, dtype: DTypeLike | None = None) -> Array:
         """A known array [devices, L], each part where its weights are."""
         return self.layout.spread(jnp.asarray(array, dtype))
 
-    def add(self, products: Any, target: np.ndarray, size: int) -> Any:
+    def add(self, products: Array, target: np.ndarray, size: int) -> Array:
         """[size] sums of products by their targets, ascending on each device."""
 
-        def own(values: Any, targets: Any) -> Any:
+        def own(values: Array, targets: Array) -> Array:
             return jax.ops.segment_sum(values, targets, size, indices_are_sorted=True)
 
         return jax.vmap(own)(products, self.spread(target)).sum(axis=0)
 
 
-def _devices(sharding: jax.sharding.NamedSharding) -> int:
+def _devices(sharding: NamedSharding) -> int:
     axes = sharding.spec[0]
     axes = axes if isinstance(axes, tuple) else (axes,)
     return int(np.prod([sharding.mesh.shape[axis] for axis in axes]))

@@ -11,18 +11,22 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import TopologicalSorter
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from autmarg.gaussian.affine import AffineForm, Member, Point
+from autmarg.gaussian import small
+from autmarg.gaussian.affine import AffineForm, Member, Numbers, Point
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.chains.recurrence import Recurrence
 from autmarg.gaussian.quadratic import QuadraticForm, log_scale, scale, unscale
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.solver import Solver, factorise
-from autmarg.gaussian.stages.chain import Chain
+from autmarg.gaussian.stages.base import AnyStage
+from autmarg.gaussian.stages.chain import Chain, Errors
+from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.terms import Walked
 from autmarg.gaussian.triangle import TriangularAssembly
 
@@ -45,27 +49,27 @@ class Schedule:
 
     form: AffineForm
     assembly: Assembly | TriangularAssembly
-    stages: tuple[Any, ...]
+    stages: tuple[AnyStage, ...]
     exact: Schedule | None = None
 
     @cached_property
-    def by_rows(self) -> tuple[int, ...]:
-        """Numbers of the stages that have their own rows, the ``filtered`` ones."""
-        chains = (k for k, stage in enumerate(self.stages) if isinstance(stage, Chain))
-        return tuple(k for k in chains if self.stages[k].rows is not None)
+    def _filters(self) -> dict[int, Chain]:
+        """The chains that have their own rows, by their place among the stages."""
+        chains = ((k, stage) for k, stage in enumerate(self.stages) if isinstance(stage, Chain))
+        return {k: chain for k, chain in chains if chain.rows is not None}
 
-    def _factorise(self, point: Point) -> tuple[Solver, Any]:
+    def _factorise(self, point: Point) -> tuple[Solver, Array]:
         """The factors of G, and the log-normaliser of the rows."""
         with jax.named_scope("assemble"):  # names for profiles and HLO
             form, constant = self.assembly(point)
         return factorise(self.stages, form), constant + point.constant
 
-    def log_density(self, point: Point) -> Any:
+    def log_density(self, point: Point) -> Array:
         """log p(y | θ), a scalar."""
         constant, squares = self.parts(point)
         return constant - 0.5 * squares
 
-    def parts(self, point: Point) -> tuple[Any, Any]:
+    def parts(self, point: Point) -> tuple[Array, Array]:
         """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares.
 
         A schedule by rows costs several times as much, and is asked only where cross-products may
@@ -73,10 +77,10 @@ class Schedule:
         """
         if self.exact is None:
             return self._parts(point)
-        numbers = {"omega": point.omega, "priors": point.priors}
+        numbers: Numbers = {"omega": point.omega, "priors": point.priors}
         enough = self._has_digits(point)
         # (in a batch both are worked out, and the one that is not wanted must have derivatives)
-        plain = jax.tree.map(lambda x: jnp.where(enough, x, jnp.ones_like(x)), numbers)
+        plain: Numbers = jax.tree.map(lambda x: jnp.where(enough, x, jnp.ones_like(x)), numbers)
         constant, squares = jax.lax.cond(
             enough,
             lambda plain, numbers: self._parts(replace(point, constant=0.0, **plain)),
@@ -86,18 +90,18 @@ class Schedule:
         )
         return constant + point.constant, squares
 
-    def _has_digits(self, point: Point) -> Any:
+    def _has_digits(self, point: Point) -> Array:
         """Whether cross-products have digits enough: no pivot is below one, and G_ii is bounded."""
         assert self.exact is not None and isinstance(self.exact.assembly, TriangularAssembly)
         size = jax.lax.stop_gradient(self.exact.assembly.triangles.rounding(point))
         allowed = _PLAIN * (self.assembly.n + self.form.columns)
         return jnp.finfo(size.dtype).eps * size <= allowed
 
-    def _by_rows(self, point: Point) -> tuple[Any, Any]:
+    def _by_rows(self, point: Point) -> tuple[Array, Array]:
         assert self.exact is not None
         return self.exact._parts(point)
 
-    def _parts(self, point: Point) -> tuple[Any, Any]:
+    def _parts(self, point: Point) -> tuple[Array, Array]:
         solver, constant = self._factorise(point)
         with jax.named_scope("conditional mean"):
             z = solver.mean()
@@ -106,7 +110,8 @@ class Schedule:
                 squares = self._least_squares(point, solver, z)
             else:
                 errors = [
-                    self.stages[k].errors(solver.factors[k], solver.own[k]) for k in self.by_rows
+                    chain.errors(solver.factors[k], solver.own[k])
+                    for k, chain in self._filters.items()
                 ]
                 squares = _at_minimum(self._squares_over_filters, point, errors, z)
         sound = self._sound(point, solver.form, z, squares)
@@ -115,7 +120,7 @@ class Schedule:
         sound = jnp.where(self._overflown(point, constant), jnp.nan, sound)
         return sound * constant, sound * squares
 
-    def _sound(self, point: Point, form: QuadraticForm, z: Any, squares: Any) -> Any:
+    def _sound(self, point: Point, form: QuadraticForm, z: Array, squares: Array) -> Array:
         """One, or NaN where the digits are lost; ``squares`` are those at z.
 
         Let log|G| be off by ``form.error``. The sum of squares is then off by as much times the
@@ -142,19 +147,20 @@ class Schedule:
         sound &= jnp.logical_not(self._overflown(point, squares))
         return jnp.where(sound, 1.0, jnp.nan)
 
-    def _overflown(self, point: Point, number: Any) -> Any:
+    def _overflown(self, point: Point, number: Array) -> Array | bool:
         """Whether a number is not finite though all that the point gives is; not asked of Omega."""
         if self.form.layout is not None:
             return False
+        assert not isinstance(point.omega, Omega)
         return ~jnp.isfinite(number) & jnp.isfinite(point.omega).all()
 
-    def _cancelled(self, point: Point, z: Any) -> Any:
+    def _cancelled(self, point: Point, z: Array) -> Array | float:
         """The rounding error of the terms' own sums of squares at z."""
-        numbers = {self.stages[k].number for k in self.by_rows}
+        numbers = {chain.number for chain in self._filters.values()}
         v = self._centred(point, z, numbers)
         return sum(term.lost(point, v) for term in self.assembly.terms)
 
-    def draw(self, point: Point, noise: Any) -> tuple[dict[str, Any], Any]:
+    def draw(self, point: Point, noise: Array) -> tuple[dict[str, Array], Array]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
 
         With noise zero the values are the conditional means. They are differentiable in the point
@@ -177,7 +183,7 @@ class Schedule:
         """Whether the rows are kept as triangles, and not as cross-products."""
         return isinstance(self.assembly, TriangularAssembly)
 
-    def variances(self, point: Point) -> dict[str, Any]:
+    def variances(self, point: Point) -> dict[str, Array]:
         """Conditional variances, from how draws depend on each number of their noise."""
         solver = self._rooted(point)
         start = jnp.zeros_like(solver.form.h)
@@ -187,7 +193,7 @@ class Schedule:
         sound = self._sound(point, solver.form, z, self._squares(point, z))
         return {name: sound * jnp.square(each[name]).sum(axis=0) for name in mean}
 
-    def log_conditional(self, point: Point, values: dict[str, Any]) -> Any:
+    def log_conditional(self, point: Point, values: dict[str, Array]) -> Array:
         """log p(members | y, θ) at any values of the members, each flattened.
 
         The exponent (z - z*)ᵀ G (z - z*) is evaluated row by row, and so is what z* is refined by:
@@ -204,25 +210,25 @@ class Schedule:
     @cached_property
     def _in_filters(self) -> np.ndarray:
         """Columns of the chains that have their own rows."""
-        columns = [self.stages[k].columns for k in self.by_rows]
+        columns = [chain.columns for chain in self._filters.values()]
         return np.concatenate([np.zeros(0, np.int64), *(c[c >= 0] for c in columns)])
 
-    def _squares(self, point: Point, z: Any) -> Any:
+    def _squares(self, point: Point, z: Array) -> Array:
         """rᵀW r + zᵀz."""
         v = self._centred(point, z)
         return self._prior_squares(z) + sum(t.squares(point, v) for t in self.assembly.terms)
 
-    def _squares_over_filters(self, point: Point, errors: Sequence[Any], z: Any) -> Any:
+    def _squares_over_filters(self, point: Point, errors: Sequence[Errors], z: Array) -> Array:
         """The same where the columns of filtered chains, zero in z, minimise it."""
-        numbers = {self.stages[k].number for k in self.by_rows}
+        numbers = {chain.number for chain in self._filters.values()}
         v = self._centred(point, z, numbers)
         assembled = (term for term in self.assembly.terms if not isinstance(term, Walked))
         squares = self._prior_squares(z) + sum(term.squares(point, v) for term in assembled)
-        for k, error in zip(self.by_rows, errors, strict=True):
-            squares = squares + self.stages[k].squares(error, z)
+        for chain, error in zip(self._filters.values(), errors, strict=True):
+            squares = squares + chain.squares(error, z)
         return squares
 
-    def _least_squares(self, point: Point, solver: Solver, z: Any) -> Any:
+    def _least_squares(self, point: Point, solver: Solver, z: Array) -> Array:
         """The sum of squares at the conditional mean z* of a schedule by rows.
 
         A float has no more digits of z* than leave rows off by ε/σ, in units of the noise. A change
@@ -232,6 +238,7 @@ class Schedule:
         assert isinstance(self.assembly, TriangularAssembly)
         (root,), (factor,), rows_of = self.stages, solver.factors, self.assembly.triangles.values
         # (a number and not an expression, which a compiler may round otherwise the next time)
+        assert isinstance(root, TriangularRoot)
         at = jax.lax.optimization_barrier(rows_of(point.omega, self._centred(point, z)))
         rest = jnp.zeros_like(z)
         for _ in range(3):
@@ -239,12 +246,15 @@ class Schedule:
         rows = at + jnp.dot(factor.rows, rest, precision="highest")
 
         @jax.custom_jvp
-        def minimum(numbers: Any, z: Any, rest: Any, rows: Any) -> Any:
+        def minimum(numbers: Numbers, z: Array, rest: Array, rows: Array) -> Array:
             return jnp.vdot(rows, rows) + self._prior_squares(z + rest)
 
         @minimum.defjvp
-        def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
-            def moved(numbers: Any) -> Any:
+        def rule(
+            primals: tuple[Numbers, Array, Array, Array],
+            tangents: tuple[Numbers, Array, Array, Array],
+        ) -> tuple[Array, Array]:
+            def moved(numbers: Numbers) -> Array:
                 other = replace(point, **numbers)
                 return rows_of(other.omega, self._centred(other, primals[1]))
 
@@ -253,23 +263,23 @@ class Schedule:
 
         return minimum({"omega": point.omega, "priors": point.priors}, z, rest, rows)
 
-    def _squares_by_row(self, point: Point, z: Any) -> Any:
+    def _squares_by_row(self, point: Point, z: Array) -> Array:
         """The same in a pass over all rows, each of which rounds by itself."""
         return self._by_row(point, self._centred(point, z)) + self._prior_squares(z)
 
-    def _prior_squares(self, z: Any) -> Any:
+    def _prior_squares(self, z: Array) -> Array:
         """zᵀz without the columns whose prior is flat."""
         if self.form.flat.any():
             z = jnp.where(self.form.flat, 0.0, z)
         return jnp.vdot(z, z)
 
-    def _by_row(self, point: Point, v: Any) -> Any:
+    def _by_row(self, point: Point, v: Array) -> Array:
         """rᵀW r of the rows at v."""
-        return sum(term.by_row(point, v) for term in self.assembly.terms)
+        return small.total(term.by_row(point, v) for term in self.assembly.terms)
 
     def _refined(
-        self, point: Point, solver: Solver, noise: Any, squares: Callable[[Point, Any], Any]
-    ) -> Any:
+        self, point: Point, solver: Solver, noise: Array, squares: Callable[[Point, Array], Array]
+    ) -> Array:
         """z* + L⁻ᵀξ, with one step of iterative refinement for z*.
 
         The factors' own z* is off by rounding times the condition of G; what is left of the
@@ -281,7 +291,7 @@ class Schedule:
         correction = jax.lax.stop_gradient(solver.half_solve(rest))
         return mean + solver.back(noise + correction)
 
-    def _density(self, point: Point, solver: Solver, squares: Any) -> Any:
+    def _density(self, point: Point, solver: Solver, squares: Array) -> Array:
         """Log-density of members from (z - z*)ᵀ G (z - z*)."""
         log_det = 0.5 * solver.log_det
         for member, prior in zip(self.form.members, point.priors, strict=True):
@@ -289,7 +299,7 @@ class Schedule:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
 
-    def _centred(self, point: Point, z: Any, without: Collection[int] = ()) -> Any:
+    def _centred(self, point: Point, z: Array, without: Collection[int] = ()) -> Array:
         """v = (δ, 1) with δ = L z, and the states of recurrences, ``without`` some of these."""
         parts = [
             scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
@@ -301,7 +311,14 @@ class Schedule:
                 v = _put_states(each, v, self._states(each, point, z, v))
         return v
 
-    def _states(self, each: Recurrence, point: Point, z: Any, v: Any, given: Any = None) -> Any:
+    def _states(
+        self,
+        each: Recurrence,
+        point: Point,
+        z: Array,
+        v: Array,
+        given: tuple[Array, np.ndarray] | None = None,
+    ) -> Array:
         """States [T, B, d] of a recurrence, from innovations and outside columns, both scaled."""
         dynamics = each.dynamics(point.omega, point.priors)
         outside = jnp.where(each.outside >= 0, z[each.outside], 0)
@@ -310,7 +327,7 @@ class Schedule:
         inputs = inputs + jnp.where(each.columns >= 0, v[each.columns], 0)
         return each.advance(dynamics, inputs, given)
 
-    def _values(self, point: Point, z: Any) -> dict[str, Any]:
+    def _values(self, point: Point, z: Array) -> dict[str, Array]:
         """x = m + L z, each member flattened."""
         v = self._centred(point, z)
         values = {}
@@ -320,7 +337,7 @@ class Schedule:
             values[m.name] = own + rows.evaluate(point.omega, v) if explicit else own
         return values
 
-    def _scaled(self, point: Point, values: dict[str, Any]) -> Any:
+    def _scaled(self, point: Point, values: dict[str, Array]) -> Array:
         """z of given values; explicit members come parents first, so their δ are known in order.
 
         States without noise of their own are not among the values: they are computed.
@@ -369,7 +386,7 @@ class Schedule:
         }
         return tuple(TopologicalSorter(before).static_order())
 
-    def _computed(self, each: Recurrence, point: Point, z: Any, v: Any) -> Any:
+    def _computed(self, each: Recurrence, point: Point, z: Array, v: Array) -> Array:
         """States of a recurrence with those that have noise of their own given in v."""
         used = each.columns >= 0
         fixed = used & self.form.random[each.columns]
@@ -379,8 +396,11 @@ class Schedule:
 
 
 def _at_minimum(
-    function: Callable[[Point, Any, Any], Any], point: Point, errors: Any, z: Any
-) -> Any:
+    function: Callable[[Point, Sequence[Errors], Array], Array],
+    point: Point,
+    errors: Sequence[Errors],
+    z: Array,
+) -> Array:
     """f(θ, e(θ), z) at the z = z*(θ) that minimises it, with the derivatives of min_z f.
 
     Since ∂f/∂z is zero there, the first derivative is ∂f/∂θ at fixed z*, and no derivative of z*
@@ -388,15 +408,19 @@ def _at_minimum(
     that it is the one of the minimum too.
     """
 
-    def plain(numbers: Any, errors: Any, z: Any) -> Any:
+    def plain(numbers: Numbers, errors: Sequence[Errors], z: Array) -> Array:
         return function(replace(point, **numbers), errors, z)
 
-    def rule(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    def rule(
+        primals: tuple[Numbers, Sequence[Errors], Array],
+        tangents: tuple[Numbers, Sequence[Errors], Array],
+    ) -> tuple[Array, Array]:
         *numbers, z = primals
         return jax.jvp(lambda n, e: plain(n, e, z), tuple(numbers), tuple(tangents[:2]))
 
     minimum = jax.custom_jvp(plain)
     minimum.defjvp(rule)
+    numbers: Numbers
     numbers = {"omega": point.omega, "priors": point.priors, "factors": point.factors}
     return minimum(numbers, errors, z)
 
@@ -405,6 +429,6 @@ def _own(member: Member) -> slice:
     return slice(member.offset, member.offset + member.blocks * member.size)
 
 
-def _put_states(each: Recurrence, v: Any, states: Any) -> Any:
+def _put_states(each: Recurrence, v: Array, states: Array) -> Array:
     used = each.columns >= 0
     return v.at[each.columns[used]].set(states[used])

@@ -8,21 +8,25 @@ elementwise operation over the batch, which XLA fuses, and no LAPACK call is mad
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.cholesky import cholesky as lapack_cholesky
+
+if TYPE_CHECKING:
+    from autmarg.gaussian.rowwise import Omega
 
 UNROLL = 6
 _APART, _LONG = 12, 1000  # right-hand sides of few components, of long batches, go one by one
 _EXCHANGE = 4  # rows up to which elimination with exchanges is written out
 
 
-def cholesky(a: Any) -> Any:
+def cholesky(a: Array) -> Array:
     """Lower factors [d, d, B] of symmetric positive definite matrices [d, d, B].
 
     NaN where rounding has made a pivot negative.
@@ -32,9 +36,9 @@ def cholesky(a: Any) -> Any:
         return jax.vmap(lapack_cholesky, in_axes=-1, out_axes=-1)(a)
     entries = [parts(row) for row in parts(a)]
     zero = jnp.zeros_like(entries[0][0])
-    rows: list[list[Any]] = []
+    rows: list[list[Array]] = []
     for i in range(d):
-        row: list[Any] = []
+        row: list[Array] = []
         for j in range(i + 1):
             before = row if j == i else rows[j]
             s = entries[i][j] - sum((x * y for x, y in zip(row, before, strict=False)), start=zero)
@@ -46,20 +50,20 @@ def cholesky(a: Any) -> Any:
     return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
 
 
-def parts(x: Any) -> list[Any]:
+def parts(x: Array) -> list[Array]:
     """x[0], x[1], …, whose transpose puts them side by side; slices would be padded and added."""
     return [one.reshape(x.shape[1:]) for one in jax.lax.split(x, (1,) * len(x))]
 
 
-def solve_lower(factor: Any, b: Any) -> Any:
+def solve_lower(factor: Array, b: Array) -> Array:
     """L⁻¹ b for factors [d, d, E] and right-hand sides [d, ..., E]."""
     d = factor.shape[0]
     if d > UNROLL:
         return _lapack_solve(factor, b, transpose=False)
     rows = [parts(row) for row in parts(factor)]
 
-    def solve(b: Any) -> Any:
-        out: list[Any] = []
+    def solve(b: Array) -> Array:
+        out: list[Array] = []
         for row, s in zip(rows, parts(b), strict=True):
             for k, x in enumerate(out):
                 s = s - row[k] * x
@@ -69,26 +73,26 @@ def solve_lower(factor: Any, b: Any) -> Any:
     return _apart(solve, b)
 
 
-def solve_upper(factor: Any, b: Any) -> Any:
+def solve_upper(factor: Array, b: Array) -> Array:
     """L⁻ᵀ b for factors [d, d, E] and right-hand sides [d, ..., E]."""
     d = factor.shape[0]
     if d > UNROLL:
         return _lapack_solve(factor, b, transpose=True)
     rows = [parts(row) for row in parts(factor)]
 
-    def solve(b: Any) -> Any:
-        right, out = parts(b), [None] * d
+    def solve(b: Array) -> Array:
+        right, out = parts(b), dict[int, Array]()
         for i in reversed(range(d)):
             s = right[i]
             for k in range(i + 1, d):
                 s = s - rows[k][i] * out[k]
             out[i] = s / rows[i][i]
-        return jnp.stack(out)
+        return jnp.stack([out[i] for i in range(d)])
 
     return _apart(solve, b)
 
 
-def _apart(solve: Callable[[Any], Any], b: Any) -> Any:
+def _apart(solve: Callable[[Array], Array], b: Array) -> Array:
     """Few right-hand sides [d, r, E] of long batches one by one, so that nothing is broadcast.
 
     The derivative of a broadcast is a sum over the leading axis, which XLA does slowly.
@@ -98,7 +102,7 @@ def _apart(solve: Callable[[Any], Any], b: Any) -> Any:
     return jnp.stack([solve(one) for one in parts(jnp.swapaxes(b, 0, 1))], axis=1)
 
 
-def multiply_transposed(factor: Any, b: Any) -> Any:
+def multiply_transposed(factor: Array, b: Array) -> Array:
     """Lᵀ b for matrices [d, d, E|1] and right-hand sides [d, ..., E]."""
     d = factor.shape[0]
     if d > UNROLL:
@@ -107,29 +111,29 @@ def multiply_transposed(factor: Any, b: Any) -> Any:
     return (factor.reshape(shape) * b[:, None]).sum(axis=0)  # one fused loop
 
 
-def product(a: Any, b: Any) -> Any:
+def product(a: Array, b: Array) -> Array:
     """a b for matrices [d, e, B] and [e, r, B]."""
     if a.shape[1] > UNROLL:
         return jnp.einsum("ijn,jkn->ikn", a, b, precision="highest")
-    return sum(a[:, k, None] * b[None, k] for k in range(a.shape[1]))
+    return total(a[:, k, None] * b[None, k] for k in range(a.shape[1]))
 
 
-def eye_plus(left: Any, right: Any) -> Any:
+def eye_plus(left: Array, right: Array) -> Array:
     """I + left right, [d, d, B]."""
     return jnp.eye(len(left), dtype=left.dtype)[..., None] + product(left, right)
 
 
-def congruence(a: Any, middle: Any) -> Any:
+def congruence(a: Array, middle: Array | None) -> Array:
     """a middle aᵀ (the identity where ``middle`` is None), [d, d, B]."""
     return product(a if middle is None else product(a, middle), jnp.swapaxes(a, 0, 1))
 
 
-def symmetric(a: Any) -> Any:
+def symmetric(a: Array) -> Array:
     """(a + aᵀ) / 2 of [d, d, B]."""
     return (a + jnp.swapaxes(a, 0, 1)) / 2
 
 
-def solve(matrix: Any, b: Any) -> tuple[Any, Any]:
+def solve(matrix: Array, b: Array) -> tuple[Array, Array]:
     """matrix⁻¹ b [d, r, B] and log|det matrix| [B], by elimination with row exchanges."""
     d = len(matrix)
     if d > _EXCHANGE:
@@ -146,22 +150,28 @@ def solve(matrix: Any, b: Any) -> tuple[Any, Any]:
             )
         for i in range(k + 1, d):
             rows[i] = rows[i] - rows[i][k] / rows[k][k] * rows[k]
-    out: list[Any] = [None] * d
+    out: dict[int, Array] = {}
     for i in reversed(range(d)):
         rest = rows[i][d:]
         for k in range(i + 1, d):
             rest = rest - rows[i][k] * out[k]
         out[i] = rest / rows[i][i]
-    return jnp.stack(out), sum(jnp.log(jnp.abs(rows[k][k])) for k in range(d))
+    solved = jnp.stack([out[i] for i in range(d)])
+    return solved, total(jnp.log(jnp.abs(rows[k][k])) for k in range(d))
 
 
-def log_diagonal(factor: Any) -> Any:
+def log_diagonal(factor: Array) -> Array:
     """Σ log of all diagonals."""
     d = factor.shape[0]
-    return sum(jnp.log(factor[i, i]).sum() for i in range(d))
+    return total(jnp.log(factor[i, i]).sum() for i in range(d))
 
 
-def take(x: Any, index: np.ndarray) -> Any:
+def total(summands: Iterable[Array]) -> Array:
+    """The sum of one array or more."""
+    return cast("Array", sum(summands))
+
+
+def take(x: Array | Omega, index: np.ndarray) -> Array:
     """x[index] for a known index [n], as a slice or a broadcast scalar where it is one."""
     if len(index) and (index == index[0]).all():
         return x[index[0]]
@@ -170,7 +180,7 @@ def take(x: Any, index: np.ndarray) -> Any:
     return x[index]
 
 
-def _lapack_solve(factor: Any, b: Any, transpose: bool) -> Any:
+def _lapack_solve(factor: Array, b: Array, transpose: bool) -> Array:
     matrices = jnp.moveaxis(factor, -1, 0)
     flat = jnp.moveaxis(b, -1, 0)
     columns = flat.reshape(*flat.shape[:2], math.prod(flat.shape[2:]))  # also of no blocks

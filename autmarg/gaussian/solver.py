@@ -11,15 +11,16 @@ which is linear once it has its factor. L⁻¹ is the transpose, and JAX derives
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from autmarg.gaussian.quadratic import QuadraticForm
-from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.base import AnyStage
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +33,17 @@ class Solver:
         form: what is left: no columns, log|G| and how far it can be trusted.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[AnyStage, ...]
     factors: tuple[Any, ...]
     own: tuple[Any, ...]
     form: QuadraticForm
 
     @property
-    def log_det(self) -> Any:
+    def log_det(self) -> Array:
         """log|G|, a scalar."""
         return self.form.log_det
 
-    def mean(self) -> Any:
+    def mean(self) -> Array:
         """z* = G⁻¹h [columns] of the form's own h.
 
         Columns of chains whose rows are filtered one by one stay zero: the sum of squares at their
@@ -58,7 +59,7 @@ class Solver:
         pairs = zip(self.stages, self.factors, strict=True)
         return replace(self, factors=tuple(stage.rooted(factor) for stage, factor in pairs))
 
-    def draw(self, noise: Any) -> Any:
+    def draw(self, noise: Array) -> Array:
         """z* + L⁻ᵀξ [columns] from noise ξ [columns], for the form's own h.
 
         It is differentiable in the form and in the noise.
@@ -68,7 +69,7 @@ class Solver:
             z = stage.back(factor, own, z, noise)
         return z
 
-    def back(self, noise: Any) -> Any:
+    def back(self, noise: Array) -> Array:
         """L⁻ᵀξ [columns]."""
         none = [stage.without(own) for stage, own in zip(self.stages, self.own, strict=True)]
         z = jnp.zeros_like(noise)
@@ -76,21 +77,21 @@ class Solver:
             z = stage.back(factor, own, z, noise)
         return z
 
-    def half_solve(self, rhs: Any) -> Any:
+    def half_solve(self, rhs: Array) -> Array:
         """L⁻¹h [columns] of any right-hand side h [columns], in the coordinates of z."""
         return jax.linear_transpose(self.back, rhs)(rhs)[0]
 
-    def solve(self, rhs: Any) -> Any:
+    def solve(self, rhs: Array) -> Array:
         """G⁻¹h [columns] of any right-hand side h [columns], in the coordinates of z."""
         return self.back(self.half_solve(rhs))
 
-    def _backwards(self, own: Sequence[Any]) -> Any:
+    def _backwards(self, own: Sequence[Any]) -> Iterator[tuple[AnyStage, Any, Any]]:
         """Stage, factor and what is left of h, the last stage first."""
         whole = zip(self.stages, self.factors, own, strict=True)
         return reversed(tuple(whole))
 
 
-def factorise(stages: Sequence[Stage], form: QuadraticForm) -> Solver:
+def factorise(stages: Sequence[AnyStage], form: QuadraticForm) -> Solver:
     """Eliminate all columns of a form, stage by stage."""
     factors, left = [], []
     for stage in stages:

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.affine import AffineForm, Member, Point, Rows
 from autmarg.gaussian.assembly import Assembly
@@ -28,6 +29,7 @@ from autmarg.gaussian.cross_products import CrossProducts
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.residual import Features, centred, find, rounded
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.terms import Summed
 from autmarg.gaussian.terms.walked import weighted
 
@@ -66,26 +68,26 @@ class Triangles:
         """p, without the constant one."""
         return self.form.columns
 
-    def squares(self, point: Point, v: Any) -> Any:
+    def squares(self, point: Point, v: Array) -> Array:
         """rᵀW r at v = (δ, 1)."""
         rows = self.values(point.omega, v)
         return jnp.vdot(rows, rows)
 
-    def by_row(self, point: Point, v: Any) -> Any:
+    def by_row(self, point: Point, v: Array) -> Array:
         """The same in a pass over all rows of the form."""
         return weighted(self.form.independent, point.omega, v)
 
-    def lost(self, point: Point, v: Any) -> Any:
+    def lost(self, point: Point, v: Array) -> float:
         """Nothing: squares of rows do not cancel."""
         return 0.0
 
-    def values(self, omega: Any, v: Any) -> Any:
+    def values(self, omega: Array | Omega, v: Array) -> Array:
         """[M] rows at ω and v, divided by their noise."""
         features = omega[self.slot] * v[self.column] - jnp.asarray(self.shift)
         products = jnp.dot(jnp.asarray(self.known), features, precision="highest")
         return self._weights(omega) * (products + jnp.asarray(self.rest))
 
-    def rounding(self, point: Point) -> Any:
+    def rounding(self, point: Point) -> Array:
         """What cross-products add up, whose rounding they lose: |B|² and Σ_f |a_f φ̂_f|² / σ².
 
         The second is what a feature's known coefficients times its fit are, row by row: a prior
@@ -98,7 +100,7 @@ class Triangles:
     def _fitted(self) -> np.ndarray:
         return np.square(self.known * self.shift).sum(axis=1)
 
-    def scaled(self, point: Point) -> Any:
+    def scaled(self, point: Point) -> Array:
         """B = W^½ A L, [M, p]."""
         own = self.column < self.columns
         place = np.zeros((int(own.sum()), self.columns))
@@ -112,7 +114,7 @@ class Triangles:
         parts = [_times(matrix, member, prior) for member, prior in pairs]
         return self._weights(point.omega)[:, None] * jnp.concatenate(parts, axis=1)
 
-    def _weights(self, omega: Any) -> Any:
+    def _weights(self, omega: Array | Omega) -> Array:
         return jnp.sqrt(omega[self.weight])
 
 
@@ -155,7 +157,7 @@ class TriangularAssembly:
     def summed(self) -> Summed:
         return self.inner.summed
 
-    def __call__(self, point: Point) -> tuple[QuadraticForm, Any]:
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Array]:
         """Rows at a point, the values of a form with no entries of G; -½(n log 2π - log|W|)."""
         omega, columns = point.omega, self.triangles.columns
         start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
@@ -220,8 +222,7 @@ def _triangle(
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray:
-    factor: Any = np.linalg.qr(matrix, mode="r")
-    return factor
+    return cast("np.ndarray", np.linalg.qr(matrix, mode="r"))  # (NumPy's stubs know no modes)
 
 
 def _precision(rows: Rows) -> np.ndarray:
@@ -242,7 +243,7 @@ def _dense(rows: Rows, total: int, column: np.ndarray, slot: np.ndarray) -> np.n
     return dense
 
 
-def _times(matrix: Any, member: Member, prior: Any) -> Any:
+def _times(matrix: Array, member: Member, prior: Array) -> Array:
     """The columns of a member times its L."""
     part = matrix[:, member.offset : member.offset + member.blocks * member.size]
     if prior.ndim == 1:

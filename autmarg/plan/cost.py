@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autmarg.analysis.work import Work
-from autmarg.gaussian.stages import Stage
+from autmarg.gaussian.stages import AnyStage
 from autmarg.gaussian.stages.cost import Counts, dense_root
 from autmarg.plan.machine import slowness
 
@@ -30,13 +30,13 @@ _USUAL = 200  # operations with which the opaque numbers of the benchmark's plan
 _IN_TIME, _SMALL = 700.0, 2.5
 
 
-def seconds(stages: Sequence[Stage], sums: int) -> float:
+def seconds(stages: Sequence[AnyStage], sums: int) -> float:
     """Predicted seconds of a gradient: its stages and ``sums`` entries of cross-products."""
     counts = sum((stage.cost.counts for stage in stages), Counts())
     return _seconds(counts, sums, min(_REST, _LEAST + _COLUMN * counts.columns))
 
 
-def round_seconds(stage: Stage) -> float:
+def round_seconds(stage: AnyStage) -> float:
     """Predicted seconds of a stage more in a large form."""
     return _seconds(stage.cost.counts, 0, _REST)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from autmarg.gaussian.pattern import Pattern
-from autmarg.gaussian.stages import BatchedBlocks, Stage
+from autmarg.gaussian.stages import AnyStage, BatchedBlocks
 from autmarg.plan.cost import root_seconds, round_seconds
 
 _ROUNDS = 16  # at most; each is some fifty instructions to compile
@@ -20,9 +20,9 @@ _SWEEPS = 4  # in which an independent set is picked
 _WORTH = 0.95  # of the time without it: what a round must save to be worth compiling
 
 
-def rounds(pattern: Pattern) -> tuple[list[Stage], Pattern]:
+def rounds(pattern: Pattern) -> tuple[list[AnyStage], Pattern]:
     """Stages that take out columns of low degree as long as that saves time; what they leave."""
-    stages: list[Stage] = []
+    stages: list[AnyStage] = []
     for _ in range(_ROUNDS):
         columns = _independent(pattern)
         if not len(columns):

@@ -25,10 +25,10 @@ from autmarg.gaussian.ragged import padded
 from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages import (
     REGISTERED,
+    AnyStage,
     BatchedBlocks,
     Chain,
     DenseRoot,
-    Stage,
     TriangularRoot,
     Unrolled,
     next_registered,
@@ -80,7 +80,7 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     return Schedule(form, assembly, stages, exact)
 
 
-def stages_of(form: AffineForm, assembly: Assembly) -> tuple[Stage, ...] | TooLarge:
+def stages_of(form: AffineForm, assembly: Assembly) -> tuple[AnyStage, ...] | TooLarge:
     """The stages that eliminate an affine form, in order."""
     assembly, chains = _apart(form, assembly)
     return _stages(form, assembly, chains)
@@ -98,7 +98,7 @@ def _apart(form: AffineForm, assembly: Assembly) -> tuple[Assembly, dict[int, Fi
 
 def _stages(
     form: AffineForm, assembly: Assembly, chains: dict[int, Filtered]
-) -> tuple[Stage, ...] | TooLarge:
+) -> tuple[AnyStage, ...] | TooLarge:
     pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         if number in chains:
@@ -124,9 +124,9 @@ def _by_rows(form: AffineForm, assembly: Assembly) -> Schedule | None:
     return Schedule(form, TriangularAssembly(assembly, rows), tuple(root))
 
 
-def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[Stage] | TooLarge:
+def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[AnyStage] | TooLarge:
     """Stages of blocks and the dense root that eliminate all columns of a pattern, members' own."""
-    stages: list[Stage] = []
+    stages: list[AnyStage] = []
     members = sorted(members, key=lambda m: -m.blocks * m.size)
     while len(pattern.columns) and (planned := next_registered(pattern, members)) is not None:
         stage, pattern = planned

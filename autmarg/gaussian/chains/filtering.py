@@ -35,52 +35,72 @@ Covariances are never inverted, in either form.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from autmarg.gaussian.small import congruence, eye_plus, product, solve, symmetric
 
 ROWS = 16  # of a step, up to which each is written out
 
+Carry = TypeVar("Carry")
+Inputs = TypeVar("Inputs")
+Outputs = TypeVar("Outputs")
+
 
 class Steps(NamedTuple):
     """A, M, Q, H and B of all steps, [T, D, ·, N]."""
 
-    transition: Any
-    entry: Any
-    noise: Any
-    information: Any
-    linear: Any
+    transition: Array
+    entry: Array
+    noise: Array
+    information: Array
+    linear: Array
+
+
+class Moves(NamedTuple):
+    """A, M and Q of all steps, [T, D, ·, N], where data are taken row by row."""
+
+    transition: Array
+    entry: Array
+    noise: Array
 
 
 class Observations(NamedTuple):
     """a, b and ω of all rows, [T, n, D, N], [T, n, R+1, N] and [T, n, N]."""
 
-    read: Any
-    offset: Any
-    weight: Any
+    read: Array
+    offset: Array
+    weight: Array
 
 
 class Observed(NamedTuple):
     """Predicted means at all steps [T, D, R+1, N], and e, ω/S, log S and its error of all rows."""
 
-    mean: Any
-    error: Any
-    weight: Any
-    log_det: Any
-    lost: Any
+    mean: Array
+    error: Array
+    weight: Array
+    log_det: Array
+    lost: Array
 
 
 class Filtered(NamedTuple):
     """Predicted means and covariances, E, K P E and log|I + P H| at all steps, [T, ·, N]."""
 
-    mean: Any
-    covariance: Any
-    innovation: Any
-    gained: Any
-    log_det: Any
+    mean: Array
+    covariance: Array
+    innovation: Array
+    gained: Array
+    log_det: Array
+
+
+# μ and P; with the error U of P where it is followed.
+State: TypeAlias = tuple[Array, Array]
+Rounded: TypeAlias = tuple[Array, Array, Array]
+# Ā, b̄, C̄, η̄ and J̄ of a block.
+Summary: TypeAlias = tuple[Array, Array, Array, Array, Array]
 
 
 def kalman_filter(steps: Steps, blocks: int) -> Filtered:
@@ -89,13 +109,13 @@ def kalman_filter(steps: Steps, blocks: int) -> Filtered:
     if blocks == 1:
         return scan(_filter_step, state, steps)[1]
     count, folded = len(steps.entry), Steps(*(fold(x, blocks) for x in steps))
-    ends = tuple(_apart(x, blocks) for x in _summaries(folded))
+    ends: Summary = jax.tree.map(lambda x: _apart(x, blocks), _summaries(folded))
     starts = scan(_pass_on, state, ends)[1]
-    found = scan(_filter_step, tuple(_joined(x) for x in starts), folded)[1]
+    found = scan(_filter_step, (_joined(starts[0]), _joined(starts[1])), folded)[1]
     return Filtered(*(unfold(x, blocks, count) for x in found))
 
 
-def _filter_step(state: tuple[Any, Any], at: Steps) -> tuple[Any, Filtered]:
+def _filter_step(state: State, at: Steps) -> tuple[State, Filtered]:
     mean, covariance = _predicted(*state, at)
     innovation = at.linear - product(at.information, mean)
     ratio = eye_plus(covariance, at.information)
@@ -106,51 +126,57 @@ def _filter_step(state: tuple[Any, Any], at: Steps) -> tuple[Any, Filtered]:
     return (mean + gained, after), Filtered(mean, covariance, innovation, gained, log_det)
 
 
-def filter_rows(steps: Steps, rows: Observations, blocks: int) -> Observed:
-    """Filter data row by row, from a state that is zero; ``steps`` have no data of their own."""
-    t, d, r, n = steps.entry.shape
-    state = jnp.zeros((d, r, n), steps.entry.dtype), jnp.zeros((d, d, n), steps.entry.dtype)
-    moves = (steps.transition, steps.entry, steps.noise)
+def filter_rows(moves: Moves, rows: Observations, blocks: int) -> Observed:
+    """Filter data row by row, from a state that is zero."""
+    t, d, r, n = moves.entry.shape
+    state = jnp.zeros((d, r, n), moves.entry.dtype), jnp.zeros((d, d, n), moves.entry.dtype)
     if blocks == 1:
-        return scan(_row_step, _with_rounding(*state), (*moves, *rows))[1]
-    folded = tuple(fold(x, blocks) for x in (*moves, *rows))
-    ends = tuple(_apart(x, blocks) for x in _row_summaries(folded))
+        return scan(_row_step, _with_rounding(*state), (moves, rows))[1]
+    folded: tuple[Moves, Observations] = jax.tree.map(lambda x: fold(x, blocks), (moves, rows))
+    ends: Summary = jax.tree.map(lambda x: _apart(x, blocks), _row_summaries(*folded))
     starts = scan(_pass_on, state, ends)[1]
-    found = scan(_row_step, _with_rounding(*(_joined(x) for x in starts)), folded)[1]
+    found = scan(_row_step, _with_rounding(_joined(starts[0]), _joined(starts[1])), folded)[1]
     return Observed(*(unfold(x, blocks, t) for x in found))
 
 
-def _with_rounding(mean: Any, covariance: Any) -> tuple[Any, Any, Any]:
+def _with_rounding(mean: Array, covariance: Array) -> Rounded:
     """A state with the error U of its covariance, one rounding of each variance."""
     fixed = jax.lax.stop_gradient(covariance)
     eye = jnp.eye(len(fixed), dtype=fixed.dtype)[..., None]
     return mean, covariance, jnp.finfo(fixed.dtype).eps * eye * fixed
 
 
-def _row_step(state: tuple[Any, Any, Any], at: tuple[Any, ...]) -> tuple[Any, Observed]:
-    transition, entry, noise, read, offset, weight = at
-    mean, covariance, rounding = state
-    predicted = _predicted(mean, covariance, Steps(transition, entry, noise, None, None))
-    rounding = congruence(jax.lax.stop_gradient(transition), rounding)
-    after, found = _updated((*predicted, rounding), Observations(read, offset, weight))
+def _row_step(state: Rounded, at: tuple[Moves, Observations]) -> tuple[Rounded, Observed]:
+    (mean, covariance, rounding), (moves, rows) = state, at
+    predicted = _predicted(mean, covariance, moves)
+    rounding = congruence(jax.lax.stop_gradient(moves.transition), rounding)
+    after, found = _updated((*predicted, rounding), rows)
     return after, Observed(predicted[0], *found)
 
 
-def _updated(state: tuple[Any, ...], rows: Observations) -> tuple[Any, Any]:
+@overload
+def _updated(state: State, rows: Observations) -> tuple[State, tuple[Array, Array, Array]]: ...
+@overload
+def _updated(
+    state: Rounded, rows: Observations
+) -> tuple[Rounded, tuple[Array, Array, Array, Array]]: ...
+def _updated(
+    state: State | Rounded, rows: Observations
+) -> tuple[State | Rounded, tuple[Array, ...]]:
     """The state given rows one after the other; e [n, R+1, N], ω/S, log S and its error [n, N].
 
     A state without U has no error of log S.
     """
     if len(rows.read) > ROWS:
-        return jax.lax.scan(_by_row, state, tuple(rows))
-    found = []
+        return jax.lax.scan(_by_row, state, rows)
+    found: list[tuple[Array, ...]] = []
     for k in range(len(rows.read)):
-        state, one = _by_row(state, tuple(x[k] for x in rows))
+        state, one = _by_row(state, Observations(*(x[k] for x in rows)))
         found.append(one)
     return state, tuple(jnp.stack(x) for x in zip(*found, strict=True))
 
 
-def _by_row(state: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, Any]:
+def _by_row(state: State | Rounded, row: Observations) -> tuple[State | Rounded, tuple[Array, ...]]:
     (mean, covariance, *rounding), (a, b, weight) = state, row
     g = (covariance * a[None]).sum(axis=1)
     spread = 1.0 + weight * (a * g).sum(axis=0)
@@ -169,7 +195,9 @@ def _by_row(state: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, Any]:
     return (mean, covariance, after), (*found, lost)
 
 
-def _rounded(rounding: Any, a: Any, g: Any, gain: Any, weight: Any) -> tuple[Any, Any]:
+def _rounded(
+    rounding: Array, a: Array, g: Array, gain: Array, weight: Array
+) -> tuple[Array, Array]:
     """The error U of P after a row, and that of the row's log S; ``weight`` is ω/S."""
     eye = jnp.eye(len(a), dtype=a.dtype)[..., None]
     lost = weight * (a * (rounding * a[None]).sum(axis=1)).sum(axis=0)
@@ -178,20 +206,20 @@ def _rounded(rounding: Any, a: Any, g: Any, gain: Any, weight: Any) -> tuple[Any
     return congruence(left, rounding) + own, lost
 
 
-def _row_summaries(steps: tuple[Any, ...]) -> tuple[Any, ...]:
+def _row_summaries(moves: Moves, rows: Observations) -> Summary:
     """Ā, b̄, C̄, η̄ and J̄ of each block: its first state x is one more thing that means read."""
-    transition, entry, *_ = steps
-    d, r = entry.shape[1:3]
-    none, empty = jnp.zeros_like(transition[0]), jnp.zeros_like(entry[0])
+    d, r = moves.entry.shape[1:3]
+    none, empty = jnp.zeros_like(moves.transition[0]), jnp.zeros_like(moves.entry[0])
     start = jnp.concatenate([empty, eye_plus(none, none)], axis=1)
 
-    def step(summary: tuple[Any, ...], at: tuple[Any, ...]) -> tuple[Any, None]:
-        mean, covariance, eta, j = summary
-        transition, entry, noise, read, offset, weight = at
-        wide = Steps(transition, jnp.concatenate([entry, none], axis=1), noise, None, None)
+    def step(
+        summary: tuple[Array, Array, Array, Array], at: tuple[Moves, Observations]
+    ) -> tuple[tuple[Array, Array, Array, Array], None]:
+        (mean, covariance, eta, j), (moves, rows) = summary, at
+        wide = moves._replace(entry=jnp.concatenate([moves.entry, none], axis=1))
         state = _predicted(mean, covariance, wide)
-        no_x = jnp.zeros((*offset.shape[:1], d, *offset.shape[2:]), offset.dtype)
-        rows = Observations(read, jnp.concatenate([offset, no_x], axis=1), weight)
+        no_x = jnp.zeros((*rows.offset.shape[:1], d, *rows.offset.shape[2:]), rows.offset.dtype)
+        rows = rows._replace(offset=jnp.concatenate([rows.offset, no_x], axis=1))
         (mean, covariance), (error, size, _) = _updated(state, rows)
         of_x = error[:, r:]
         scaled = of_x * size[:, None]
@@ -199,22 +227,22 @@ def _row_summaries(steps: tuple[Any, ...]) -> tuple[Any, ...]:
         j = j + (scaled[:, :, None] * of_x[:, None]).sum(axis=0)
         return (mean, covariance, eta, symmetric(j)), None
 
-    mean, covariance, eta, j = scan(step, (start, none, empty, none), steps)[0]
+    mean, covariance, eta, j = scan(step, (start, none, empty, none), (moves, rows))[0]
     return mean[:, r:], mean[:, :r], covariance, eta, j
 
 
-def _predicted(mean: Any, covariance: Any, at: Steps) -> tuple[Any, Any]:
+def _predicted(mean: Array, covariance: Array, at: Steps | Moves) -> State:
     moved = congruence(at.transition, covariance) + congruence(at.noise, None)
     return product(at.transition, mean) + at.entry, moved
 
 
-def _summaries(steps: Steps) -> tuple[Any, ...]:
+def _summaries(steps: Steps) -> Summary:
     """Ā, b̄, C̄, η̄ and J̄ of each block."""
     d, r = steps.entry.shape[1:3]
     none, empty = jnp.zeros_like(steps.information[0]), jnp.zeros_like(steps.entry[0])
     start = (eye_plus(none, none), empty, none, empty, none)
 
-    def step(summary: tuple[Any, ...], at: Steps) -> tuple[Any, None]:
+    def step(summary: Summary, at: Steps) -> tuple[Summary, None]:
         moved, mean, covariance, eta, j = summary
         mean, covariance = _predicted(mean, covariance, at)
         moved = product(at.transition, moved)
@@ -231,7 +259,7 @@ def _summaries(steps: Steps) -> tuple[Any, ...]:
     return scan(step, start, steps)[0]
 
 
-def _pass_on(state: tuple[Any, Any], block: tuple[Any, ...]) -> tuple[Any, Any]:
+def _pass_on(state: State, block: Summary) -> tuple[State, State]:
     """The state after a block of which a summary is known, and the one before it."""
     (mean, covariance), (moved, own, spread, eta, j) = state, block
     r = mean.shape[1]
@@ -242,12 +270,12 @@ def _pass_on(state: tuple[Any, Any], block: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 def recursion(
-    step: Callable[[Any, Any, Any], Any],
-    inputs: Any,
-    force: Any,
+    step: Callable[[Inputs, Array, Array], Array],
+    inputs: Inputs,
+    force: Array,
     blocks: int,
     reverse: bool = False,
-) -> Any:
+) -> Array:
     """x_t = step(inputs_t, x_{t-1}, force_t) from zero, the step being linear in (x, force).
 
     Args:
@@ -261,8 +289,8 @@ def recursion(
         x [T, D, N].
     """
 
-    def run(start: Any, inputs: Any, force: Any) -> tuple[Any, Any]:
-        def one(x: Any, at: Any) -> tuple[Any, Any]:
+    def run(start: Array, inputs: Inputs, force: Array) -> tuple[Array, Array]:
+        def one(x: Array, at: tuple[Inputs, Array]) -> tuple[Array, Array]:
             x = step(at[0], x, at[1])
             return x, x
 
@@ -278,7 +306,7 @@ def recursion(
     start = jnp.concatenate([jnp.zeros_like(force[0]), eye_plus(none, none)], axis=1)
     maps = _apart(run(start, inputs, wide)[0], blocks)
 
-    def pass_on(x: Any, block: Any) -> tuple[Any, Any]:
+    def pass_on(x: Array, block: Array) -> tuple[Array, Array]:
         return block[:, :1] + product(block[:, 1:], x), x
 
     starts = scan(pass_on, jnp.zeros_like(maps[0, :, :1]), maps, reverse)[1]
@@ -286,13 +314,19 @@ def recursion(
     return unfold(found, blocks, count)[:, :, 0]
 
 
-def scan(step: Callable[..., Any], start: Any, inputs: Any, reverse: bool = False) -> Any:
+def scan(
+    step: Callable[[Carry, Inputs], tuple[Carry, Outputs]],
+    start: Carry,
+    inputs: Inputs,
+    reverse: bool = False,
+) -> tuple[Carry, Outputs]:
     """A scan that keeps its states for the derivative, and computes the rest of a step again."""
+    again: Callable[[Carry, Inputs], tuple[Carry, Outputs]]
     again = jax.checkpoint(step, prevent_cse=False)
     return jax.lax.scan(again, start, inputs, reverse=reverse)
 
 
-def fold(x: Any, blocks: int) -> Any:
+def fold(x: Array, blocks: int) -> Array:
     """[T, …, N] as [⌈T / blocks⌉, …, blocks · N], zeros at the end."""
     length = -(-len(x) // blocks)
     padding = [(0, blocks * length - len(x)), *((0, 0) for _ in x.shape[1:])]
@@ -300,18 +334,18 @@ def fold(x: Any, blocks: int) -> Any:
     return _joined(apart)
 
 
-def unfold(x: Any, blocks: int, count: int) -> Any:
+def unfold(x: Array, blocks: int, count: int) -> Array:
     """[L, …, blocks · N] as the first ``count`` steps of [blocks · L, …, N]."""
     apart = _apart(x, blocks)
     return apart.reshape(-1, *apart.shape[2:])[:count]
 
 
-def _apart(x: Any, blocks: int) -> Any:
+def _apart(x: Array, blocks: int) -> Array:
     """[…, blocks · N] as [blocks, …, N]."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], blocks, -1), -2, 0)
 
 
-def _joined(x: Any) -> Any:
+def _joined(x: Array) -> Array:
     """[blocks, …, N] as […, blocks · N]."""
     last = jnp.moveaxis(x, 0, -2)
     return last.reshape(*last.shape[:-2], -1)

@@ -17,14 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
 
 from autmarg.gaussian.affine import Member
 from autmarg.gaussian.chains.filtering import recursion
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import product
 
 _RAGGED = 12  # first steps of other columns, up to which draws take them one by one
@@ -34,17 +37,17 @@ class Dynamics(NamedTuple):
     """A recurrence at a point: ``transition`` A [T, B, p, d, d], ``entry`` M [T, B, d, R+1] with
     the constant first, ``noise`` Q [T, B, d, d], and ``within`` A_t0 [T, B, d, d] (None for 0)."""
 
-    transition: Any
-    entry: Any
-    noise: Any
-    within: Any = None
+    transition: Array
+    entry: Array
+    noise: Array
+    within: Array | None = None
 
     def solved(self) -> Dynamics:
         """The same, with what a column reads of its own step substituted: A_t0 A_t0 is zero."""
         if self.within is None:
             return self
 
-        def add(x: Any, letters: str) -> Any:
+        def add(x: Array, letters: str) -> Array:
             return x + jnp.einsum(f"tbij,{letters}", self.within, x, precision="highest")
 
         transition = add(self.transition, "tbkjm->tbkim")
@@ -59,7 +62,7 @@ class Entries:
     known: np.ndarray
     slot: np.ndarray
 
-    def __call__(self, omega: Any, shape: tuple[int, ...]) -> Any:
+    def __call__(self, omega: Array | Omega, shape: tuple[int, ...]) -> Array:
         """The array, at the numbers ω."""
         products = jnp.asarray(self.known, omega.dtype) * omega[self.slot]
         size = int(np.prod(shape))
@@ -136,7 +139,7 @@ class Recurrence:
         """Columns without noise of their own."""
         return self.columns[(self.columns >= 0) & (self.prior[..., 0] < 0)]
 
-    def dynamics(self, omega: Any, priors: tuple[Any, ...]) -> Dynamics:
+    def dynamics(self, omega: Array | Omega, priors: tuple[Array, ...]) -> Dynamics:
         """A, M and Q at ω and the prior scales of all members."""
         t, b, d = self.columns.shape
         r = self.outside.shape[1]
@@ -155,7 +158,9 @@ class Recurrence:
             within = self.within(omega, (t, b, d, d))
         return Dynamics(transition, entry, noise, within)
 
-    def advance(self, dynamics: Dynamics, inputs: Any, given: Any = None) -> Any:
+    def advance(
+        self, dynamics: Dynamics, inputs: Array, given: tuple[Array, np.ndarray] | None = None
+    ) -> Array:
         """v [T, B, d, …] of v_t = Σ A_tk v_{t-k} + inputs_t; ``given`` (values, mask) overrides."""
         if self.blocks > 1 and given is None and inputs.ndim == 3:
             return self._advance_in_blocks(dynamics, inputs)
@@ -163,9 +168,11 @@ class Recurrence:
         if within is None:
             within = jnp.zeros((self.steps, 1, self.width, 0), inputs.dtype)
         window = jnp.zeros((self.order, *inputs.shape[1:]), inputs.dtype)
-        fixed = given or (inputs, np.zeros(self.columns.shape, bool))
+        values, mask = given or (inputs, np.zeros(self.columns.shape, bool))
 
-        def step(window: Any, at: Any) -> tuple[Any, Any]:
+        def step(
+            window: Array, at: tuple[Array, Array, Array, Array, Array | np.ndarray]
+        ) -> tuple[Array, Array]:
             a, own, u, value, known = at
             new = u + jnp.einsum("bkij,kbj...->bi...", a, window, precision="highest")
             known = known.reshape(known.shape + (1,) * (new.ndim - known.ndim))
@@ -174,9 +181,9 @@ class Recurrence:
                 new = new + jnp.einsum("bij,bj...->bi...", own, new, precision="highest")
             return jnp.concatenate([new[None], window[:-1]]), new
 
-        return jax.lax.scan(step, window, (transition, within, inputs, *fixed))[1]
+        return jax.lax.scan(step, window, (transition, within, inputs, values, mask))[1]
 
-    def companion(self, transition: Any, lag: np.ndarray, place: np.ndarray) -> Any:
+    def companion(self, transition: Array, lag: np.ndarray, place: np.ndarray) -> Array:
         """A [T, B, D, D] of states whose elements are v_{t-lag}[place], ``lag`` in order.
 
         Whatever A reads of the step before is in a state, and so is v_{t-k+1} where v_{t-k} is.
@@ -192,8 +199,8 @@ class Recurrence:
         shift = np.broadcast_to(before.astype(float), (t, b, *before.shape))
         return jnp.concatenate([top[:, :, place[own]], jnp.asarray(shift, top.dtype)], axis=2)
 
-    def _advance_in_blocks(self, dynamics: Dynamics, inputs: Any) -> Any:
-        def move(step: Any, x: Any, force: Any) -> Any:
+    def _advance_in_blocks(self, dynamics: Dynamics, inputs: Array) -> Array:
+        def move(step: Array, x: Array, force: Array) -> Array:
             return product(step, x) + force
 
         if dynamics.within is not None:
@@ -219,7 +226,7 @@ def places_of(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return lag, place
 
 
-def prior_scales(where: np.ndarray, priors: tuple[Any, ...], dtype: Any) -> Any:
+def prior_scales(where: np.ndarray, priors: tuple[Array, ...], dtype: DTypeLike) -> Array:
     """The prior factor restricted to columns: [..., n, n] from ``where`` [..., n, 3]."""
     sizes = [int(np.prod(p.shape)) for p in priors]
     starts = np.concatenate([[0], np.cumsum(sizes)])

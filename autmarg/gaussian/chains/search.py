@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -166,8 +165,8 @@ def _spread(depth: np.ndarray, row: np.ndarray, read: np.ndarray) -> int:
 
 
 def _labels(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
-    ones: Any = (np.ones(len(parent), bool), (parent, child))
-    return connected_components(coo_array(ones, shape=(count, count)), directed=False)[1]
+    graph = coo_array((np.ones(len(parent), bool), (parent, child)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
 
 
 def _batches(node: np.ndarray, depth: np.ndarray, label: np.ndarray) -> list[np.ndarray]:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 from autmarg.gaussian.chains.filtering import scan
@@ -25,16 +26,16 @@ from autmarg.gaussian.rotations import Reflections, rotated_back, triangularise
 
 _EXACT: Any = {"precision": "highest"}
 # (step, root S [D, D, B] over some elements of a state, which) → L and the gain there.
-Update = Callable[[Any, Any, np.ndarray], tuple[Any, Any]]
+Update: TypeAlias = Callable[[Array | int, Array, np.ndarray], tuple[Array, Array]]
 
 
 class Roots(NamedTuple):
     """L_t [·, ·, B] with LLᵀ = I + SᵀHS, the gain by which forces become L⁻¹SᵀE_t, and U into the
     next step; of ``first`` steps (each with what is before it) one by one, and of full ones."""
 
-    first: list[tuple[Any, Any, Reflections]]
-    lower: Any
-    gain: Any
+    first: list[tuple[Array, Array, Reflections]]
+    lower: Array
+    gain: Array
     rotation: Reflections
 
 
@@ -51,7 +52,7 @@ class SquareRoot:
         """[T, d] which places have noise in draws: padding, too, unless all chains are even."""
         return (self.recurrence.columns[:, 0] >= 0) | (not self.recurrence.even)
 
-    def filter(self, step: Any, noise: Any, update: Update, forces: int) -> Roots:
+    def filter(self, step: Array, noise: Array, update: Update, forces: int) -> Roots:
         """The roots: of the first states, which hold less than a full one, one by one.
 
         Args:
@@ -74,7 +75,9 @@ class SquareRoot:
             lower, gain = update(t, root, now)
             inside = now
 
-        def one(carry: Any, at: Any) -> tuple[Any, Any]:
+        def one(
+            carry: tuple[Array, Array, Array], at: tuple[Array, Array, Array]
+        ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Reflections]]:
             root, lower, gain = carry
             t, a, fresh = at
             root, rotation = _moved(lower, root, a, fresh)
@@ -90,7 +93,7 @@ class SquareRoot:
         )
         return Roots(first, lower, gain, rotation)
 
-    def draw(self, roots: Roots, force: Any, noise: Any) -> Any:
+    def draw(self, roots: Roots, force: Array, noise: Array) -> Array:
         """Innovations [T, d, B] from noise [T, d, B] and forces [T, ·, B]."""
         real, (_, d, chains) = self.real, noise.shape
         often = np.flatnonzero(real[-1])
@@ -104,7 +107,9 @@ class SquareRoot:
         shifts = jnp.einsum("tijb,tjb->tib", roots.gain, force[q - 1 :], **_EXACT)
         zeta = small.solve_upper(roots.lower[-1], shifts[-1] + tail)
 
-        def backward(zeta: Any, at: Any) -> tuple[Any, Any]:
+        def backward(
+            zeta: Array, at: tuple[Array, Array, Reflections, Array]
+        ) -> tuple[Array, Array]:
             lower, shift, rotation, fresh = at
             before = rotated_back(rotation, jnp.concatenate([zeta, fresh]))
             innovation, eta = before[: len(before) - len(shift)], before[len(before) - len(shift) :]
@@ -125,7 +130,7 @@ class SquareRoot:
             end -= more
         return jnp.concatenate(drawn[::-1])
 
-    def _wide(self, innovations: Any, places: np.ndarray, d: int) -> Any:
+    def _wide(self, innovations: Array, places: np.ndarray, d: int) -> Array:
         """[·, d, B] with zeros at other places."""
         if len(places) == d:
             return innovations
@@ -133,10 +138,10 @@ class SquareRoot:
         return wide.at[:, places].set(innovations, unique_indices=True)
 
 
-def by_information(information: Any) -> Update:
+def by_information(information: Array) -> Update:
     """L with LLᵀ = I + SᵀHS and the gain L⁻¹Sᵀ, of H [T, D, D, B]."""
 
-    def update(t: Any, root: Any, inside: np.ndarray) -> tuple[Any, Any]:
+    def update(t: Array | int, root: Array, inside: np.ndarray) -> tuple[Array, Array]:
         own = information[t][inside][:, inside]
         turned = jnp.swapaxes(root, 0, 1)
         lower = small.cholesky(small.eye_plus(turned, small.product(own, root)))
@@ -149,13 +154,13 @@ def by_information(information: Any) -> Update:
     return update
 
 
-def by_rows(read: Any) -> Update:
+def by_rows(read: Array) -> Update:
     """The same of rows R [T, n, D, B], divided by their noise: H = RᵀR, and gains turn rows.
 
     L comes from [(RS)ᵀ, I] = [L, 0] U: a product of RS with itself would lose half of the digits.
     """
 
-    def update(t: Any, root: Any, inside: np.ndarray) -> tuple[Any, Any]:
+    def update(t: Array | int, root: Array, inside: np.ndarray) -> tuple[Array, Array]:
         seen = jnp.swapaxes(small.product(read[t][:, inside], root), 0, 1)
         d, _, chains = seen.shape
         eye = jnp.broadcast_to(jnp.eye(d, dtype=seen.dtype)[..., None], (d, d, chains))
@@ -165,7 +170,7 @@ def by_rows(read: Any) -> Update:
     return update
 
 
-def _moved(lower: Any, root: Any, a: Any, noise: Any) -> tuple[Any, Reflections]:
+def _moved(lower: Array, root: Array, a: Array, noise: Array) -> tuple[Array, Reflections]:
     """The next root [D, D, B], and U with [Q, A S L⁻ᵀ] = [S, 0] U."""
     if not len(root):
         return triangularise(noise)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from autmarg.errors import RequestError
 from autmarg.gaussian.affine import Member
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.registered import Registered
-from autmarg.gaussian.stages.base import Stage
+from autmarg.gaussian.stages.base import AnyStage, Stage
 from autmarg.gaussian.stages.blocks import BatchedBlocks
 from autmarg.gaussian.stages.chain import Chain
 from autmarg.gaussian.stages.cost import Cost, Counts
@@ -17,10 +17,20 @@ from autmarg.gaussian.stages.dense import DenseRoot
 from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.stages.unrolled import Unrolled
 
-REGISTERED = Registered("stage", "next", "pattern, members")
+
+class Offered(Stage[Any, Any], Protocol):
+    """A stage that says itself which columns it eliminates."""
+
+    @classmethod
+    def next(
+        cls, pattern: Pattern, members: Sequence[Member]
+    ) -> tuple[AnyStage, Pattern] | None: ...
 
 
-def register_stage(stage: Any, *, replace: bool = False) -> None:
+REGISTERED: Registered[Offered] = Registered("stage", "next", "pattern, members")
+
+
+def register_stage(stage: type[Offered], *, replace: bool = False) -> None:
     """Let a stage class of your own be tried before the built-in ones.
 
     Args:
@@ -45,7 +55,7 @@ def register_stage(stage: Any, *, replace: bool = False) -> None:
     REGISTERED.add(stage, replace=replace)
 
 
-def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, Pattern] | None:
+def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[AnyStage, Pattern] | None:
     """What the first registered stage that applies makes of a pattern."""
     found = (stage.next(pattern, members) for stage in REGISTERED)
     return next((pair for pair in found if pair is not None), None)
@@ -53,6 +63,7 @@ def next_registered(pattern: Pattern, members: Sequence[Member]) -> tuple[Any, P
 
 __all__ = [
     "REGISTERED",
+    "AnyStage",
     "BatchedBlocks",
     "Chain",
     "Cost",

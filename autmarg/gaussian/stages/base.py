@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.cost import Cost
 
+Factor = TypeVar("Factor")
+Own = TypeVar("Own")
 
-class Stage(Protocol):
+
+class Stage(Protocol[Factor, Own]):
     """Eliminates some columns of a quadratic form zᵀGz - 2hᵀz.
 
     ``eliminate`` integrates them out. It returns a factor, which depends on G alone, and ``own``,
@@ -21,6 +26,7 @@ class Stage(Protocol):
     stage reads and writes its own part.
     """
 
+    columns: np.ndarray
     name: str
 
     @property
@@ -31,22 +37,26 @@ class Stage(Protocol):
         """What it is called in a plan, and what it costs."""
         ...
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Any, Any, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Own, QuadraticForm]:
         """Factor, own part of the right-hand side, and the form of the columns that remain."""
         ...
 
-    def back(self, factor: Any, own: Any, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Own, z: Array, noise: Array) -> Array:
         """z [columns] with the stage's columns drawn from ``noise`` [columns]."""
         ...
 
-    def mean(self, factor: Any, own: Any, z: Any) -> Any:
+    def mean(self, factor: Factor, own: Own, z: Array) -> Array:
         """z [columns] with the stage's columns at their conditional mean."""
         return self.back(factor, own, z, jnp.zeros_like(z))
 
-    def rooted(self, factor: Any) -> Any:
+    def rooted(self, factor: Factor) -> Factor:
         """The factor with what only ``back`` needs."""
         return factor
 
-    def without(self, own: Any) -> Any:
+    def without(self, own: Own) -> Own:
         """``own`` of a right-hand side that is zero."""
         return jax.tree.map(jnp.zeros_like, own)
+
+
+# One stage among others, whose factors are its own business.
+AnyStage: TypeAlias = Stage[Any, Any]

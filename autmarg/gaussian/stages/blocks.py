@@ -14,11 +14,12 @@ matrix product where they meet most of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import gram
@@ -35,12 +36,12 @@ _SCATTER_COST = 40
 class Factor(NamedTuple):
     """L_b [d, d, B]; W [d, E] over meetings (or [d, R, B] when dense)."""
 
-    lower: Any
-    w: Any
+    lower: Array
+    w: Array
 
 
 @dataclass(frozen=True, eq=False)
-class BatchedBlocks(Stage):
+class BatchedBlocks(Stage[Factor, Array]):
     """One stage of batched blocks, planned for one pattern.
 
     Attributes:
@@ -131,7 +132,7 @@ class BatchedBlocks(Stage):
         )  # fmt: skip
         return stage, nxt
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Any, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Array, QuadraticForm]:
         """Integrate the blocks out: their factor, g [d, B], and the form over the later columns."""
         h = form.h
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
@@ -161,7 +162,7 @@ class BatchedBlocks(Stage):
         rest = form._replace(values=(remaining,), h=h, log_det=log_det, error=error)
         return Factor(lower, w), g, rest
 
-    def _shift(self, factor: Factor, z: Any) -> Any:
+    def _shift(self, factor: Factor, z: Array) -> Array:
         """Σ_r W_br z_r, [d, B]."""
         if self.dense is not None:
             rest = z[self.later]
@@ -171,13 +172,13 @@ class BatchedBlocks(Stage):
             product.T, self.meeting_block, num_segments=self.blocks, indices_are_sorted=True
         ).T
 
-    def back(self, factor: Factor, own: Any, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Array, z: Array, noise: Array) -> Array:
         """z with this stage's columns drawn given the later ones: L⁻ᵀ(g - W z_r + ξ)."""
         xi = gather(noise, self.columns.T)
         drawn = small.solve_upper(factor.lower, own - self._shift(factor, z) + xi)
         return self._put(z, drawn)
 
-    def _put(self, z: Any, own: Any) -> Any:
+    def _put(self, z: Array, own: Array) -> Array:
         columns = self.columns.reshape(-1)
         first = int(columns[0])
         if first >= 0 and np.array_equal(columns, first + np.arange(len(columns))):

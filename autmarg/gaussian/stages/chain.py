@@ -26,16 +26,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import Member, Rows
 from autmarg.gaussian.chains.filtering import (
     ROWS,
+    Moves,
     Observations,
     Steps,
     filter_rows,
@@ -63,11 +65,11 @@ class Factor(NamedTuple):
     means, and P, H and E are none. ``roots`` are those of the square-root filter, for draws.
     """
 
-    step: Any
-    noise: Any
-    covariance: Any
-    information: Any
-    innovation: Any
+    step: Array
+    noise: Array
+    covariance: Array | None
+    information: Array | None
+    innovation: Array | None
     seen: Seen | None = None
     roots: Roots | None = None
 
@@ -76,26 +78,31 @@ class Seen(NamedTuple):
     """√ω a [T, B, n, D] and √ω (aᵀμ + b) [T, B, n, R] of rows at predicted means, over later
     columns; e [T, B, n, R] and ω/S [T, B, n] of the filter."""
 
-    read: Any
-    ahead: Any
-    error: Any
-    weight: Any
+    read: Array
+    ahead: Array
+    error: Array
+    weight: Array
 
 
 class Own(NamedTuple):
     """The same where later columns are zero: E_t [T, B, D], or √ω (aᵀμ + b) and e [T, B, n]."""
 
-    innovation: Any
-    ahead: Any = None
-    error: Any = None
+    innovation: Array | None
+    ahead: Array | None = None
+    error: Array | None = None
+
+
+# e where later columns are zero, e of these, and ω/S.
+Errors: TypeAlias = tuple[Array, Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
-class Chain(Stage):
+class Chain(Stage[Factor, Own]):
     """The stage that eliminates one recurrence.
 
     Attributes:
         recurrence: its chains; ``number`` is its place among the form's recurrences.
+        columns: [T, B, d] of its states, -1 padded.
         lag, place: [D] the columns of a state, v_{t-lag}[place], lag by lag.
         later: [B, R] later columns that each chain meets or is entered by, -1 padded.
         information: [T, B, D, D] positions of H_t in the form's values.
@@ -107,6 +114,7 @@ class Chain(Stage):
 
     recurrence: Recurrence
     number: int
+    columns: np.ndarray
     lag: np.ndarray
     place: np.ndarray
     later: np.ndarray
@@ -118,10 +126,6 @@ class Chain(Stage):
     target: np.ndarray
     rows: RowsInTime | None = None
     name: str = "chain"
-
-    @property
-    def columns(self) -> np.ndarray:
-        return self.recurrence.columns
 
     @property
     def size(self) -> int:
@@ -195,8 +199,8 @@ class Chain(Stage):
         if seen is not None and not noisy(seen, recurrence, lag):
             recurrence = replace(recurrence, blocks=1)
         stage = cls(
-            recurrence, number, lag, place, later, information, meeting, entry, carried,
-            (at[left[order]], at[right[order]]), target[order], seen,
+            recurrence, number, recurrence.columns, lag, place, later, information, meeting,
+            entry, carried, (at[left[order]], at[right[order]]), target[order], seen,
         )  # fmt: skip
         return stage, nxt
 
@@ -225,11 +229,11 @@ class Chain(Stage):
         return factor, Own(innovation[..., 0]), smaller
 
     def _by_rows(
-        self, form: QuadraticForm, a: Any, m: Any, q: Any
+        self, form: QuadraticForm, a: Array, m: Array, q: Array
     ) -> tuple[Factor, Own, QuadraticForm]:
         assert self.rows is not None and form.point is not None
         rows = self.rows(form.point, self.state)
-        steps = Steps(_last(a), _last(m), _last(q), None, None)
+        steps = Moves(_last(a), _last(m), _last(q))
         last = Observations(*(_last(x) for x in rows))
         found = filter_rows(steps, last, self.recurrence.blocks)
         mean, error, weight, logs, lost = (_first(x) for x in found)
@@ -242,18 +246,18 @@ class Chain(Stage):
         smaller = smaller._replace(filtered=form.filtered + lost.sum())
         return factor, Own(None, ahead[..., 0], error[..., 0]), smaller
 
-    def errors(self, factor: Factor, own: Own) -> tuple[Any, Any, Any]:
+    def errors(self, factor: Factor, own: Own) -> Errors:
         """e of rows that are filtered one by one, where later columns are zero [T, B, n] and of
         these [T, B, n, R]; and ω/S."""
-        assert factor.seen is not None
+        assert factor.seen is not None and own.error is not None
         return own.error, factor.seen.error, factor.seen.weight
 
-    def squares(self, errors: tuple[Any, Any, Any], z: Any) -> Any:
+    def squares(self, errors: Errors, z: Array) -> Array:
         """Minimum over these chains of their rows' sum of squares, given z of later columns."""
         own, error, weight = errors
         return (weight * self._given(own, error, z) ** 2).sum()
 
-    def _states(self, dynamics: Dynamics) -> tuple[Any, Any, Any]:
+    def _states(self, dynamics: Dynamics) -> tuple[Array, Array, Array]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
         a, m, q, _ = dynamics.solved()
         step = self.recurrence.companion(a, self.lag, self.place)
@@ -263,7 +267,7 @@ class Chain(Stage):
         entry = jnp.take_along_axis(m, jnp.asarray(self.entry)[None, :, None, :], axis=-1)
         return step, jnp.pad(entry, padding), jnp.pad(q, padding)
 
-    def _linear(self, form: QuadraticForm) -> Any:
+    def _linear(self, form: QuadraticForm) -> Array:
         """B_t [T, B, D, R+1]: h, and minus the meetings with later columns, at lag zero."""
         own = gather(form.h, self.columns[..., self.fresh])
         meetings = form.read(self.meeting[:, :, self.fresh])
@@ -271,7 +275,7 @@ class Chain(Stage):
         rest = self.state - len(self.fresh)
         return jnp.pad(linear, ((0, 0), (0, 0), (0, rest), (0, 0)))
 
-    def _smaller(self, form: QuadraticForm, change: Any) -> QuadraticForm:
+    def _smaller(self, form: QuadraticForm, change: Array) -> QuadraticForm:
         remaining, h = form.read(self.carried), form.h
         if self.later.size:
             left, right = self.pairs
@@ -287,22 +291,24 @@ class Chain(Stage):
             h = h.at[self.later[used]].add(both[used])
         return form._replace(values=(remaining,), h=h)
 
-    def _given(self, own: Any, other: Any, z: Any) -> Any:
+    def _given(self, own: Array, other: Array, z: Array) -> Array:
         """``own`` [T, B, ·] and what ``other`` [T, B, ·, R] makes of the later columns."""
         return own + einsum("tbir,br->tbi", other, gather(z, self.later), **_EXACT)
 
-    def mean(self, factor: Factor, own: Own, z: Any) -> Any:
+    def mean(self, factor: Factor, own: Own, z: Array) -> Array:
         """z with this stage's innovations at their conditional mean given the later columns.
 
         They stay zero where rows are filtered one by one: the minimum is known without them.
         """
         if factor.seen is not None:
             return z
+        assert factor.covariance is not None and factor.information is not None
+        assert factor.innovation is not None and own.innovation is not None
         force = self._given(own.innovation, factor.innovation, z)
         joint = jnp.matmul(factor.information, factor.covariance, **_EXACT)  # (P H)ᵀ
         following = jnp.concatenate([factor.step[1:], jnp.zeros_like(factor.step[:1])])
 
-        def backward(at: Any, adjoint: Any, force: Any) -> Any:
+        def backward(at: tuple[Array, Array], adjoint: Array, force: Array) -> Array:
             joint, following = at
             ratio = joint + jnp.eye(self.state, dtype=joint.dtype)[..., None]
             return small.solve(ratio, force + small.product(following, adjoint))[0]
@@ -314,12 +320,14 @@ class Chain(Stage):
         innovations = einsum("tbij,tbi->tbj", factor.noise, adjoint, **_EXACT)
         return self._put(z, innovations)
 
-    def back(self, factor: Factor, own: Own, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Own, z: Array, noise: Array) -> Array:
         """z with this stage's innovations drawn from noise, given the later columns."""
         assert factor.roots is not None
         if factor.seen is None:
+            assert factor.innovation is not None and own.innovation is not None
             force = self._given(own.innovation, factor.innovation, z)
         else:
+            assert own.ahead is not None
             force = self._given(own.ahead, factor.seen.ahead, z)
         xi = _last(gather(noise, self.columns))
         return self._put(z, _first(self._square_root.draw(factor.roots, _last(force), xi)))
@@ -327,6 +335,7 @@ class Chain(Stage):
     def rooted(self, factor: Factor) -> Factor:
         """The factor with the square-root filter."""
         if factor.seen is None:
+            assert factor.information is not None
             update, forces = by_information(_last(factor.information)), self.state
         else:
             update, forces = by_rows(_last(factor.seen.read)), factor.seen.read.shape[2]
@@ -338,12 +347,12 @@ class Chain(Stage):
     def _square_root(self) -> SquareRoot:
         return SquareRoot(self.recurrence, self.lag, self.place)
 
-    def _put(self, z: Any, own: Any) -> Any:
+    def _put(self, z: Array, own: Array) -> Array:
         used = self.columns >= 0
         return z.at[self.columns[used]].set(own[used], unique_indices=True)
 
 
-def _lost(covariance: Any, information: Any) -> Any:
+def _lost(covariance: Array, information: Array) -> Array:
     """A bound on the rounding error of Σ log|I + P_t H_t|, whose pivots are one or more.
 
     H is a sum of cross-products, of which a direction that it does not have is left as ε H.
@@ -355,12 +364,12 @@ def _lost(covariance: Any, information: Any) -> Any:
     return 2 * jnp.finfo(size.dtype).eps * size
 
 
-def _last(x: Any) -> Any:
+def _last(x: Array) -> Array:
     """[T, …, N] from [T, N, …]."""
     return jnp.moveaxis(x, 1, -1)
 
 
-def _first(x: Any) -> Any:
+def _first(x: Array) -> Array:
     return jnp.moveaxis(x, -1, 1)
 
 

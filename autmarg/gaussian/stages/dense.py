@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 from autmarg.gaussian.cholesky import factorise, log_det
@@ -19,12 +20,12 @@ from autmarg.gaussian.stages.cost import Cost, dense_root
 class Factor(NamedTuple):
     """Lower Cholesky factor [R, R] and its inverse."""
 
-    lower: Any
-    inverse: Any
+    lower: Array
+    inverse: Array
 
 
 @dataclass(frozen=True, eq=False)
-class DenseRoot(Stage):
+class DenseRoot(Stage[Factor, Array]):
     """The last stage: ``columns`` [R] and the position [R, R] of each entry in the values."""
 
     columns: np.ndarray
@@ -48,7 +49,7 @@ class DenseRoot(Stage):
         none = np.zeros(0, np.int64)
         return cls(columns, position), Pattern(none, none, none)
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Any, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Array, QuadraticForm]:
         """Integrate everything that is left out; what h [R] leaves is itself."""
         matrix = form.read(self.position)
         lower, inverse = _factors(matrix)
@@ -57,14 +58,14 @@ class DenseRoot(Stage):
         rest = form._replace(values=(), log_det=total, error=form.error + error)
         return Factor(lower, inverse), form.h[self.columns], rest
 
-    def back(self, factor: Factor, own: Any, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Array, z: Array, noise: Array) -> Array:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
         g = jnp.dot(factor.inverse, own, precision="highest")
         drawn = jnp.dot(g + noise[self.columns], factor.inverse, precision="highest")
         return z.at[self.columns].set(drawn, unique_indices=True)
 
 
-def _factors(matrix: Any) -> tuple[Any, Any]:
+def _factors(matrix: Array) -> tuple[Array, Array]:
     """L and L⁻¹, written out where the matrix is small: a call takes longer than the work."""
     if len(matrix) > small.UNROLL:
         return factorise(matrix)

@@ -11,11 +11,12 @@ into each. (Golub & Van Loan 2013, Matrix Computations, 4th ed., sections 5.2 an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
@@ -25,12 +26,12 @@ from autmarg.gaussian.stages.cost import Cost, dense_root
 class Factor(NamedTuple):
     """T [R, R] and the rows B [M, R]."""
 
-    upper: Any
-    rows: Any
+    upper: Array
+    rows: Array
 
 
 @dataclass(frozen=True, eq=False)
-class TriangularRoot(Stage):
+class TriangularRoot(Stage[Factor, Array]):
     """The only stage of a form that is given by rows: ``columns`` [R] are all its columns.
 
     ``identity`` [R] is one, and zero where the prior is flat.
@@ -49,7 +50,7 @@ class TriangularRoot(Stage):
         """That of a dense matrix of as many columns."""
         return dense_root(self.size)
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Any, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Array, QuadraticForm]:
         """Integrate everything out; what the rows' constants leave is g [R]."""
         rows, constant = form.values
         upper, g, slope = factorise(rows, constant, self.identity)
@@ -59,17 +60,17 @@ class TriangularRoot(Stage):
         log_det = form.log_det + _log_det(rows, upper, slope)
         return Factor(upper, rows), g, form._replace(values=(), log_det=log_det, error=error)
 
-    def back(self, factor: Factor, own: Any, z: Any, noise: Any) -> Any:
+    def back(self, factor: Factor, own: Array, z: Array, noise: Array) -> Array:
         """z = T⁻¹(g + ξ)."""
         return jax.scipy.linalg.solve_triangular(factor.upper, own + noise)
 
-    def slope(self, factor: Factor, at: Any, z: Any, rest: Any) -> Any:
+    def slope(self, factor: Factor, at: Array, z: Array, rest: Array) -> Array:
         """Half the slope of the sum of squares at z + ``rest``, where rows at z are ``at`` [M]."""
         rows = at + jnp.dot(factor.rows, rest, precision="highest")
         return jnp.dot(rows, factor.rows, precision="highest") + self.identity * (z + rest)
 
 
-def factorise(rows: Any, constant: Any, identity: np.ndarray) -> tuple[Any, Any, Any]:
+def factorise(rows: Array, constant: Array, identity: np.ndarray) -> tuple[Array, Array, Array]:
     """T [p, p], g [p] and B G⁻¹ [M, p] of rows B [M, p] and c [M].
 
     ``identity`` [p] is the diagonal of I.
@@ -90,12 +91,14 @@ def factorise(rows: Any, constant: Any, identity: np.ndarray) -> tuple[Any, Any,
 
 
 @jax.custom_jvp
-def _log_det(rows: Any, upper: Any, slope: Any) -> Any:
+def _log_det(rows: Array, upper: Array, slope: Array) -> Array:
     """log|G| of G = I + BᵀB = TᵀT; d log|G| = 2 tr((B G⁻¹)ᵀ dB), of which ``slope`` is B G⁻¹."""
     return 2.0 * jnp.log(jnp.abs(jnp.diagonal(upper))).sum()
 
 
 @_log_det.defjvp
-def _log_det_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _log_det_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
     slope, change = primals[2], tangents[0]
     return _log_det(*primals), 2.0 * jnp.sum(slope * change)

@@ -18,8 +18,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
 
-from autmarg.gaussian.chains.recurrence import Recurrence
+from autmarg.gaussian.chains.recurrence import Dynamics, Recurrence
 from autmarg.gaussian.pattern import Pattern, filled, positions
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
@@ -29,7 +31,7 @@ _EXACT: Any = {"precision": "highest"}
 
 
 @dataclass(frozen=True, eq=False)
-class Unrolled(Stage):
+class Unrolled(Stage[None, None]):
     """Rewrites one recurrence's columns; eliminates those without noise of their own.
 
     Attributes:
@@ -109,7 +111,7 @@ class Unrolled(Stage):
         diagonal = form.diagonal.at[columns].set(jnp.diagonal(matrix))
         return None, None, form._replace(values=(remaining,), h=h, diagonal=diagonal)
 
-    def _change(self, dynamics: Any, dtype: Any) -> tuple[Any, Any]:
+    def _change(self, dynamics: Dynamics, dtype: DTypeLike) -> tuple[Array, Array]:
         """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""
         rec = self.recurrence
         t, b, d = rec.columns.shape
@@ -131,6 +133,6 @@ class Unrolled(Stage):
         constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])
         return change[:, self.kept], constant
 
-    def back(self, factor: None, own: None, z: Any, noise: Any) -> Any:
+    def back(self, factor: None, own: None, z: Array, noise: Array) -> Array:
         """z with noise for what stands in where a column has none."""
         return z.at[self.columns].set(noise[self.columns], unique_indices=True)

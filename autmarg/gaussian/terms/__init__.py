@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace as changed
-from typing import Any
+from typing import Protocol
 
 from autmarg.gaussian.affine import AffineForm, Rows
 from autmarg.gaussian.registered import Registered
@@ -12,10 +12,20 @@ from autmarg.gaussian.terms.summed import Summed
 from autmarg.gaussian.terms.walked import Walked
 from autmarg.gaussian.terms.whitened import Whitened
 
-REGISTERED_TERMS = Registered("term", "take", "form, rows")
+
+class Taking(Term, Protocol):
+    """A term that says itself which rows it takes."""
+
+    @classmethod
+    def take(
+        cls, form: AffineForm, rows: tuple[Rows, ...]
+    ) -> tuple[Term, tuple[Rows, ...]] | None: ...
 
 
-def register_term(term: Any, *, replace: bool = False) -> None:
+REGISTERED_TERMS: Registered[Taking] = Registered("term", "take", "form, rows")
+
+
+def register_term(term: type[Taking], *, replace: bool = False) -> None:
     """Let a class of your own take rows before the built-in terms of the energy do.
 
     Args:
@@ -32,7 +42,8 @@ def register_term(term: Any, *, replace: bool = False) -> None:
 
 def terms_of(form: AffineForm, walked: tuple[Rows, ...] = ()) -> tuple[Term, ...]:
     """The terms of all rows of a form; ``walked`` are others, which chains take one by one."""
-    rest, found = form.independent, []
+    rest: tuple[Rows, ...] = form.independent
+    found: list[Term] = []
     for each in REGISTERED_TERMS:
         if (taken := each.take(form, rest)) is not None:
             term, rest = taken

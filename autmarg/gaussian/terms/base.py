@@ -8,9 +8,10 @@ value rᵀW r and log|W|.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.affine import Point
 
@@ -24,7 +25,7 @@ class Placed(Protocol):
     @property
     def known(self) -> Mapping[int, np.ndarray]: ...
 
-    def __call__(self, point: Point) -> tuple[Any, Any]:
+    def __call__(self, point: Point) -> tuple[Array | None, Array]:
         """All other entries [size] of AᵀWA (None for none), and -AᵀWc [columns]."""
         ...
 
@@ -55,18 +56,18 @@ class Term(Protocol):
         """
         ...
 
-    def squares(self, point: Point, v: Any) -> Any:
+    def squares(self, point: Point, v: Array) -> Array:
         """rᵀW r at v = (δ, 1) [columns + 1], a scalar."""
         ...
 
-    def by_row(self, point: Point, v: Any) -> Any:
+    def by_row(self, point: Point, v: Array) -> Array:
         """The same by a pass over all rows, each of which rounds by itself."""
         ...
 
-    def lost(self, point: Point, v: Any) -> Any:
+    def lost(self, point: Point, v: Array) -> Array | float:
         """An estimate of the rounding error of ``squares``."""
         ...
 
-    def log_weight(self, point: Point) -> Any:
+    def log_weight(self, point: Point) -> Array | float:
         """log|W| of rows whose noise is independent (a point's constant has that of the others)."""
         ...

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Point
 from autmarg.gaussian.cross_products import CrossProducts, cross_products
 from autmarg.gaussian.residual import Residual, residual
-from autmarg.gaussian.rowwise import Layout, Share
+from autmarg.gaussian.rowwise import Layout, Omega, Share
 from autmarg.gaussian.terms.base import Term
 from autmarg.gaussian.terms.walked import weighted
 
@@ -66,19 +66,19 @@ class Summed(Term):
         known, others = _sums(stats, used, stat, target, size)
         return PlacedSums(self, known, _spread(others, self.form.layout))
 
-    def squares(self, point: Point, v: Any) -> Any:
+    def squares(self, point: Point, v: Array) -> Array:
         """rᵀW r, from cross-products of rows with what is known taken out."""
         return self.residual(point.omega, v)
 
-    def by_row(self, point: Point, v: Any) -> Any:
+    def by_row(self, point: Point, v: Array) -> Array:
         """rᵀW r in a pass over all rows."""
         return weighted(self.form.independent, point.omega, v)
 
-    def lost(self, point: Point, v: Any) -> Any:
+    def lost(self, point: Point, v: Array) -> Array | float:
         """The rounding of the squares that are added up; not asked of rows on several devices."""
         return 0.0 if self.form.layout is not None else self.residual.lost(point.omega, v)
 
-    def log_weight(self, point: Point) -> Any:
+    def log_weight(self, point: Point) -> Array:
         """log|W|, by strata."""
         omega, layout = point.omega, self.form.layout
         strata, count = self.stats.strata, self.stats.count
@@ -100,7 +100,7 @@ class PlacedSums:
         """How many products a step adds up."""
         return sum(each.stat.size for each in self.others)
 
-    def __call__(self, point: Point) -> tuple[Any, Any]:
+    def __call__(self, point: Point) -> tuple[Array | None, Array]:
         """Entries that are not known, and -AᵀWc."""
         parts = [sums(point.omega) for sums in self.others]
         total = sum(parts[1:], parts[0]) if parts else None
@@ -116,7 +116,7 @@ class _Sums:
     target: np.ndarray
     size: int
 
-    def __call__(self, omega: Any) -> Any:
+    def __call__(self, omega: Array | Omega) -> Array:
         product = jnp.asarray(self.stat, omega.dtype)
         for slot in self.slots:
             product = product if (slot == 0).all() else product * small.take(omega, slot)
@@ -146,7 +146,7 @@ class _SpreadSums:
         target = share.known(sums.target, sums.size - 1)
         return cls(share, share.known(sums.stat, 0.0), kept, target, sums.size)
 
-    def __call__(self, omega: Any) -> Any:
+    def __call__(self, omega: Array | Omega) -> Array:
         product = self.share.spread(self.stat, omega.dtype) * self.share.weights(omega)
         for slot in self.slots:
             if slot is not None:

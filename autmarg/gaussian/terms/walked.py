@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.affine import AffineForm, Point, Rows
+from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.terms.base import Term
 
 
@@ -37,17 +38,17 @@ class Walked(Term):
         """Nowhere: a filter reads the rows."""
         return Nowhere(self.form.columns)
 
-    def squares(self, point: Point, v: Any) -> Any:
+    def squares(self, point: Point, v: Array) -> Array:
         """rᵀW r."""
         return weighted(self.rows, point.omega, v)
 
     by_row = squares
 
-    def lost(self, point: Point, v: Any) -> Any:
+    def lost(self, point: Point, v: Array) -> float:
         """Nothing: squares of rows do not cancel."""
         return 0.0
 
-    def log_weight(self, point: Point) -> Any:
+    def log_weight(self, point: Point) -> Array:
         """log|W|."""
         omega = point.omega
         total = jnp.zeros((), omega.dtype)
@@ -70,14 +71,15 @@ class Nowhere:
         """None."""
         return {}
 
-    def __call__(self, point: Point) -> tuple[None, Any]:
+    def __call__(self, point: Point) -> tuple[None, Array]:
         """No entries, and a right-hand side of zero."""
         return None, jnp.zeros(self.columns, point.omega.dtype)
 
 
-def weighted(rows: Iterable[Rows], omega: Any, v: Any) -> Any:
+def weighted(rows: Iterable[Rows], omega: Array | Omega, v: Array) -> Array:
     """rᵀW r of rows whose noise is independent, row by row."""
     squares = jnp.zeros((), v.dtype)
     for each in rows:
+        assert each.precision is not None
         squares = squares + jnp.sum(omega[each.precision] * each.evaluate(omega, v) ** 2)
     return squares

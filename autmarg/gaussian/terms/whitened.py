@@ -12,11 +12,11 @@ which costs one triangular solve and one product of matrices, as the density its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from autmarg.gaussian.affine import Point, Rows
 from autmarg.gaussian.ragged import distinct
@@ -74,7 +74,7 @@ class Whitened(Term):
             first[real], second[real], pair[real],
         )  # fmt: skip
 
-    def products(self, point: Point) -> Any:
+    def products(self, point: Point) -> Array:
         """[P] entries of ÃᵀÃ, the constant column included."""
         omega, factor = point.omega, point.factors[self.number]
         entries = jnp.asarray(self.known, omega.dtype) * omega[self.slot]
@@ -100,7 +100,7 @@ class Whitened(Term):
         """The entries at their places."""
         return PlacedBlocks(self, source, target, size)
 
-    def squares(self, point: Point, v: Any) -> Any:
+    def squares(self, point: Point, v: Array) -> Array:
         """Σ r² of the whitened rows at v = (δ, 1)."""
         b, d, _ = self.shape
         rows = self.rows.evaluate(point.omega, v).reshape(b, d, 1)
@@ -109,11 +109,11 @@ class Whitened(Term):
 
     by_row = squares
 
-    def lost(self, point: Point, v: Any) -> Any:
+    def lost(self, point: Point, v: Array) -> float:
         """Nothing: squares of rows do not cancel."""
         return 0.0
 
-    def log_weight(self, point: Point) -> Any:
+    def log_weight(self, point: Point) -> float:
         """Zero: the point's constant has the noise factors' determinants."""
         return 0.0
 
@@ -132,7 +132,7 @@ class PlacedBlocks:
         """None: the noise factors are opaque."""
         return {}
 
-    def __call__(self, point: Point) -> tuple[Any, Any]:
+    def __call__(self, point: Point) -> tuple[Array, Array]:
         """Entries of AᵀWA, and -AᵀWc."""
         first, second, total = self.term.first, self.term.second, self.term.columns
         products, inner = self.term.products(point), second < total
@@ -143,7 +143,7 @@ class PlacedBlocks:
         return entries, rhs.at[first[mixed]].add(-products[mixed])
 
 
-def _solve(factor: Any, a: Any) -> Any:
+def _solve(factor: Array, a: Array) -> Array:
     """L⁻¹ A for L [B|1, d, d] and A [B, d, F]."""
     if factor.shape[0] == a.shape[0]:
         return jax.scipy.linalg.solve_triangular(factor, a, lower=True)
