@@ -25,6 +25,8 @@ from jax.sharding import NamedSharding
 from autmarg.gaussian.rowwise import Layout, Omega
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
     from autmarg.gaussian.chains.recurrence import Recurrence
 
 
@@ -47,12 +49,12 @@ class Member:
     blocks: int
     size: int
     offset: int
-    basis: np.ndarray | None = None
+    basis: Float[np.ndarray, "d k"] | None = None
     random: bool = True
-    flat: np.ndarray | None = None
+    flat: Bool[np.ndarray, "blocks*size"] | None = None
 
     @property
-    def columns(self) -> np.ndarray:
+    def columns(self) -> Int[np.ndarray, "blocks size"]:
         """[blocks, size] column numbers."""
         return self.offset + np.arange(self.blocks * self.size).reshape(self.blocks, self.size)
 
@@ -67,7 +69,7 @@ class Member:
         """Number of elements of x."""
         return self.groups * (1 if self.basis is None else len(self.basis))
 
-    def of_columns(self) -> tuple[np.ndarray, np.ndarray]:
+    def of_columns(self) -> tuple[Int[np.ndarray, "elements k"], Float[np.ndarray, "#elements k"]]:
         """Columns and known coefficients [elements, k] of x - m."""
         if self.basis is None:
             return self.columns.reshape(-1, 1), np.ones((1, 1))
@@ -75,14 +77,14 @@ class Member:
         columns = np.repeat(self.columns.reshape(self.groups, k), d, axis=0)
         return columns, np.tile(self.basis, (self.groups, 1))
 
-    def spread(self, delta: Array) -> Array:
+    def spread(self, delta: Float[Array, "blocks*size"]) -> Float[Array, "elements"]:
         """x - m from its columns δ, both flattened."""
         if self.basis is None:
             return delta
         basis = jnp.asarray(self.basis, delta.dtype)
         return jnp.dot(delta.reshape(self.groups, -1), basis.T, precision="highest").reshape(-1)
 
-    def project(self, deviation: Array) -> Array:
+    def project(self, deviation: Float[Array, "elements"]) -> Float[Array, "blocks*size"]:
         """δ from x - m, both flattened."""
         if self.basis is None:
             return deviation
@@ -94,9 +96,9 @@ class Member:
 class RowTerm:
     """Σ_k known[i, k] · ω[slot[i, k]] · v[column[i, k]]; axis 0 is 1 where all rows agree."""
 
-    column: np.ndarray
-    known: np.ndarray
-    slot: np.ndarray
+    column: Int[np.ndarray, "#n #K"]
+    known: Float[np.ndarray, "#n #K"]
+    slot: Int[np.ndarray, "#n #K"]
 
     @property
     def width(self) -> int:
@@ -109,7 +111,9 @@ class RowTerm:
             *(a if len(a) == 1 else a[rows] for a in (self.column, self.known, self.slot))
         )
 
-    def full(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def full(
+        self, n: int
+    ) -> tuple[Int[np.ndarray, "n K"], Float[np.ndarray, "n K"], Int[np.ndarray, "n K"]]:
         """Column, known and slot broadcast to [n, K]."""
         shape = (n, self.width)
         column, known, slot = (
@@ -130,7 +134,7 @@ class Rows:
     name: str
     n: int
     terms: tuple[RowTerm, ...]
-    precision: np.ndarray | None = None
+    precision: Int[np.ndarray, "#n"] | None = None
     counted: bool = True
     block: int = 1
 
@@ -143,7 +147,7 @@ class Rows:
             terms = tuple(term.at(rows) for term in self.terms)
             yield replace(self, n=rows.stop - start, terms=terms, precision=precision)
 
-    def picked(self, rows: np.ndarray) -> Rows:
+    def picked(self, rows: Int[np.ndarray, "some"]) -> Rows:
         """Some of the rows, by number; all of them are the same object."""
         if len(rows) == self.n:
             return self
@@ -156,7 +160,9 @@ class Rows:
         )
         return replace(self, n=len(rows), terms=terms, precision=precision)
 
-    def evaluate(self, omega: Array | Omega, v: Array) -> Array:
+    def evaluate(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, "n"]:
         """[n] values of the rows at ω and v = (δ, 1)."""
         total = jnp.zeros(self.n, omega.dtype)
         for term in self.terms:
@@ -211,7 +217,7 @@ class AffineForm:
         return tuple(rows for rows in self.rows if rows.block > 1)
 
     @cached_property
-    def explicit(self) -> np.ndarray:
+    def explicit(self) -> Bool[np.ndarray, "columns"]:
         """[columns] whether a column is δ = x - m, with no recurrence."""
         explicit = np.ones(self.columns, bool)
         for each in self.recurrences:
@@ -219,13 +225,13 @@ class AffineForm:
         return explicit
 
     @cached_property
-    def random(self) -> np.ndarray:
+    def random(self) -> Bool[np.ndarray, "columns"]:
         """[columns] whether a column has noise of its own."""
         flags = [np.full(m.blocks * m.size, m.random) for m in self.members]
         return np.concatenate([np.zeros(0, bool), *flags])
 
     @cached_property
-    def flat(self) -> np.ndarray:
+    def flat(self) -> Bool[np.ndarray, "columns"]:
         """[columns] whether a column has a flat prior."""
         none = (np.zeros(m.blocks * m.size, bool) for m in self.members)
         pairs = zip(self.members, none, strict=True)
@@ -264,15 +270,15 @@ class Point:
         factors: a lower-triangular noise factor [blocks|1, d, d] for each rows of correlated noise.
     """
 
-    omega: Array | Omega
-    priors: tuple[Array, ...]
-    constant: Array | float
-    factors: tuple[Array, ...] = ()
+    omega: Float[Array, "slots"] | Omega
+    priors: tuple[Float[Array, "..."], ...]
+    constant: Float[Array, ""] | float
+    factors: tuple[Float[Array, "#blocks d d"], ...] = ()
 
 
 class Numbers(TypedDict, total=False):
     """Those of a :class:`Point` in which a function is differentiated, by their names."""
 
-    omega: Array | Omega
-    priors: tuple[Array, ...]
-    factors: tuple[Array, ...]
+    omega: Float[Array, "slots"] | Omega
+    priors: tuple[Float[Array, "..."], ...]
+    factors: tuple[Float[Array, "#blocks d d"], ...]

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,9 @@ from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.terms import Summed, Term
 from autmarg.gaussian.terms.summed import PlacedSums
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _KRON = 16  # products of components up to which both sides of a plane are scaled at once
 _FULL = 0.9  # share of the pairs of blocks that meet from which a plane holds all of them
@@ -73,18 +77,22 @@ class _Plane:
 
     left: int
     right: int
-    left_block: np.ndarray
-    right_block: np.ndarray
+    left_block: Int[np.ndarray, "E"]
+    right_block: Int[np.ndarray, "E"]
     shape: tuple[int, int, int]
-    known: dict[int, np.ndarray]
+    known: dict[int, Float[np.ndarray, "dd E"]]
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
 
     def __call__(
-        self, omega: Array | Omega, other: Array | None, left: Array, right: Array
-    ) -> Array:
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        other: Float[Array, "entries"] | None,
+        left: Float[Array, "#blocks *dd"],
+        right: Float[Array, "#blocks *dd"],
+    ) -> Float[Array, "entries"]:
         """Entries of Lᵀ S L', flat; ``other`` are cross-products, flat, that are not known."""
         d, e, pairs = self.shape
         other = None if other is None else other.reshape(d * e, pairs)
@@ -98,9 +106,13 @@ class _Plane:
         return block.swapaxes(0, 1).reshape(-1)
 
     def _at_once(
-        self, omega: Array | Omega, other: Array | None, left: Array, right: Array
-    ) -> Array:
-        """One product; its derivative is another one, and needs none with respect to S."""
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        other: Float[Array, "dd E"] | None,
+        left: Float[Array, "#blocks *dd"],
+        right: Float[Array, "#blocks *dd"],
+    ) -> Float[Array, "dd E"]:
+        """The same by one product; its derivative is another, and needs none with respect to S."""
         both = jnp.kron(_shared(left, self.shape[0]), _shared(right, self.shape[1]))
         weights = [omega[slot] * both for slot in self.known]
         sums = [jnp.asarray(sums, omega.dtype) for sums in self.known.values()]
@@ -216,7 +228,7 @@ class Assembly:
             second.append(np.broadcast_to(columns, plane.shape).reshape(-1))
         return Pattern(np.arange(self.form.columns), np.concatenate(first), np.concatenate(second))
 
-    def __call__(self, point: Point) -> tuple[QuadraticForm, Array]:
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Float[Array, ""]]:
         """The quadratic form at a point, and -½(n log 2π - log|W|)."""
         omega = point.omega
         others, rhs = None, jnp.zeros(self.form.columns, omega.dtype)
@@ -244,12 +256,12 @@ class Assembly:
         form = QuadraticForm(values, jnp.concatenate([none, *h]), zero, size, dynamics, point)
         return form, self.constant(point)
 
-    def constant(self, point: Point) -> Array:
+    def constant(self, point: Point) -> Float[Array, ""]:
         """-½(n log 2π - log|W|), n less the number of columns with flat priors."""
         logs = sum(term.log_weight(point) for term in self.terms)
         return -0.5 * (self.rows * np.log(2 * np.pi) - logs)
 
-    def _priors(self, point: Point) -> list[Array]:
+    def _priors(self, point: Point) -> list[Float[Array, "..."]]:
         """Each unit's prior factors; columns of recurrences are not scaled."""
         one = jnp.ones(1, point.omega.dtype)
         priors = [
@@ -303,13 +315,17 @@ def _with_known(
     return tuple(found)
 
 
-def _scaled(unit: _Unit, prior: Array, part: Array) -> Array:
+def _scaled(
+    unit: _Unit, prior: Float[Array, "#blocks *dd"], part: Float[Array, "blocks*size"]
+) -> Float[Array, "blocks*size"]:
     """Lᵀ times the part of a unit's columns [blocks · size]."""
     blocks = part.reshape(unit.blocks, unit.size).T[:, None]
     return scale_left(blocks, prior, np.arange(unit.blocks))[:, 0].T.reshape(-1)
 
 
-def scale_left(block: Array, prior: Array, index: np.ndarray) -> Array:
+def scale_left(
+    block: Float[Array, "d e E"], prior: Float[Array, "#blocks *dd"], index: Int[np.ndarray, "E"]
+) -> Float[Array, "d e E"]:
     """Lᵀ times ``block`` [d, d', E] with the L of each edge's left block."""
     if prior.ndim == 1:
         return block * (prior if prior.shape[0] == 1 else small.take(prior, index))
@@ -318,12 +334,12 @@ def scale_left(block: Array, prior: Array, index: np.ndarray) -> Array:
     return small.multiply_transposed(jnp.moveaxis(prior[index], 0, -1), block)
 
 
-def _is_shared(prior: Array) -> bool:
+def _is_shared(prior: Float[Array, "#blocks *dd"]) -> bool:
     """Whether the blocks' factors differ by no more than a scalar."""
     return prior.ndim == 1 or prior.shape[0] == 1
 
 
-def _shared(prior: Array, d: int) -> Array:
+def _shared(prior: Float[Array, "#blocks *dd"], d: int) -> Float[Array, "d d"]:
     """The factor [d, d] that all blocks share; one where each has a scalar of its own."""
     if prior.ndim > 1:
         return prior[0]

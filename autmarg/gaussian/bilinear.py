@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ from jax import Array
 
 from autmarg.gaussian.rowwise import Layout, Omega, Share
 from autmarg.gaussian.small import take
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 FULL = 0.15  # share of entries from which two groups' products are a matrix
 _STRATA = 8  # weights up to which each has a product of its own
@@ -34,21 +38,25 @@ class Block:
     stratum: int
     first: int
     second: int
-    matrix: np.ndarray
+    matrix: Float[np.ndarray, "first second"]
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
     """Entries of S, both triangles, sorted by row; ``weight`` is the slot of each."""
 
-    row: np.ndarray
-    column: np.ndarray
-    value: np.ndarray
-    weight: np.ndarray
+    row: Int[np.ndarray, "n"]
+    column: Int[np.ndarray, "n"]
+    value: Float[np.ndarray, "n"]
+    weight: Int[np.ndarray, "n"]
 
     @classmethod
     def of(
-        cls, left: np.ndarray, right: np.ndarray, weight: np.ndarray, total: np.ndarray
+        cls,
+        left: Int[np.ndarray, "keys"],
+        right: Int[np.ndarray, "keys"],
+        weight: Int[np.ndarray, "keys"],
+        total: Float[np.ndarray, "keys"],
     ) -> Entries:
         """From keys (left, right, weight), each unordered pair once, with their sums."""
         value = np.where(left == right, total, total / 2)
@@ -63,19 +71,26 @@ class Entries:
         each = (self.row, self.column, self.value, self.weight)
         return Entries(*(x[chosen] for x in each))
 
-    def products(self, f: Array) -> Array:
+    def products(self, f: Float[Array, "F"]) -> Float[Array, "n"]:
         """value · f[column]."""
         return jnp.asarray(self.value, f.dtype) * take(f, self.column)
 
-    def add(self, products: Array, size: int) -> Array:
+    def add(self, products: Float[Array, "n"], size: int) -> Float[Array, "size"]:
         """Products added up by row."""
         return jax.ops.segment_sum(products, self.row, num_segments=size, indices_are_sorted=True)
 
-    def weighted(self, omega: Array | Omega, products: Array) -> Array:
+    def weighted(
+        self, omega: Float[Array, "slots"] | Omega, products: Float[Array, "n"]
+    ) -> Float[Array, "n"]:
         """Products with their weights."""
         return products * omega[self.weight]
 
-    def contract(self, omega: Array | Omega, f: Array, products: Array) -> Array:
+    def contract(
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        f: Float[Array, "F"],
+        products: Float[Array, "n"],
+    ) -> Float[Array, ""]:
         """The sum of f[row] ω[weight] · products."""
         return _dot(take(f, self.row) * products, omega[self.weight])
 
@@ -88,9 +103,9 @@ class SpreadEntries:
     """
 
     share: Share
-    row: np.ndarray
-    column: np.ndarray
-    value: np.ndarray
+    row: Int[np.ndarray, "devices L"]
+    column: Int[np.ndarray, "devices L"]
+    value: Float[np.ndarray, "devices L"]
 
     @classmethod
     def of(cls, share: Share, entries: Entries) -> SpreadEntries:
@@ -98,19 +113,26 @@ class SpreadEntries:
         row = share.known(entries.row, entries.row.max())
         return cls(share, row, share.known(entries.column), share.known(entries.value, 0.0))
 
-    def products(self, f: Array) -> Array:
+    def products(self, f: Float[Array, "F"]) -> Float[Array, "devices L"]:
         """value · f[column], [devices, L]."""
         return self.share.spread(self.value, f.dtype) * f[self.share.spread(self.column)]
 
-    def add(self, products: Array, size: int) -> Array:
+    def add(self, products: Float[Array, "devices L"], size: int) -> Float[Array, "size"]:
         """Products added up by row, [size]."""
         return self.share.add(products, self.row, size)
 
-    def weighted(self, omega: Array | Omega, products: Array) -> Array:
+    def weighted(
+        self, omega: Float[Array, "slots"] | Omega, products: Float[Array, "devices L"]
+    ) -> Float[Array, "devices L"]:
         """Products times the weights ω of their rows, [devices, L]."""
         return products * self.share.weights(omega)
 
-    def contract(self, omega: Array | Omega, f: Array, products: Array) -> Array:
+    def contract(
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        f: Float[Array, "F"],
+        products: Float[Array, "devices L"],
+    ) -> Float[Array, ""]:
         """Σ f[row] · weighted products, a scalar."""
         return jnp.sum(f[self.share.spread(self.row)] * self.weighted(omega, products))
 
@@ -129,15 +151,19 @@ class BilinearForm:
     """
 
     size: int
-    slots: np.ndarray
-    starts: np.ndarray
+    slots: Int[np.ndarray, "W"]
+    starts: Int[np.ndarray, "groups"]
     blocks: tuple[Block, ...]
     entries: Entries
     spread: tuple[SpreadEntries, ...] = ()
 
     @classmethod
     def plan(
-        cls, starts: np.ndarray, size: int, entries: Entries, layout: Layout | None = None
+        cls,
+        starts: Int[np.ndarray, "groups"],
+        size: int,
+        entries: Entries,
+        layout: Layout | None = None,
     ) -> BilinearForm:
         """From the entries of all S_w.
 
@@ -157,15 +183,19 @@ class BilinearForm:
         merged = Entries(*map(np.concatenate, columns)) if rest else entries
         return cls(size, slots, starts, tuple(blocks), merged)
 
-    def __call__(self, omega: Array | Omega, f: Array) -> Array:
+    def __call__(
+        self, omega: Float[Array, "slots"] | Omega, f: Float[Array, "F"]
+    ) -> Float[Array, ""]:
         """fᵀ S(ω) f."""
         return _value(self, omega, f)
 
-    def apply(self, omega: Array | Omega, f: Array) -> Array:
+    def apply(
+        self, omega: Float[Array, "slots"] | Omega, f: Float[Array, "F"]
+    ) -> Float[Array, "F"]:
         """ρ = S(ω) f."""
         return self._sum(omega, self._products(f))
 
-    def _products(self, f: Array) -> Array | tuple[Array, ...]:
+    def _products(self, f: Float[Array, "F"]) -> Float[Array, "W F"] | tuple[Array, ...]:
         """S_w f [W, F]; where each entry has its own weight, value · f[column] of each."""
         e, count = self.entries, len(self.slots)
         if not count:
@@ -191,7 +221,11 @@ class BilinearForm:
         """Entries with weights of their own."""
         return (self.entries, *self.spread) if len(self.entries.row) else self.spread
 
-    def _sum(self, omega: Array | Omega, products: Array | tuple[Array, ...]) -> Array:
+    def _sum(
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        products: Float[Array, "W F"] | tuple[Array, ...],
+    ) -> Float[Array, "F"]:
         if isinstance(products, tuple):
             pairs = zip(self._single, products, strict=True)
             sums = (each.add(each.weighted(omega, p), self.size) for each, p in pairs)
@@ -199,8 +233,11 @@ class BilinearForm:
         return _dot(omega[self.slots], products)
 
     def _contract(
-        self, omega: Array | Omega, f: Array, products: Array | tuple[Array, ...]
-    ) -> Array:
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        f: Float[Array, "F"],
+        products: Float[Array, "W F"] | tuple[Array, ...],
+    ) -> Float[Array, ""]:
         """fᵀ S(ω) f from the products, linear in ω."""
         if isinstance(products, tuple):
             pairs = zip(self._single, products, strict=True)
@@ -210,7 +247,9 @@ class BilinearForm:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _value(form: BilinearForm, omega: Array | Omega, f: Array) -> Array:
+def _value(
+    form: BilinearForm, omega: Float[Array, "slots"] | Omega, f: Float[Array, "F"]
+) -> Float[Array, ""]:
     return form._contract(omega, f, form._products(f))
 
 

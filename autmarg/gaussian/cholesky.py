@@ -17,27 +17,32 @@ trusted, :func:`autmarg.gaussian.quadratic.lost` says.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _LEAF, _SOLVE = 96, 32  # columns; LAPACK takes threads from 128 to factorise, from some 40 to solve
 
 
 @jax.custom_jvp
-def factorise(matrix: Array) -> tuple[Array, Array]:
+def factorise(matrix: Float[Array, "R R"]) -> tuple[Float[Array, "R R"], Float[Array, "R R"]]:
     """Lower factor L [R, R] of a symmetric positive definite matrix, and L⁻¹; else NaN."""
     if matrix.shape[0] == 0:
         return matrix, matrix
     return _split(matrix)
 
 
-def cholesky(matrix: Array) -> Array:
+def cholesky(matrix: Float[Array, "R R"]) -> Float[Array, "R R"]:
     """The lower factor alone."""
     return factorise(matrix)[0]
 
 
-def _split(matrix: Array) -> tuple[Array, Array]:
+def _split(matrix: Float[Array, "R R"]) -> tuple[Float[Array, "R R"], Float[Array, "R R"]]:
     """L and L⁻¹, by halves."""
     n = matrix.shape[0]
     if n <= _LEAF:
@@ -51,7 +56,7 @@ def _split(matrix: Array) -> tuple[Array, Array]:
     return _lower(first, below, second), _lower(first_inverse, corner, second_inverse)
 
 
-def _inverse(lower: Array) -> Array:
+def _inverse(lower: Float[Array, "R R"]) -> Float[Array, "R R"]:
     """L⁻¹: of equal blocks on the diagonal in one call, then of pairs of them, and so on."""
     n, count = lower.shape[0], 1
     while -(-n // count) >= _SOLVE:
@@ -70,13 +75,17 @@ def _inverse(lower: Array) -> Array:
     return inverse[0, :n, :n]
 
 
-def _blocks(matrix: Array, size: int, down: int, step: int) -> Array:
+def _blocks(
+    matrix: Float[Array, "R R"], size: int, down: int, step: int
+) -> Float[Array, "blocks size size"]:
     """Blocks [*, size, size] that lie ``down`` rows below every ``step``-th of the diagonal."""
     corners = range(0, len(matrix), step)
     return jnp.stack([matrix[c + down : c + down + size, c : c + size] for c in corners])
 
 
-def _lower(first: Array, below: Array, second: Array) -> Array:
+def _lower(
+    first: Float[Array, "*n a a"], below: Float[Array, "*n b a"], second: Float[Array, "*n b b"]
+) -> Float[Array, "*n a+b a+b"]:
     """[first 0; below second], of matrices or stacks of them."""
     zero = jnp.zeros((*first.shape[:-1], second.shape[-1]), first.dtype)
     return jnp.block([[first, zero], [below, second]])
@@ -95,7 +104,9 @@ def _factorise_jvp(
 
 
 @jax.custom_jvp
-def log_det(matrix: Array, lower: Array, inverse: Array) -> Array:
+def log_det(
+    matrix: Float[Array, "R R"], lower: Float[Array, "R R"], inverse: Float[Array, "R R"]
+) -> Float[Array, ""]:
     """log|G| of G = L Lᵀ; derivatives use the inverse instead of the factorisation,
 
         d log|G| = tr(G⁻¹ dG),
@@ -117,7 +128,7 @@ def _log_det_jvp(
     return log_det(matrix, lower, inverse), jnp.sum(_squared(upper) * change)
 
 
-def _squared(upper: Array) -> Array:
+def _squared(upper: Float[Array, "R R"]) -> Float[Array, "R R"]:
     """UUᵀ of an upper triangular matrix, leaving out products with zeros."""
     n = upper.shape[0]
     if n <= _LEAF:
@@ -130,7 +141,7 @@ def _squared(upper: Array) -> Array:
 
 
 @jax.custom_jvp
-def gram(w: Array) -> Array:
+def gram(w: Float[Array, "R K"]) -> Float[Array, "R R"]:
     """WWᵀ [R, R] of W [R, K]."""
     return _dot(w, w.T)
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from autmarg.gaussian.affine import AffineForm, Rows
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _CHUNK = 1 << 18  # coefficients of a chunk of rows
 _STRATA = 64  # of noise, up to which a chunk's products are matrix products, one for each
@@ -32,19 +35,19 @@ class CrossProducts:
     ``count`` [n_precisions] rows at each precision slot ``strata``, for the normalising constant.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    first_slot: np.ndarray
-    second_slot: np.ndarray
-    weight: np.ndarray
-    total: np.ndarray
-    strata: np.ndarray
-    count: np.ndarray
+    first: Int[np.ndarray, "keys"]
+    second: Int[np.ndarray, "keys"]
+    first_slot: Int[np.ndarray, "keys"]
+    second_slot: Int[np.ndarray, "keys"]
+    weight: Int[np.ndarray, "keys"]
+    total: Float[np.ndarray, "keys"]
+    strata: Int[np.ndarray, "n_precisions"]
+    count: Float[np.ndarray, "n_precisions"]
     n: int
 
 
 def cross_products(form: AffineForm, centre: Callable[[Rows], Rows] | None = None) -> CrossProducts:
-    """Add up the rows of a form whose noise is independent.
+    """The sums of products of a form's rows whose noise is independent.
 
     ``centre`` rewrites a chunk of rows before it is added up.
     """

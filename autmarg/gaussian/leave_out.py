@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,9 @@ from jax.typing import DTypeLike
 
 from autmarg.gaussian.affine import AffineForm, Point, Rows
 from autmarg.gaussian.schedule import Schedule
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 ROOM = 1e-6  # of 1 - h, below which h has too few digits for it
 _OUT = 1e150  # times its noise, the square of a row is zero
@@ -42,20 +46,22 @@ class Labels:
         power: of each row's (or block's) density, by which its precision is multiplied already.
     """
 
-    label: np.ndarray
+    label: Int[np.ndarray, "rows"]
     site: int
-    power: np.ndarray
+    power: Float[np.ndarray, "rows"]
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
     """What weighs alike: rows of one label, site, power and precision."""
 
-    label: np.ndarray
-    site: np.ndarray
-    power: np.ndarray
+    label: Int[np.ndarray, "W"]
+    site: Int[np.ndarray, "W"]
+    power: Float[np.ndarray, "W"]
 
-    def without(self, label: Array, level: Array, dtype: DTypeLike) -> Array:
+    def without(
+        self, label: Int[Array, ""], level: Int[Array, ""], dtype: DTypeLike
+    ) -> Float[Array, "W"]:
         """Weights of a system that has the rows of ``label`` up to a site, at power 1."""
         inside = jnp.where(self.site <= level, 1.0 / self.power, 0.0)
         return jnp.where(self.label == label, inside, 1.0).astype(dtype)
@@ -76,9 +82,9 @@ class LeaveOut:
     """
 
     schedule: Schedule
-    slot: np.ndarray
+    slot: Int[np.ndarray, "W"]
     weights: Weights
-    rows: np.ndarray
+    rows: Int[np.ndarray, "W"]
     blocks: tuple[Weights | None, ...]
     sites: int
 
@@ -89,7 +95,7 @@ class LeaveOut:
         labels: Mapping[str, Labels],
         scheduled: Callable[[AffineForm], Schedule],
     ) -> LeaveOut:
-        """Give the rows weights.
+        """The system with weights for its rows.
 
         Args:
             form: the system's.
@@ -130,8 +136,11 @@ class LeaveOut:
         return any((each.power != 1).any() for each in every)
 
     def parts(
-        self, point: Point, weights: Array, blocks: tuple[Array | None, ...]
-    ) -> tuple[Array, Array]:
+        self,
+        point: Point,
+        weights: Float[Array, "W"],
+        blocks: tuple[Float[Array, "blocks"] | None, ...],
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """K and Q of log p(y | θ) = K - Q/2 but for normalisers of rows, at weights of rows [W] and
         of blocks."""
         whole = point.omega[:]
@@ -140,7 +149,9 @@ class LeaveOut:
         factors = tuple(f if w is None else _weighted(f, w) for f, w in pairs)
         return self.schedule.parts(replace(point, omega=omega, factors=factors))
 
-    def one_by_one(self, point: Point) -> tuple[Array, Array, Array]:
+    def one_by_one(
+        self, point: Point
+    ) -> tuple[Float[Array, "W"], Float[Array, "W"], Float[Array, "W"]]:
         """What each weight's rows, one each, have beside c_i: log p(y_i | y_-i, θ) = c_i + K - Q/2.
 
         Returns:
@@ -158,12 +169,14 @@ class LeaveOut:
         k = -0.5 * jnp.log1p(spread)
         return k, q / (power * room**2 * (1.0 + spread)), room
 
-    def squares(self, point: Point) -> Array:
+    def squares(self, point: Point) -> Float[Array, ""]:
         """Q of all rows."""
         dtype = point.omega.dtype
         return self.parts(point, jnp.ones(len(self.slot), dtype), self._all_in(dtype))[1]
 
-    def together(self, point: Point, labels: Array) -> tuple[Array, Array]:
+    def together(
+        self, point: Point, labels: Int[Array, "n"]
+    ) -> tuple[Float[Array, "n sites"], Float[Array, "n sites"]]:
         """The same of labels [n], whose rows are left out together, site by site [n, sites].
 
         Those of the second site are given those of the first, and so on: the sum over sites is of
@@ -194,7 +207,7 @@ def _of_blocks(own: Labels | None) -> Weights | None:
     return Weights(own.label, np.full(len(own.label), own.site), own.power)
 
 
-def _weighted(factor: Array, weights: Array) -> Array:
+def _weighted(factor: Float[Array, "#B d d"], weights: Float[Array, "B"]) -> Float[Array, "B d d"]:
     """Noise factors [B, d, d] of blocks whose precision is multiplied by ``weights`` [B]."""
     inside = weights > 0
     scale = jnp.where(inside, jax.lax.rsqrt(jnp.where(inside, weights, 1.0)), _OUT)

@@ -55,6 +55,7 @@ def _of_all_rows(terms: list[RowTerm]) -> list[RowTerm]:
 
 
 def _row_by_row(terms: list[RowTerm]) -> list[RowTerm]:
+    """Of terms that read other columns or slots in each row."""
     groups: list[list[RowTerm]] = []
     for term in terms:
         for group in groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from autmarg.compat.double import in_double
 from autmarg.compat.programs import traced_once
 from autmarg.gaussian.affine import AffineForm, Point
 from autmarg.gaussian.schedule import Schedule
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class System(Protocol):
@@ -89,11 +92,11 @@ class GaussianMarginal:
         """Names of what the density depends on."""
         return frozenset(self.system.inputs)
 
-    def parts(self, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
+    def parts(self, values: Mapping[str, ArrayLike]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """K and Q of log p(y | θ) = K - Q/2, Q the sum of squares at the conditional mean."""
         return self._compiled_parts(self._given(values))
 
-    def log_density(self, values: Mapping[str, ArrayLike]) -> Array:
+    def log_density(self, values: Mapping[str, ArrayLike]) -> Float[Array, ""]:
         """log p(y | θ), a scalar."""
         return self._compiled(self._given(values))
 
@@ -108,7 +111,7 @@ class GaussianMarginal:
 
     def draw(
         self, values: Mapping[str, ArrayLike], key: Array, stretch: float = 1.0
-    ) -> tuple[dict[str, Array], Array]:
+    ) -> tuple[dict[str, Float[Array, "elements"]], Float[Array, ""]]:
         """Members (flattened), and their log-density from the noise that made them.
 
         ``stretch`` multiplies the noise.
@@ -117,8 +120,8 @@ class GaussianMarginal:
         return self.drawn(values, stretch * noise)
 
     def drawn(
-        self, values: Mapping[str, ArrayLike], noise: Array
-    ) -> tuple[dict[str, Array], Array]:
+        self, values: Mapping[str, ArrayLike], noise: Float[Array, "columns"]
+    ) -> tuple[dict[str, Float[Array, "elements"]], Float[Array, ""]]:
         """Members (flattened) as a function of standard normal noise [columns]; their log-density.
 
         They are differentiable in the values and in the noise, in reverse mode, too.
@@ -131,7 +134,9 @@ class GaussianMarginal:
     ) -> Callable[[dict[str, ArrayLike], Array], tuple[dict[str, Array], Array]]:
         return in_double(lambda v, noise: self._recovery.draw(self.system.point(v), noise))
 
-    def moments(self, values: Mapping[str, ArrayLike]) -> dict[str, tuple[Array, Array]]:
+    def moments(
+        self, values: Mapping[str, ArrayLike]
+    ) -> dict[str, tuple[Float[Array, "elements"], Float[Array, "elements"]]]:
         """Conditional mean and variance of each member, flattened."""
         return self._double_moments(self._given(values))
 
@@ -141,7 +146,10 @@ class GaussianMarginal:
     ) -> Callable[[dict[str, ArrayLike]], dict[str, tuple[Array, Array]]]:
         return in_double(lambda v: self._moments(self.system.point(v)))
 
-    def _moments(self, point: Point) -> dict[str, tuple[Array, Array]]:
+    def _moments(
+        self, point: Point
+    ) -> dict[str, tuple[Float[Array, "elements"], Float[Array, "elements"]]]:
+        """Conditional mean and variance of each member, flattened, at a point."""
         form = self.schedule.form
         noise = jnp.zeros(form.columns, point.omega.dtype)
         means, _ = self._recovery.draw(point, noise)
@@ -168,7 +176,7 @@ class GaussianMarginal:
 
     def log_conditional(
         self, values: Mapping[str, ArrayLike], members: Mapping[str, ArrayLike]
-    ) -> Array:
+    ) -> Float[Array, ""]:
         """log p(members | y, θ) at any values of the members."""
         flat = {name: jnp.ravel(value) for name, value in members.items()}
         return self._double_conditional(self._given(values), flat)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,11 +19,13 @@ class Pattern:
     (the two triangles of a diagonal block), then both entries are equal.
     """
 
-    columns: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    columns: Int[np.ndarray, "columns"]
+    first: Int[np.ndarray, "entries"]
+    second: Int[np.ndarray, "entries"]
 
-    def lookup(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    def lookup(
+        self, i: Int[np.ndarray, "*#pairs"], j: Int[np.ndarray, "*#pairs"]
+    ) -> Int[np.ndarray, "*pairs"]:
         """Position of each unordered pair (i, j), or -1.
 
         Where the pairs are a run of the entries in order, so are their positions: a slice of the
@@ -55,14 +61,18 @@ class Pattern:
         return cached
 
 
-def positions(pattern: Pattern, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def positions(
+    pattern: Pattern, i: Int[np.ndarray, "*#pairs"], j: Int[np.ndarray, "*#pairs"]
+) -> Int[np.ndarray, "*pairs"]:
     """Place of each entry (i, j) of G in the values, -1 where there is none or an index is -1."""
     i, j = np.broadcast_arrays(i, j)
     found = pattern.lookup(np.maximum(i, 0), np.maximum(j, 0))
     return np.where((i >= 0) & (j >= 0), found, -1)
 
 
-def pairs_of(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of(
+    block: Int[np.ndarray, "E"], counts: Int[np.ndarray, "B"]
+) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
     """All ordered pairs e ≤ e' of meetings of the same block."""
     ends = np.cumsum(counts)[block]
     length = ends - np.arange(len(block))
@@ -74,12 +84,12 @@ def pairs_of(block: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def filled(
     pattern: Pattern,
-    block_of: np.ndarray,
-    later: np.ndarray,
-    column: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-) -> tuple[Pattern, np.ndarray]:
+    block_of: Int[np.ndarray, "size"],
+    later: Int[np.ndarray, "R"],
+    column: Int[np.ndarray, "E"],
+    left: Int[np.ndarray, "P"],
+    right: Int[np.ndarray, "P"],
+) -> tuple[Pattern, Int[np.ndarray, "P"]]:
     """The later columns' pattern with fill, and the place in it of each pair of meetings."""
     stays = (block_of[pattern.first] < 0) & (block_of[pattern.second] < 0)
     stride = len(block_of)

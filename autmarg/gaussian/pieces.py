@@ -8,17 +8,20 @@ derivative is a scatter, and that of many reads of one long vector is that vecto
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 _FEW = 0.25  # share of places read up to which they are put among zeros
 
 
-def gather(x: Array, index: np.ndarray) -> Array:
+def gather(x: Float[Array, "size"], index: Int[np.ndarray, "*places"]) -> Float[Array, "*places"]:
     """``x[index]`` with 0 where the index is -1."""
     run = _run(index)
     if run is not None:
@@ -36,7 +39,9 @@ def gather(x: Array, index: np.ndarray) -> Array:
     return x.at[outside].get(mode="fill", fill_value=0)
 
 
-def gather_pieces(pieces: Sequence[Array], index: np.ndarray) -> Array:
+def gather_pieces(
+    pieces: Sequence[Float[Array, "..."]], index: Int[np.ndarray, "*places"]
+) -> Float[Array, "*places"]:
     """The same of pieces that lie end to end, each read by itself where they do not mix."""
     ends = np.cumsum([len(piece) for piece in pieces])
     piece = np.where(index >= 0, np.searchsorted(ends, index, side="right"), -1)
@@ -122,7 +127,9 @@ def _few(index: np.ndarray) -> bool:
     return bool((index >= 0).mean() < _FEW)
 
 
-def _put(values: Array, at: np.ndarray, shape: tuple[int, ...]) -> Array:
+def _put(
+    values: Float[Array, "n"], at: Int[np.ndarray, "n"], shape: tuple[int, ...]
+) -> Float[Array, "..."]:
     """Values among zeros."""
     zeros = jnp.zeros(int(np.prod(shape)), values.dtype)
     return zeros.at[at].set(values, unique_indices=True).reshape(shape)

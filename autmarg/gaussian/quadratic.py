@@ -13,7 +13,7 @@ pairs of members side by side, component-major.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from autmarg.gaussian import small
 from autmarg.gaussian.affine import Member, Point
 from autmarg.gaussian.chains.recurrence import Dynamics
 from autmarg.gaussian.pieces import gather_pieces
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 class QuadraticForm(NamedTuple):
@@ -37,21 +40,21 @@ class QuadraticForm(NamedTuple):
     states); ``dynamics`` says how its innovations make them, ``point`` is where the form is.
     """
 
-    values: tuple[Array, ...]
-    h: Array
-    log_det: Array
-    diagonal: Array
+    values: tuple[Float[Array, "..."], ...]
+    h: Float[Array, "columns"]
+    log_det: Float[Array, ""]
+    diagonal: Float[Array, "columns"]
     dynamics: tuple[Dynamics, ...] = ()
     point: Point | None = None
-    error: Array | float = 0.0
-    filtered: Array | float = 0.0
+    error: Float[Array, ""] | float = 0.0
+    filtered: Float[Array, ""] | float = 0.0
 
-    def read(self, index: np.ndarray) -> Array:
+    def read(self, index: Int[np.ndarray, "*places"]) -> Float[Array, "*places"]:
         """Entries of G by their place in the pattern, 0 where the place is -1."""
         return gather_pieces(self.values, index)
 
 
-def lost(large: Array, pivots: Array) -> Array:
+def lost(large: Float[Array, "*pivots"], pivots: Float[Array, "*pivots"]) -> Float[Array, ""]:
     """The rounding error of log|G| that its pivots make.
 
     A pivot is what is left of a number as ``large``, the diagonal of G, of which each subtraction
@@ -62,7 +65,9 @@ def lost(large: Array, pivots: Array) -> Array:
     return 2 * jnp.finfo(pivots.dtype).eps * (large / pivots).sum()
 
 
-def scale(member: Member, prior: Array, z: Array) -> Array:
+def scale(
+    member: Member, prior: Float[Array, "#blocks *dd"], z: Float[Array, "blocks*size"]
+) -> Float[Array, "blocks*size"]:
     """L z for one member: [blocks · size] from [blocks · size]."""
     z = z.reshape(member.blocks, member.size)
     if prior.ndim == 1:
@@ -73,7 +78,9 @@ def scale(member: Member, prior: Array, z: Array) -> Array:
     return small.multiply_transposed(upper, z.T[:, None])[:, 0].T.reshape(-1)
 
 
-def unscale(member: Member, prior: Array, delta: Array) -> Array:
+def unscale(
+    member: Member, prior: Float[Array, "#blocks *dd"], delta: Float[Array, "blocks*size"]
+) -> Float[Array, "blocks*size"]:
     """L⁻¹ δ for one member: [blocks · size] from [blocks · size]."""
     delta = delta.reshape(member.blocks, member.size)
     if prior.ndim == 1:
@@ -82,7 +89,7 @@ def unscale(member: Member, prior: Array, delta: Array) -> Array:
     return jnp.linalg.solve(matrices, delta[..., None])[..., 0].reshape(-1)
 
 
-def log_scale(member: Member, prior: Array) -> Array:
+def log_scale(member: Member, prior: Float[Array, "#blocks *dd"]) -> Float[Array, ""]:
     """log|L| over all blocks of one member."""
     logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
     return logs.sum() * (member.blocks if prior.shape[0] == 1 else 1)

@@ -14,6 +14,7 @@ z* enters only squared. (Residualised cross-products; the identity is exact for 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,9 @@ from autmarg.gaussian.cross_products import CrossProducts, cross_products
 from autmarg.gaussian.rhs import KnownRightHandSide
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import take
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 _ITERATIONS = 200  # of conjugate gradients; the fit need not be exact
 # Where features are nearly collinear the least-squares fit is a difference of huge numbers. A prior
@@ -50,12 +54,14 @@ class Residual:
     """
 
     fits: tuple[Fit, ...]
-    size: np.ndarray
+    size: Float[np.ndarray, "F"]
     columns: int
     rounded: float
-    own: tuple[np.ndarray, np.ndarray, np.ndarray]
+    own: tuple[Int[np.ndarray, "own"], Int[np.ndarray, "own"], Float[np.ndarray, "own"]]
 
-    def __call__(self, omega: Array | Omega, v: Array) -> Array:
+    def __call__(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, ""]:
         """The weighted sum of squares at ω and v = (δ, 1)."""
         if len(self.fits) == 1:
             return self.fits[0](omega, v)
@@ -63,7 +69,9 @@ class Residual:
         far = [jnp.square(self.size * fit.features(omega, v)).sum() for fit in self.fits]
         return squares[jnp.argmin(jnp.stack(far))]
 
-    def lost(self, omega: Array | Omega, v: Array) -> Array:
+    def lost(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, ""]:
         """An estimate of the rounding error at ω and v: that of the squares which are added up.
 
         Where features cancel in the rows (entries of a whitening matrix, say), these are larger
@@ -73,11 +81,13 @@ class Residual:
         least = jax.lax.stop_gradient(jnp.stack(far).min())
         return 2 * jnp.finfo(least.dtype).eps * least
 
-    def _own_squares(self, omega: Array | Omega, features: Array) -> Array:
+    def _own_squares(
+        self, omega: Float[Array, "slots"] | Omega, features: Float[Array, "F"]
+    ) -> Float[Array, ""]:
         feature, weight, total = self.own
         return jnp.sum(omega[weight] * jnp.asarray(total) * jnp.square(features[feature]))
 
-    def rhs(self, omega: Array | Omega) -> Array:
+    def rhs(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "columns"]:
         """-AᵀWc [columns], from the fit of least size."""
         return self.fits[-1].rhs(omega, self.columns)
 
@@ -90,21 +100,25 @@ class Fit:
     ω[slot] · v[column] - shift. ``start`` is -AᵀWc, where the noise has few strata.
     """
 
-    column: np.ndarray
-    slot: np.ndarray
-    shift: np.ndarray
+    column: Int[np.ndarray, "F"]
+    slot: Int[np.ndarray, "F"]
+    shift: Float[np.ndarray, "F"]
     squares: BilinearForm
     start: KnownRightHandSide | None
 
-    def __call__(self, omega: Array | Omega, v: Array) -> Array:
+    def __call__(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, ""]:
         """The weighted sum of squares at ω and v = (δ, 1)."""
         return self.squares(omega, self.features(omega, v))
 
-    def features(self, omega: Array | Omega, v: Array) -> Array:
+    def features(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, "F"]:
         """φ - φ̂."""
         return take(omega, self.slot) * take(v, self.column) - jnp.asarray(self.shift, omega.dtype)
 
-    def rhs(self, omega: Array | Omega, columns: int) -> Array:
+    def rhs(self, omega: Float[Array, "slots"] | Omega, columns: int) -> Float[Array, "columns"]:
         """-AᵀWc [columns]: -½ of the derivative of the sum of squares at δ = 0."""
         if self.start is not None:
             return self.start(omega)
@@ -123,13 +137,13 @@ class Features:
     sums of squares of their coefficients.
     """
 
-    column: np.ndarray
-    slot: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    data: np.ndarray
-    group: np.ndarray
-    size: np.ndarray
+    column: Int[np.ndarray, "F"]
+    slot: Int[np.ndarray, "F"]
+    left: Int[np.ndarray, "keys"]
+    right: Int[np.ndarray, "keys"]
+    data: Bool[np.ndarray, "F"]
+    group: Int[np.ndarray, "F"]
+    size: Float[np.ndarray, "F"]
 
     @classmethod
     def of(cls, form: AffineForm, raw: CrossProducts) -> Features:
@@ -143,7 +157,7 @@ class Features:
         size = np.sqrt(np.maximum(squares, 0.0))  # below zero only by rounding
         return cls(column, slot, left, right, (column == total) & (slot == 0), group, size)
 
-    def least_squares(self, total: np.ndarray) -> list[np.ndarray]:
+    def least_squares(self, total: Float[np.ndarray, "keys"]) -> list[Float[np.ndarray, "F"]]:
         """Fits φ̂ [F], all rows weighing the same: the exact one, and any with ridges."""
         return _fits(total, self.left, self.right, self.data, self.group, self.size)
 
@@ -159,7 +173,7 @@ def residual(form: AffineForm, raw: CrossProducts) -> Residual:
     return Residual(fits, size, form.columns, rounded(raw, found, shifts[-1]), squares)
 
 
-def rounded(raw: CrossProducts, found: Features, shift: np.ndarray) -> float:
+def rounded(raw: CrossProducts, found: Features, shift: Float[np.ndarray, "F"]) -> float:
     """The sum of squares of the numbers that known residuals e = c + A φ̂ of fixed noise add up.
 
     Such rows are divided by their noise beforehand, by which each of these numbers is off by its
@@ -213,7 +227,11 @@ def _features(stats: CrossProducts) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     return pairs // stride, pairs % stride, inverse[:n], inverse[n:]
 
 
-def find(keys: np.ndarray, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
+def find(
+    keys: Int[np.ndarray, "F 2"],
+    column: Int[np.ndarray, "*places"],
+    slot: Int[np.ndarray, "*places"],
+) -> Int[np.ndarray, "*places"]:
     """Places of (column, slot) pairs among ``keys`` [F, 2], sorted."""
     stride = int(max(keys[:, 1].max(initial=0), slot.max(initial=0))) + 1
     codes = column.astype(np.int64) * stride + slot  # (narrower integers would overflow)
@@ -253,7 +271,7 @@ def _fits(
 def _in_steps(
     matrix: csr_array, solved: csr_array, rhs: np.ndarray, group: np.ndarray
 ) -> np.ndarray:
-    """Groups of few features first, then all together, each step by the matrix ``solved``."""
+    """The fit [free]: groups of few features first, then all, each step by ``solved``."""
     # Where the matrix is singular, going on below this size would only amplify rounding.
     enough = 1e-10 * float(np.linalg.norm(rhs))
     found, sizes = np.zeros(len(rhs)), np.bincount(group)
@@ -267,6 +285,7 @@ def _in_steps(
 def _normal_equations(
     total: np.ndarray, left: np.ndarray, right: np.ndarray, data: np.ndarray, free: np.ndarray
 ) -> tuple[csr_array, np.ndarray]:
+    """The normal equations of the ``free`` features: matrix and right-hand side."""
     place = np.full(len(data), -1)
     place[free] = np.arange(len(free))
     a, b = place[left], place[right]
@@ -292,7 +311,11 @@ def _conjugate_gradients(matrix: csr_array, rhs: np.ndarray, enough: float) -> n
 
 
 def centred(
-    rows: Rows, total: int, column: np.ndarray, slot: np.ndarray, shift: np.ndarray
+    rows: Rows,
+    total: int,
+    column: Int[np.ndarray, "F"],
+    slot: Int[np.ndarray, "F"],
+    shift: Float[np.ndarray, "F"],
 ) -> Rows:
     """Rows with their known part replaced by e = c + A φ̂, exact but for a last rounding."""
     keys = np.stack([column, slot], axis=1)

@@ -8,6 +8,7 @@ affinely) are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,9 @@ from jax import Array
 from autmarg.gaussian.bilinear import FULL, Entries
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import take
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +37,22 @@ class KnownRightHandSide:
     """
 
     columns: int
-    column: np.ndarray
-    slot: np.ndarray
-    weights: np.ndarray
-    known: np.ndarray
-    base: np.ndarray
-    shift: np.ndarray
-    products: np.ndarray | Entries
+    column: Int[np.ndarray, "R"]
+    slot: Int[np.ndarray, "R"]
+    weights: Int[np.ndarray, "W"]
+    known: Float[np.ndarray, "W R"]
+    base: Int[np.ndarray, "F"]
+    shift: Float[np.ndarray, "F"]
+    products: Float[np.ndarray, "W*R F"] | Entries
 
     @classmethod
     def plan(
         cls,
         columns: int,
-        column: np.ndarray,
-        slot: np.ndarray,
-        shift: np.ndarray,
-        weights: np.ndarray,
+        column: Int[np.ndarray, "features"],
+        slot: Int[np.ndarray, "features"],
+        shift: Float[np.ndarray, "features"],
+        weights: Int[np.ndarray, "W"],
         entries: Entries,
     ) -> KnownRightHandSide:
         """From all features, sorted by column, and the entries of S between them."""
@@ -74,7 +78,7 @@ class KnownRightHandSide:
             columns, column[:count], slot[:count], weights, sums, slot[base], shift[base], products
         )
 
-    def __call__(self, omega: Array | Omega) -> Array:
+    def __call__(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "columns"]:
         """-AᵀWc [columns] at ω."""
         rho = jnp.asarray(self.known, omega.dtype)
         if len(self.base):
@@ -87,7 +91,7 @@ class KnownRightHandSide:
             rhs, self.column, num_segments=self.columns, indices_are_sorted=True
         )
 
-    def _sampled(self, features: Array) -> Array:
+    def _sampled(self, features: Float[Array, "F"]) -> Float[Array, "W R"]:
         """Products [W, R] with the features of sampled latents."""
         if isinstance(self.products, Entries):
             each = self.products.products(features)

@@ -12,7 +12,7 @@ derivatives. Where a row is zero, so is that of S, and U leaves its place alone 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +21,20 @@ from jax import Array
 
 from autmarg.gaussian import small
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 _WRITTEN_OUT = 250  # products D D E, up to which every scalar operation is written out
 
 
 class Reflections(NamedTuple):
     """v [D, E, N] and τ [D, N] of each, in the order in which they were made."""
 
-    vector: Array
-    scale: Array
+    vector: Float[Array, "D E N"]
+    scale: Float[Array, "D N"]
 
 
-def triangularise(matrix: Array) -> tuple[Array, Reflections]:
+def triangularise(matrix: Float[Array, "D E N"]) -> tuple[Float[Array, "D D N"], Reflections]:
     """S [D, D, N] and the reflections of matrices [D, E, N] = [S, 0] U."""
     d, e, _ = matrix.shape
     if d * d * e <= _WRITTEN_OUT:
@@ -39,7 +42,7 @@ def triangularise(matrix: Array) -> tuple[Array, Reflections]:
     return _in_a_loop(matrix)
 
 
-def rotated_back(reflections: Reflections, x: Array) -> Array:
+def rotated_back(reflections: Reflections, x: Float[Array, "E N"]) -> Float[Array, "E N"]:
     """Uᵀx [E, N] of vectors x [E, N]."""
     d, e, _ = reflections.vector.shape
     signs = np.where(np.arange(e) < d, -1.0, 1.0)[:, None]
@@ -50,7 +53,8 @@ def rotated_back(reflections: Reflections, x: Array) -> Array:
     return x
 
 
-def _written_out(matrix: Array) -> tuple[Array, Reflections]:
+def _written_out(matrix: Float[Array, "D E N"]) -> tuple[Float[Array, "D D N"], Reflections]:
+    """The same, every scalar operation written out."""
     rows = [small.parts(row) for row in small.parts(matrix)]
     d, zero = len(rows), jnp.zeros_like(matrix[0, 0])
     lower = [[zero] * d for _ in rows]
@@ -71,7 +75,8 @@ def _written_out(matrix: Array) -> tuple[Array, Reflections]:
     return stacked, Reflections(jnp.stack(vectors), jnp.stack(scales))
 
 
-def _in_a_loop(matrix: Array) -> tuple[Array, Reflections]:
+def _in_a_loop(matrix: Float[Array, "D E N"]) -> tuple[Float[Array, "D D N"], Reflections]:
+    """The same, a row at a time in a loop."""
     d, e, _ = matrix.shape
     at = np.arange(e)[:, None]
 
@@ -87,7 +92,9 @@ def _in_a_loop(matrix: Array) -> tuple[Array, Reflections]:
     return -rows[:, :d] * below, Reflections(vectors, scales)
 
 
-def _reflector(own: Array, far: Array) -> tuple[Array, Array, Array]:
+def _reflector(
+    own: Float[Array, "N"], far: Float[Array, "N"]
+) -> tuple[Float[Array, "N"], Float[Array, "N"], Float[Array, "N"]]:
     """v₁, τ = 2 / |v|² and |x| of v = x + |x| e, where x₁ is ``own`` and ``far`` is |x|² - x₁².
 
     Where x₁ is negative, v₁ is no difference of equal numbers.

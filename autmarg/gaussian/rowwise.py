@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from autmarg.gaussian.ragged import ranks
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Shaped
 
 _ROWS = 8  # of a device, from which an array of weights is spread
 
@@ -46,7 +50,7 @@ class Layout:
         sharding: NamedSharding | None,
         slots: int,
         bases: Sequence[int],
-        weights: Sequence[np.ndarray],
+        weights: Sequence[Int[np.ndarray, "..."]],
     ) -> Layout | None:
         """The layout of ω whose arrays start at ``bases``, or None where none is to be spread.
 
@@ -69,7 +73,7 @@ class Layout:
         """Number of parts."""
         return _devices(self.sharding)
 
-    def spread(self, array: Array | np.ndarray) -> Array:
+    def spread(self, array: Shaped[Array, "..."] | np.ndarray) -> Shaped[Array, "..."]:
         """An array whose first axis is split over the devices."""
         return jax.lax.with_sharding_constraint(array, self.sharding)
 
@@ -78,25 +82,27 @@ class Layout:
         lengths = {length for _, length in self.spans}
         return self.spread(array) if np.ndim(array) and array.shape[0] in lengths else array
 
-    def omega(self, arrays: Sequence[Array], starts: Sequence[int]) -> Omega:
+    def omega(self, arrays: Sequence[Float[Array, "..."]], starts: Sequence[int]) -> Omega:
         """ω of the arrays that start at the slots ``starts``."""
         parts = dict(zip(starts, arrays, strict=True))
         spans = tuple(self.spread(parts.pop(start)) for start, _ in self.spans)
         return Omega(jnp.concatenate([*parts.values()]), spans, self)
 
-    def of(self, omega: Array | Omega) -> Omega:
+    def of(self, omega: Float[Array, "slots"] | Omega) -> Omega:
         """ω in parts."""
         if isinstance(omega, Omega):
             return omega
         ends = [edge for start, length in self.spans for edge in (start, start + length)]
         return self.omega(jnp.split(omega, ends), [0, *ends])
 
-    def weights(self, omega: Array | Omega, number: int) -> Array:
+    def weights(
+        self, omega: Float[Array, "slots"] | Omega, number: int
+    ) -> Float[Array, "devices rows"]:
         """[devices, rows of each] a span of ω."""
         return self.spread(self.of(omega).spans[number].reshape(self.devices, -1))
 
     @cached_property
-    def span(self) -> np.ndarray:
+    def span(self) -> Int[np.ndarray, "slots"]:
         """[slots] number of each slot's span, -1 outside."""
         span = np.full(self.slots, -1)
         for number, (start, length) in enumerate(self.spans):
@@ -104,13 +110,13 @@ class Layout:
         return span
 
     @cached_property
-    def among_rest(self) -> np.ndarray:
+    def among_rest(self) -> Int[np.ndarray, "slots"]:
         """[slots] place of each slot among those outside of spans."""
         return np.cumsum(self.span < 0) - 1
 
     def split(
-        self, weight: np.ndarray, other: Sequence[np.ndarray] = ()
-    ) -> tuple[list[Share], np.ndarray]:
+        self, weight: Int[np.ndarray, "n"], other: Sequence[Int[np.ndarray, "n"]] = ()
+    ) -> tuple[list[Share], Int[np.ndarray, "rest"]]:
         """Keys by the slot of their weight: the shares of spans, and the numbers of the rest.
 
         Keys with ``other`` slots inside a span stay.
@@ -125,7 +131,12 @@ class Layout:
                 shares.append(Share.of(self, number, keys, weight[keys] - start, length))
         return shares, np.flatnonzero(span < 0)
 
-    def log_weights(self, omega: Array | Omega, slots: np.ndarray, count: np.ndarray) -> Array:
+    def log_weights(
+        self,
+        omega: Float[Array, "slots"] | Omega,
+        slots: Int[np.ndarray, "n"],
+        count: Float[np.ndarray, "n"],
+    ) -> Float[Array, ""]:
         """Σ count · log ω[slot]."""
         total = jnp.zeros((), omega.dtype)
         for number, (start, length) in enumerate(self.spans):
@@ -144,8 +155,8 @@ class Layout:
 class Omega:
     """ω in parts, which is indexed by known slots like an array: what is not spread, and spans."""
 
-    rest: Array
-    spans: tuple[Array, ...]
+    rest: Float[Array, "rest"]
+    spans: tuple[Float[Array, "span"], ...]
     layout: Layout
 
     @property
@@ -153,14 +164,14 @@ class Omega:
         return self.rest.dtype
 
     @property
-    def whole(self) -> Array:
+    def whole(self) -> Float[Array, "slots"]:
         """[slots] as one array."""
         starts = [self.layout.among_rest[start] + 1 for start, _ in self.layout.spans]
         pieces = jnp.split(self.rest, starts)
         pairs = zip(pieces, self.spans, strict=False)
         return jnp.concatenate([*(part for pair in pairs for part in pair), pieces[-1]])
 
-    def __getitem__(self, index: np.ndarray | slice | int) -> Array:
+    def __getitem__(self, index: np.ndarray | slice | int) -> Float[Array, "..."]:
         slots = np.arange(self.layout.slots)[index]
         if (self.layout.span[slots] >= 0).any():
             return self.whole[index]
@@ -177,12 +188,17 @@ class Share:
 
     layout: Layout
     number: int
-    key: np.ndarray
-    weight: np.ndarray
+    key: Int[np.ndarray, "devices L"]
+    weight: Int[np.ndarray, "devices L"]
 
     @classmethod
     def of(
-        cls, layout: Layout, number: int, keys: np.ndarray, place: np.ndarray, length: int
+        cls,
+        layout: Layout,
+        number: int,
+        keys: Int[np.ndarray, "n"],
+        place: Int[np.ndarray, "n"],
+        length: int,
     ) -> Share:
         """Keys, in their order, with their weights at ``place`` of a span of ``length`` slots."""
         each = length // layout.devices
@@ -196,21 +212,27 @@ class Share:
         key[row, column], weight[row, column] = keys[order], place[order] % each
         return cls(layout, number, key, weight)
 
-    def known(self, array: np.ndarray, padding: float = 0) -> np.ndarray:
+    def known(
+        self, array: Shaped[np.ndarray, "n"], padding: float = 0
+    ) -> Shaped[np.ndarray, "devices L"]:
         """An array of the keys, [devices, L]."""
         spread = np.where(self.key >= 0, array[self.key], padding)
         return spread.astype(np.int32) if spread.dtype.kind == "i" else spread
 
-    def weights(self, omega: Array | Omega) -> Array:
+    def weights(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "devices L"]:
         """[devices, L] each key's weight."""
         weights = self.layout.weights(omega, self.number)
         return jnp.take_along_axis(weights, self.layout.spread(self.weight), axis=1)
 
-    def spread(self, array: np.ndarray, dtype: DTypeLike | None = None) -> Array:
+    def spread(
+        self, array: Shaped[np.ndarray, "devices L"], dtype: DTypeLike | None = None
+    ) -> Shaped[Array, "devices L"]:
         """A known array [devices, L], each part where its weights are."""
         return self.layout.spread(jnp.asarray(array, dtype))
 
-    def add(self, products: Array, target: np.ndarray, size: int) -> Array:
+    def add(
+        self, products: Float[Array, "devices L"], target: Int[np.ndarray, "devices L"], size: int
+    ) -> Float[Array, "size"]:
         """[size] sums of products by their targets, ascending on each device."""
 
         def own(values: Array, targets: Array) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,9 @@ from autmarg.gaussian.stages.chain import Chain, Errors
 from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.terms import Walked
 from autmarg.gaussian.triangle import TriangularAssembly
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 # Nats a row and column by which the estimated rounding error of a log-density may be off, and its
 # share of the sum of squares. Beyond, the density is NaN: never a plausible number.
@@ -58,18 +62,18 @@ class Schedule:
         chains = ((k, stage) for k, stage in enumerate(self.stages) if isinstance(stage, Chain))
         return {k: chain for k, chain in chains if chain.rows is not None}
 
-    def _factorise(self, point: Point) -> tuple[Solver, Array]:
+    def _factorise(self, point: Point) -> tuple[Solver, Float[Array, ""]]:
         """The factors of G, and the log-normaliser of the rows."""
         with jax.named_scope("assemble"):  # names for profiles and HLO
             form, constant = self.assembly(point)
         return factorise(self.stages, form), constant + point.constant
 
-    def log_density(self, point: Point) -> Array:
+    def log_density(self, point: Point) -> Float[Array, ""]:
         """log p(y | θ), a scalar."""
         constant, squares = self.parts(point)
         return constant - 0.5 * squares
 
-    def parts(self, point: Point) -> tuple[Array, Array]:
+    def parts(self, point: Point) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares.
 
         A schedule by rows costs several times as much, and is asked only where cross-products may
@@ -90,7 +94,7 @@ class Schedule:
         )
         return constant + point.constant, squares
 
-    def _has_digits(self, point: Point) -> Array:
+    def _has_digits(self, point: Point) -> Bool[Array, ""]:
         """Whether cross-products have digits enough: no pivot is below one, and G_ii is bounded."""
         assert self.exact is not None and isinstance(self.exact.assembly, TriangularAssembly)
         size = jax.lax.stop_gradient(self.exact.assembly.triangles.rounding(point))
@@ -101,7 +105,8 @@ class Schedule:
         assert self.exact is not None
         return self.exact._parts(point)
 
-    def _parts(self, point: Point) -> tuple[Array, Array]:
+    def _parts(self, point: Point) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """K and Q by this schedule, NaN where their digits are lost."""
         solver, constant = self._factorise(point)
         with jax.named_scope("conditional mean"):
             z = solver.mean()
@@ -120,7 +125,13 @@ class Schedule:
         sound = jnp.where(self._overflown(point, constant), jnp.nan, sound)
         return sound * constant, sound * squares
 
-    def _sound(self, point: Point, form: QuadraticForm, z: Array, squares: Array) -> Array:
+    def _sound(
+        self,
+        point: Point,
+        form: QuadraticForm,
+        z: Float[Array, "columns"],
+        squares: Float[Array, ""],
+    ) -> Float[Array, ""]:
         """One, or NaN where the digits are lost; ``squares`` are those at z.
 
         Let log|G| be off by ``form.error``. The sum of squares is then off by as much times the
@@ -147,20 +158,22 @@ class Schedule:
         sound &= jnp.logical_not(self._overflown(point, squares))
         return jnp.where(sound, 1.0, jnp.nan)
 
-    def _overflown(self, point: Point, number: Array) -> Array | bool:
+    def _overflown(self, point: Point, number: Float[Array, ""]) -> Bool[Array, ""] | bool:
         """Whether a number is not finite though all that the point gives is; not asked of Omega."""
         if self.form.layout is not None:
             return False
         assert not isinstance(point.omega, Omega)
         return ~jnp.isfinite(number) & jnp.isfinite(point.omega).all()
 
-    def _cancelled(self, point: Point, z: Array) -> Array | float:
+    def _cancelled(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""] | float:
         """The rounding error of the terms' own sums of squares at z."""
         numbers = {chain.number for chain in self._filters.values()}
         v = self._centred(point, z, numbers)
         return sum(term.lost(point, v) for term in self.assembly.terms)
 
-    def draw(self, point: Point, noise: Array) -> tuple[dict[str, Array], Array]:
+    def draw(
+        self, point: Point, noise: Float[Array, "columns"]
+    ) -> tuple[dict[str, Float[Array, "elements"]], Float[Array, ""]]:
         """Members' values given standard normal ``noise`` [columns], and their log-density.
 
         With noise zero the values are the conditional means. They are differentiable in the point
@@ -183,7 +196,7 @@ class Schedule:
         """Whether the rows are kept as triangles, and not as cross-products."""
         return isinstance(self.assembly, TriangularAssembly)
 
-    def variances(self, point: Point) -> dict[str, Array]:
+    def variances(self, point: Point) -> dict[str, Float[Array, "elements"]]:
         """Conditional variances, from how draws depend on each number of their noise."""
         solver = self._rooted(point)
         start = jnp.zeros_like(solver.form.h)
@@ -193,7 +206,9 @@ class Schedule:
         sound = self._sound(point, solver.form, z, self._squares(point, z))
         return {name: sound * jnp.square(each[name]).sum(axis=0) for name in mean}
 
-    def log_conditional(self, point: Point, values: dict[str, Array]) -> Array:
+    def log_conditional(
+        self, point: Point, values: dict[str, Float[Array, "elements"]]
+    ) -> Float[Array, ""]:
         """log p(members | y, θ) at any values of the members, each flattened.
 
         The exponent (z - z*)ᵀ G (z - z*) is evaluated row by row, and so is what z* is refined by:
@@ -208,17 +223,19 @@ class Schedule:
         return sound * self._density(point, solver, squares)
 
     @cached_property
-    def _in_filters(self) -> np.ndarray:
+    def _in_filters(self) -> Int[np.ndarray, "filtered"]:
         """Columns of the chains that have their own rows."""
         columns = [chain.columns for chain in self._filters.values()]
         return np.concatenate([np.zeros(0, np.int64), *(c[c >= 0] for c in columns)])
 
-    def _squares(self, point: Point, z: Array) -> Array:
+    def _squares(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """rᵀW r + zᵀz."""
         v = self._centred(point, z)
         return self._prior_squares(z) + sum(t.squares(point, v) for t in self.assembly.terms)
 
-    def _squares_over_filters(self, point: Point, errors: Sequence[Errors], z: Array) -> Array:
+    def _squares_over_filters(
+        self, point: Point, errors: Sequence[Errors], z: Float[Array, "columns"]
+    ) -> Float[Array, ""]:
         """The same where the columns of filtered chains, zero in z, minimise it."""
         numbers = {chain.number for chain in self._filters.values()}
         v = self._centred(point, z, numbers)
@@ -228,7 +245,9 @@ class Schedule:
             squares = squares + chain.squares(error, z)
         return squares
 
-    def _least_squares(self, point: Point, solver: Solver, z: Array) -> Array:
+    def _least_squares(
+        self, point: Point, solver: Solver, z: Float[Array, "columns"]
+    ) -> Float[Array, ""]:
         """The sum of squares at the conditional mean z* of a schedule by rows.
 
         A float has no more digits of z* than leave rows off by ε/σ, in units of the noise. A change
@@ -263,23 +282,27 @@ class Schedule:
 
         return minimum({"omega": point.omega, "priors": point.priors}, z, rest, rows)
 
-    def _squares_by_row(self, point: Point, z: Array) -> Array:
+    def _squares_by_row(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """The same in a pass over all rows, each of which rounds by itself."""
         return self._by_row(point, self._centred(point, z)) + self._prior_squares(z)
 
-    def _prior_squares(self, z: Array) -> Array:
+    def _prior_squares(self, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """zᵀz without the columns whose prior is flat."""
         if self.form.flat.any():
             z = jnp.where(self.form.flat, 0.0, z)
         return jnp.vdot(z, z)
 
-    def _by_row(self, point: Point, v: Array) -> Array:
+    def _by_row(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """rᵀW r of the rows at v."""
         return small.total(term.by_row(point, v) for term in self.assembly.terms)
 
     def _refined(
-        self, point: Point, solver: Solver, noise: Array, squares: Callable[[Point, Array], Array]
-    ) -> Array:
+        self,
+        point: Point,
+        solver: Solver,
+        noise: Float[Array, "columns"],
+        squares: Callable[[Point, Array], Array],
+    ) -> Float[Array, "columns"]:
         """z* + L⁻ᵀξ, with one step of iterative refinement for z*.
 
         The factors' own z* is off by rounding times the condition of G; what is left of the
@@ -291,7 +314,7 @@ class Schedule:
         correction = jax.lax.stop_gradient(solver.half_solve(rest))
         return mean + solver.back(noise + correction)
 
-    def _density(self, point: Point, solver: Solver, squares: Array) -> Array:
+    def _density(self, point: Point, solver: Solver, squares: Float[Array, ""]) -> Float[Array, ""]:
         """Log-density of members from (z - z*)ᵀ G (z - z*)."""
         log_det = 0.5 * solver.log_det
         for member, prior in zip(self.form.members, point.priors, strict=True):
@@ -299,7 +322,9 @@ class Schedule:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
 
-    def _centred(self, point: Point, z: Array, without: Collection[int] = ()) -> Array:
+    def _centred(
+        self, point: Point, z: Float[Array, "columns"], without: Collection[int] = ()
+    ) -> Float[Array, "columns+1"]:
         """v = (δ, 1) with δ = L z, and the states of recurrences, ``without`` some of these."""
         parts = [
             scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
@@ -315,10 +340,10 @@ class Schedule:
         self,
         each: Recurrence,
         point: Point,
-        z: Array,
-        v: Array,
-        given: tuple[Array, np.ndarray] | None = None,
-    ) -> Array:
+        z: Float[Array, "columns"],
+        v: Float[Array, "columns+1"],
+        given: tuple[Float[Array, "T B d"], Bool[np.ndarray, "T B d"]] | None = None,
+    ) -> Float[Array, "T B d"]:
         """States [T, B, d] of a recurrence, from innovations and outside columns, both scaled."""
         dynamics = each.dynamics(point.omega, point.priors)
         outside = jnp.where(each.outside >= 0, z[each.outside], 0)
@@ -327,7 +352,9 @@ class Schedule:
         inputs = inputs + jnp.where(each.columns >= 0, v[each.columns], 0)
         return each.advance(dynamics, inputs, given)
 
-    def _values(self, point: Point, z: Array) -> dict[str, Array]:
+    def _values(
+        self, point: Point, z: Float[Array, "columns"]
+    ) -> dict[str, Float[Array, "elements"]]:
         """x = m + L z, each member flattened."""
         v = self._centred(point, z)
         values = {}
@@ -337,7 +364,9 @@ class Schedule:
             values[m.name] = own + rows.evaluate(point.omega, v) if explicit else own
         return values
 
-    def _scaled(self, point: Point, values: dict[str, Array]) -> Array:
+    def _scaled(
+        self, point: Point, values: dict[str, Float[Array, "elements"]]
+    ) -> Float[Array, "columns"]:
         """z of given values; explicit members come parents first, so their δ are known in order.
 
         States without noise of their own are not among the values: they are computed.
@@ -386,7 +415,13 @@ class Schedule:
         }
         return tuple(TopologicalSorter(before).static_order())
 
-    def _computed(self, each: Recurrence, point: Point, z: Array, v: Array) -> Array:
+    def _computed(
+        self,
+        each: Recurrence,
+        point: Point,
+        z: Float[Array, "columns"],
+        v: Float[Array, "columns+1"],
+    ) -> Float[Array, "T B d"]:
         """States of a recurrence with those that have noise of their own given in v."""
         used = each.columns >= 0
         fixed = used & self.form.random[each.columns]
@@ -399,8 +434,8 @@ def _at_minimum(
     function: Callable[[Point, Sequence[Errors], Array], Array],
     point: Point,
     errors: Sequence[Errors],
-    z: Array,
-) -> Array:
+    z: Float[Array, "columns"],
+) -> Float[Array, ""]:
     """f(θ, e(θ), z) at the z = z*(θ) that minimises it, with the derivatives of min_z f.
 
     Since ∂f/∂z is zero there, the first derivative is ∂f/∂θ at fixed z*, and no derivative of z*
@@ -429,6 +464,8 @@ def _own(member: Member) -> slice:
     return slice(member.offset, member.offset + member.blocks * member.size)
 
 
-def _put_states(each: Recurrence, v: Array, states: Array) -> Array:
+def _put_states(
+    each: Recurrence, v: Float[Array, "columns+1"], states: Float[Array, "T B d"]
+) -> Float[Array, "columns+1"]:
     used = each.columns >= 0
     return v.at[each.columns[used]].set(states[used])

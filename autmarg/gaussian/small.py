@@ -19,6 +19,8 @@ from jax import Array
 from autmarg.gaussian.cholesky import cholesky as lapack_cholesky
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
     from autmarg.gaussian.rowwise import Omega
 
 UNROLL = 6
@@ -26,7 +28,7 @@ _APART, _LONG = 12, 1000  # right-hand sides of few components, of long batches,
 _EXCHANGE = 4  # rows up to which elimination with exchanges is written out
 
 
-def cholesky(a: Array) -> Array:
+def cholesky(a: Float[Array, "d d B"]) -> Float[Array, "d d B"]:
     """Lower factors [d, d, B] of symmetric positive definite matrices [d, d, B].
 
     NaN where rounding has made a pivot negative.
@@ -50,12 +52,12 @@ def cholesky(a: Array) -> Array:
     return jnp.stack([jnp.stack([*row, *[zero] * (d - len(row))]) for row in rows])
 
 
-def parts(x: Array) -> list[Array]:
+def parts(x: Float[Array, "n *rest"]) -> list[Float[Array, "*rest"]]:
     """x[0], x[1], …, whose transpose puts them side by side; slices would be padded and added."""
     return [one.reshape(x.shape[1:]) for one in jax.lax.split(x, (1,) * len(x))]
 
 
-def solve_lower(factor: Array, b: Array) -> Array:
+def solve_lower(factor: Float[Array, "d d E"], b: Float[Array, "d *r E"]) -> Float[Array, "d *r E"]:
     """L⁻¹ b for factors [d, d, E] and right-hand sides [d, ..., E]."""
     d = factor.shape[0]
     if d > UNROLL:
@@ -73,7 +75,7 @@ def solve_lower(factor: Array, b: Array) -> Array:
     return _apart(solve, b)
 
 
-def solve_upper(factor: Array, b: Array) -> Array:
+def solve_upper(factor: Float[Array, "d d E"], b: Float[Array, "d *r E"]) -> Float[Array, "d *r E"]:
     """L⁻ᵀ b for factors [d, d, E] and right-hand sides [d, ..., E]."""
     d = factor.shape[0]
     if d > UNROLL:
@@ -92,7 +94,7 @@ def solve_upper(factor: Array, b: Array) -> Array:
     return _apart(solve, b)
 
 
-def _apart(solve: Callable[[Array], Array], b: Array) -> Array:
+def _apart(solve: Callable[[Array], Array], b: Float[Array, "d *r E"]) -> Float[Array, "d *r E"]:
     """Few right-hand sides [d, r, E] of long batches one by one, so that nothing is broadcast.
 
     The derivative of a broadcast is a sum over the leading axis, which XLA does slowly.
@@ -102,7 +104,9 @@ def _apart(solve: Callable[[Array], Array], b: Array) -> Array:
     return jnp.stack([solve(one) for one in parts(jnp.swapaxes(b, 0, 1))], axis=1)
 
 
-def multiply_transposed(factor: Array, b: Array) -> Array:
+def multiply_transposed(
+    factor: Float[Array, "d d #E"], b: Float[Array, "d *r E"]
+) -> Float[Array, "d *r E"]:
     """Lᵀ b for matrices [d, d, E|1] and right-hand sides [d, ..., E]."""
     d = factor.shape[0]
     if d > UNROLL:
@@ -111,29 +115,33 @@ def multiply_transposed(factor: Array, b: Array) -> Array:
     return (factor.reshape(shape) * b[:, None]).sum(axis=0)  # one fused loop
 
 
-def product(a: Array, b: Array) -> Array:
+def product(a: Float[Array, "d e B"], b: Float[Array, "e r B"]) -> Float[Array, "d r B"]:
     """a b for matrices [d, e, B] and [e, r, B]."""
     if a.shape[1] > UNROLL:
         return jnp.einsum("ijn,jkn->ikn", a, b, precision="highest")
     return total(a[:, k, None] * b[None, k] for k in range(a.shape[1]))
 
 
-def eye_plus(left: Array, right: Array) -> Array:
+def eye_plus(left: Float[Array, "d e B"], right: Float[Array, "e d B"]) -> Float[Array, "d d B"]:
     """I + left right, [d, d, B]."""
     return jnp.eye(len(left), dtype=left.dtype)[..., None] + product(left, right)
 
 
-def congruence(a: Array, middle: Array | None) -> Array:
+def congruence(
+    a: Float[Array, "d e B"], middle: Float[Array, "e e B"] | None
+) -> Float[Array, "d d B"]:
     """a middle aᵀ (the identity where ``middle`` is None), [d, d, B]."""
     return product(a if middle is None else product(a, middle), jnp.swapaxes(a, 0, 1))
 
 
-def symmetric(a: Array) -> Array:
+def symmetric(a: Float[Array, "d d B"]) -> Float[Array, "d d B"]:
     """(a + aᵀ) / 2 of [d, d, B]."""
     return (a + jnp.swapaxes(a, 0, 1)) / 2
 
 
-def solve(matrix: Array, b: Array) -> tuple[Array, Array]:
+def solve(
+    matrix: Float[Array, "d d B"], b: Float[Array, "d r B"]
+) -> tuple[Float[Array, "d r B"], Float[Array, "B"]]:
     """matrix⁻¹ b [d, r, B] and log|det matrix| [B], by elimination with row exchanges."""
     d = len(matrix)
     if d > _EXCHANGE:
@@ -160,18 +168,18 @@ def solve(matrix: Array, b: Array) -> tuple[Array, Array]:
     return solved, total(jnp.log(jnp.abs(rows[k][k])) for k in range(d))
 
 
-def log_diagonal(factor: Array) -> Array:
+def log_diagonal(factor: Float[Array, "d d B"]) -> Float[Array, ""]:
     """Σ log of all diagonals."""
     d = factor.shape[0]
     return total(jnp.log(factor[i, i]).sum() for i in range(d))
 
 
-def total(summands: Iterable[Array]) -> Array:
+def total(summands: Iterable[Float[Array, "*shape"]]) -> Float[Array, "*shape"]:
     """The sum of one array or more."""
     return cast("Array", sum(summands))
 
 
-def take(x: Array | Omega, index: np.ndarray) -> Array:
+def take(x: Float[Array, "size"] | Omega, index: Int[np.ndarray, "n"]) -> Float[Array, "#n"]:
     """x[index] for a known index [n], as a slice or a broadcast scalar where it is one."""
     if len(index) and (index == index[0]).all():
         return x[index[0]]
@@ -180,7 +188,9 @@ def take(x: Array | Omega, index: np.ndarray) -> Array:
     return x[index]
 
 
-def _lapack_solve(factor: Array, b: Array, transpose: bool) -> Array:
+def _lapack_solve(
+    factor: Float[Array, "d d E"], b: Float[Array, "d *r E"], transpose: bool
+) -> Float[Array, "d *r E"]:
     matrices = jnp.moveaxis(factor, -1, 0)
     flat = jnp.moveaxis(b, -1, 0)
     columns = flat.reshape(*flat.shape[:2], math.prod(flat.shape[2:]))  # also of no blocks

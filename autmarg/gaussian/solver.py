@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from jax import Array
 
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import AnyStage
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +42,11 @@ class Solver:
     form: QuadraticForm
 
     @property
-    def log_det(self) -> Array:
+    def log_det(self) -> Float[Array, ""]:
         """log|G|, a scalar."""
         return self.form.log_det
 
-    def mean(self) -> Array:
+    def mean(self) -> Float[Array, "columns"]:
         """z* = G⁻¹h [columns] of the form's own h.
 
         Columns of chains whose rows are filtered one by one stay zero: the sum of squares at their
@@ -59,7 +62,7 @@ class Solver:
         pairs = zip(self.stages, self.factors, strict=True)
         return replace(self, factors=tuple(stage.rooted(factor) for stage, factor in pairs))
 
-    def draw(self, noise: Array) -> Array:
+    def draw(self, noise: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """z* + L⁻ᵀξ [columns] from noise ξ [columns], for the form's own h.
 
         It is differentiable in the form and in the noise.
@@ -69,7 +72,7 @@ class Solver:
             z = stage.back(factor, own, z, noise)
         return z
 
-    def back(self, noise: Array) -> Array:
+    def back(self, noise: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """L⁻ᵀξ [columns]."""
         none = [stage.without(own) for stage, own in zip(self.stages, self.own, strict=True)]
         z = jnp.zeros_like(noise)
@@ -77,11 +80,11 @@ class Solver:
             z = stage.back(factor, own, z, noise)
         return z
 
-    def half_solve(self, rhs: Array) -> Array:
+    def half_solve(self, rhs: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """L⁻¹h [columns] of any right-hand side h [columns], in the coordinates of z."""
         return jax.linear_transpose(self.back, rhs)(rhs)[0]
 
-    def solve(self, rhs: Array) -> Array:
+    def solve(self, rhs: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """G⁻¹h [columns] of any right-hand side h [columns], in the coordinates of z."""
         return self.back(self.half_solve(rhs))
 

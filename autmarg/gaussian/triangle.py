@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +32,9 @@ from autmarg.gaussian.residual import Features, centred, find, rounded
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.terms import Summed
 from autmarg.gaussian.terms.walked import weighted
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _FEATURES = 64  # up to which rows are kept as a dense triangle
 _ROWS, _TIMES = 64, 4  # of all triangles, up to which (or this many times the features) they serve
@@ -53,12 +56,12 @@ class Triangles:
     """
 
     form: AffineForm
-    column: np.ndarray
-    slot: np.ndarray
-    shift: np.ndarray
-    known: np.ndarray
-    rest: np.ndarray
-    weight: np.ndarray
+    column: Int[np.ndarray, "F"]
+    slot: Int[np.ndarray, "F"]
+    shift: Float[np.ndarray, "F"]
+    known: Float[np.ndarray, "M F"]
+    rest: Float[np.ndarray, "M"]
+    weight: Int[np.ndarray, "M"]
     rounded: float
     n: int
     how: str = Summed.how
@@ -68,26 +71,28 @@ class Triangles:
         """p, without the constant one."""
         return self.form.columns
 
-    def squares(self, point: Point, v: Array) -> Array:
+    def squares(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """rᵀW r at v = (δ, 1)."""
         rows = self.values(point.omega, v)
         return jnp.vdot(rows, rows)
 
-    def by_row(self, point: Point, v: Array) -> Array:
+    def by_row(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """The same in a pass over all rows of the form."""
         return weighted(self.form.independent, point.omega, v)
 
-    def lost(self, point: Point, v: Array) -> float:
+    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> float:
         """Nothing: squares of rows do not cancel."""
         return 0.0
 
-    def values(self, omega: Array | Omega, v: Array) -> Array:
+    def values(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, "M"]:
         """[M] rows at ω and v, divided by their noise."""
         features = omega[self.slot] * v[self.column] - jnp.asarray(self.shift)
         products = jnp.dot(jnp.asarray(self.known), features, precision="highest")
         return self._weights(omega) * (products + jnp.asarray(self.rest))
 
-    def rounding(self, point: Point) -> Array:
+    def rounding(self, point: Point) -> Float[Array, ""]:
         """What cross-products add up, whose rounding they lose: |B|² and Σ_f |a_f φ̂_f|² / σ².
 
         The second is what a feature's known coefficients times its fit are, row by row: a prior
@@ -97,10 +102,10 @@ class Triangles:
         return jnp.vdot(rows, rows) + jnp.dot(point.omega[self.weight], self._fitted)
 
     @cached_property
-    def _fitted(self) -> np.ndarray:
+    def _fitted(self) -> Float[np.ndarray, "M"]:
         return np.square(self.known * self.shift).sum(axis=1)
 
-    def scaled(self, point: Point) -> Array:
+    def scaled(self, point: Point) -> Float[Array, "M p"]:
         """B = W^½ A L, [M, p]."""
         own = self.column < self.columns
         place = np.zeros((int(own.sum()), self.columns))
@@ -114,7 +119,7 @@ class Triangles:
         parts = [_times(matrix, member, prior) for member, prior in pairs]
         return self._weights(point.omega)[:, None] * jnp.concatenate(parts, axis=1)
 
-    def _weights(self, omega: Array | Omega) -> Array:
+    def _weights(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "M"]:
         return jnp.sqrt(omega[self.weight])
 
 
@@ -157,7 +162,7 @@ class TriangularAssembly:
     def summed(self) -> Summed:
         return self.inner.summed
 
-    def __call__(self, point: Point) -> tuple[QuadraticForm, Array]:
+    def __call__(self, point: Point) -> tuple[QuadraticForm, Float[Array, ""]]:
         """Rows at a point, the values of a form with no entries of G; -½(n log 2π - log|W|)."""
         omega, columns = point.omega, self.triangles.columns
         start = jnp.zeros(columns + 1, omega.dtype).at[-1].set(1.0)
@@ -243,7 +248,9 @@ def _dense(rows: Rows, total: int, column: np.ndarray, slot: np.ndarray) -> np.n
     return dense
 
 
-def _times(matrix: Array, member: Member, prior: Array) -> Array:
+def _times(
+    matrix: Float[Array, "M p"], member: Member, prior: Float[Array, "#blocks *dd"]
+) -> Float[Array, "M own"]:
     """The columns of a member times its L."""
     part = matrix[:, member.offset : member.offset + member.blocks * member.size]
     if prior.ndim == 1:

@@ -35,13 +35,16 @@ Covariances are never inverted, in either form.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from autmarg.gaussian.small import congruence, eye_plus, product, solve, symmetric
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 ROWS = 16  # of a step, up to which each is written out
 
@@ -53,47 +56,47 @@ Outputs = TypeVar("Outputs")
 class Steps(NamedTuple):
     """A, M, Q, H and B of all steps, [T, D, ·, N]."""
 
-    transition: Array
-    entry: Array
-    noise: Array
-    information: Array
-    linear: Array
+    transition: Float[Array, "T D D N"]
+    entry: Float[Array, "T D R+1 N"]
+    noise: Float[Array, "T D d N"]
+    information: Float[Array, "T D D N"]
+    linear: Float[Array, "T D R+1 N"]
 
 
 class Moves(NamedTuple):
     """A, M and Q of all steps, [T, D, ·, N], where data are taken row by row."""
 
-    transition: Array
-    entry: Array
-    noise: Array
+    transition: Float[Array, "T D D N"]
+    entry: Float[Array, "T D R+1 N"]
+    noise: Float[Array, "T D d N"]
 
 
 class Observations(NamedTuple):
     """a, b and ω of all rows, [T, n, D, N], [T, n, R+1, N] and [T, n, N]."""
 
-    read: Array
-    offset: Array
-    weight: Array
+    read: Float[Array, "T n D N"]
+    offset: Float[Array, "T n R+1 N"]
+    weight: Float[Array, "T n N"]
 
 
 class Observed(NamedTuple):
     """Predicted means at all steps [T, D, R+1, N], and e, ω/S, log S and its error of all rows."""
 
-    mean: Array
-    error: Array
-    weight: Array
-    log_det: Array
-    lost: Array
+    mean: Float[Array, "T D R+1 N"]
+    error: Float[Array, "T n R+1 N"]
+    weight: Float[Array, "T n N"]
+    log_det: Float[Array, "T n N"]
+    lost: Float[Array, "T n N"]
 
 
 class Filtered(NamedTuple):
     """Predicted means and covariances, E, K P E and log|I + P H| at all steps, [T, ·, N]."""
 
-    mean: Array
-    covariance: Array
-    innovation: Array
-    gained: Array
-    log_det: Array
+    mean: Float[Array, "T D R+1 N"]
+    covariance: Float[Array, "T D D N"]
+    innovation: Float[Array, "T D R+1 N"]
+    gained: Float[Array, "T D R+1 N"]
+    log_det: Float[Array, "T N"]
 
 
 # μ and P; with the error U of P where it is followed.
@@ -139,7 +142,7 @@ def filter_rows(moves: Moves, rows: Observations, blocks: int) -> Observed:
     return Observed(*(unfold(x, blocks, t) for x in found))
 
 
-def _with_rounding(mean: Array, covariance: Array) -> Rounded:
+def _with_rounding(mean: Float[Array, "D R+1 N"], covariance: Float[Array, "D D N"]) -> Rounded:
     """A state with the error U of its covariance, one rounding of each variance."""
     fixed = jax.lax.stop_gradient(covariance)
     eye = jnp.eye(len(fixed), dtype=fixed.dtype)[..., None]
@@ -177,6 +180,7 @@ def _updated(
 
 
 def _by_row(state: State | Rounded, row: Observations) -> tuple[State | Rounded, tuple[Array, ...]]:
+    """The same of one row: the state, and e, ω/S, log S and its error."""
     (mean, covariance, *rounding), (a, b, weight) = state, row
     g = (covariance * a[None]).sum(axis=1)
     spread = 1.0 + weight * (a * g).sum(axis=0)
@@ -196,8 +200,12 @@ def _by_row(state: State | Rounded, row: Observations) -> tuple[State | Rounded,
 
 
 def _rounded(
-    rounding: Array, a: Array, g: Array, gain: Array, weight: Array
-) -> tuple[Array, Array]:
+    rounding: Float[Array, "D D N"],
+    a: Float[Array, "D N"],
+    g: Float[Array, "D N"],
+    gain: Float[Array, "D N"],
+    weight: Float[Array, "N"],
+) -> tuple[Float[Array, "D D N"], Float[Array, "N"]]:
     """The error U of P after a row, and that of the row's log S; ``weight`` is ω/S."""
     eye = jnp.eye(len(a), dtype=a.dtype)[..., None]
     lost = weight * (a * (rounding * a[None]).sum(axis=1)).sum(axis=0)
@@ -215,6 +223,7 @@ def _row_summaries(moves: Moves, rows: Observations) -> Summary:
     def step(
         summary: tuple[Array, Array, Array, Array], at: tuple[Moves, Observations]
     ) -> tuple[tuple[Array, Array, Array, Array], None]:
+        """The summary with one more step."""
         (mean, covariance, eta, j), (moves, rows) = summary, at
         wide = moves._replace(entry=jnp.concatenate([moves.entry, none], axis=1))
         state = _predicted(mean, covariance, wide)
@@ -231,7 +240,9 @@ def _row_summaries(moves: Moves, rows: Observations) -> Summary:
     return mean[:, r:], mean[:, :r], covariance, eta, j
 
 
-def _predicted(mean: Array, covariance: Array, at: Steps | Moves) -> State:
+def _predicted(
+    mean: Float[Array, "D R+1 N"], covariance: Float[Array, "D D N"], at: Steps | Moves
+) -> State:
     moved = congruence(at.transition, covariance) + congruence(at.noise, None)
     return product(at.transition, mean) + at.entry, moved
 
@@ -243,6 +254,7 @@ def _summaries(steps: Steps) -> Summary:
     start = (eye_plus(none, none), empty, none, empty, none)
 
     def step(summary: Summary, at: Steps) -> tuple[Summary, None]:
+        """The summary with one more step."""
         moved, mean, covariance, eta, j = summary
         mean, covariance = _predicted(mean, covariance, at)
         moved = product(at.transition, moved)
@@ -272,10 +284,10 @@ def _pass_on(state: State, block: Summary) -> tuple[State, State]:
 def recursion(
     step: Callable[[Inputs, Array, Array], Array],
     inputs: Inputs,
-    force: Array,
+    force: Float[Array, "T D N"],
     blocks: int,
     reverse: bool = False,
-) -> Array:
+) -> Float[Array, "T D N"]:
     """x_t = step(inputs_t, x_{t-1}, force_t) from zero, the step being linear in (x, force).
 
     Args:
@@ -326,7 +338,7 @@ def scan(
     return jax.lax.scan(again, start, inputs, reverse=reverse)
 
 
-def fold(x: Array, blocks: int) -> Array:
+def fold(x: Float[Array, "T *rest N"], blocks: int) -> Float[Array, "L *rest blocks*N"]:
     """[T, …, N] as [⌈T / blocks⌉, …, blocks · N], zeros at the end."""
     length = -(-len(x) // blocks)
     padding = [(0, blocks * length - len(x)), *((0, 0) for _ in x.shape[1:])]
@@ -334,18 +346,20 @@ def fold(x: Array, blocks: int) -> Array:
     return _joined(apart)
 
 
-def unfold(x: Array, blocks: int, count: int) -> Array:
+def unfold(
+    x: Float[Array, "L *rest blocks*N"], blocks: int, count: int
+) -> Float[Array, "T *rest N"]:
     """[L, …, blocks · N] as the first ``count`` steps of [blocks · L, …, N]."""
     apart = _apart(x, blocks)
     return apart.reshape(-1, *apart.shape[2:])[:count]
 
 
-def _apart(x: Array, blocks: int) -> Array:
+def _apart(x: Float[Array, "*rest blocks*N"], blocks: int) -> Float[Array, "blocks *rest N"]:
     """[…, blocks · N] as [blocks, …, N]."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], blocks, -1), -2, 0)
 
 
-def _joined(x: Array) -> Array:
+def _joined(x: Float[Array, "blocks *rest N"]) -> Float[Array, "*rest blocks*N"]:
     """[blocks, …, N] as […, blocks · N]."""
     last = jnp.moveaxis(x, 0, -2)
     return last.reshape(*last.shape[:-2], -1)

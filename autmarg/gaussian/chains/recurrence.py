@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,9 @@ from autmarg.gaussian.chains.filtering import recursion
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import product
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
 _RAGGED = 12  # first steps of other columns, up to which draws take them one by one
 
 
@@ -37,10 +40,10 @@ class Dynamics(NamedTuple):
     """A recurrence at a point: ``transition`` A [T, B, p, d, d], ``entry`` M [T, B, d, R+1] with
     the constant first, ``noise`` Q [T, B, d, d], and ``within`` A_t0 [T, B, d, d] (None for 0)."""
 
-    transition: Array
-    entry: Array
-    noise: Array
-    within: Array | None = None
+    transition: Float[Array, "T B p d d"]
+    entry: Float[Array, "T B d R+1"]
+    noise: Float[Array, "T B d d"]
+    within: Float[Array, "T B d d"] | None = None
 
     def solved(self) -> Dynamics:
         """The same, with what a column reads of its own step substituted: A_t0 A_t0 is zero."""
@@ -58,11 +61,13 @@ class Dynamics(NamedTuple):
 class Entries:
     """Σ known · ω[slot] added up into places of an array of some shape."""
 
-    target: np.ndarray
-    known: np.ndarray
-    slot: np.ndarray
+    target: Int[np.ndarray, "n"]
+    known: Float[np.ndarray, "n"]
+    slot: Int[np.ndarray, "n"]
 
-    def __call__(self, omega: Array | Omega, shape: tuple[int, ...]) -> Array:
+    def __call__(
+        self, omega: Float[Array, "slots"] | Omega, shape: tuple[int, ...]
+    ) -> Float[Array, "..."]:
         """The array, at the numbers ω."""
         products = jnp.asarray(self.known, omega.dtype) * omega[self.slot]
         size = int(np.prod(shape))
@@ -84,11 +89,11 @@ class Recurrence:
         blocks: of steps that go side by side (:mod:`autmarg.gaussian.chains.filtering`).
     """
 
-    columns: np.ndarray
+    columns: Int[np.ndarray, "T B d"]
     order: int
-    outside: np.ndarray
-    prior: np.ndarray
-    outside_prior: np.ndarray
+    outside: Int[np.ndarray, "B R"]
+    prior: Int[np.ndarray, "T B d 3"]
+    outside_prior: Int[np.ndarray, "B R 3"]
     transition: Entries
     entry: Entries
     within: Entries
@@ -120,13 +125,15 @@ class Recurrence:
         return self.ragged <= min(_RAGGED, self.steps - 1) and bool((used == used[:, :1]).all())
 
     @property
-    def reads(self) -> np.ndarray:
+    def reads(self) -> Int[np.ndarray, "n 4"]:
         """[n, 4] (step, chain, lag, place) of the columns of earlier steps that means read."""
         shape = (self.steps, self.chains, self.order, self.width, self.width)
         t, b, lag, _, place = np.unravel_index(self.transition.target, shape)
         return np.unique(np.stack([t, b, lag + 1, place], axis=1), axis=0)
 
-    def noisy(self, step: np.ndarray, chain: np.ndarray, place: np.ndarray) -> np.ndarray:
+    def noisy(
+        self, step: Int[np.ndarray, "n"], chain: Int[np.ndarray, "n"], place: Int[np.ndarray, "n"]
+    ) -> Bool[np.ndarray, "n"]:
         """Whether columns have noise of their step: their own, or that of a column they read."""
         own = self.prior[..., 0] >= 0
         shape = (*self.columns.shape, self.width)
@@ -135,11 +142,13 @@ class Recurrence:
         return own[step, chain, place]
 
     @property
-    def idle(self) -> np.ndarray:
+    def idle(self) -> Int[np.ndarray, "idle"]:
         """Columns without noise of their own."""
         return self.columns[(self.columns >= 0) & (self.prior[..., 0] < 0)]
 
-    def dynamics(self, omega: Array | Omega, priors: tuple[Array, ...]) -> Dynamics:
+    def dynamics(
+        self, omega: Float[Array, "slots"] | Omega, priors: tuple[Float[Array, "..."], ...]
+    ) -> Dynamics:
         """A, M and Q at ω and the prior scales of all members."""
         t, b, d = self.columns.shape
         r = self.outside.shape[1]
@@ -159,8 +168,11 @@ class Recurrence:
         return Dynamics(transition, entry, noise, within)
 
     def advance(
-        self, dynamics: Dynamics, inputs: Array, given: tuple[Array, np.ndarray] | None = None
-    ) -> Array:
+        self,
+        dynamics: Dynamics,
+        inputs: Float[Array, "T B d *rest"],
+        given: tuple[Float[Array, "T B d *rest"], Bool[np.ndarray, "T B d"]] | None = None,
+    ) -> Float[Array, "T B d *rest"]:
         """v [T, B, d, …] of v_t = Σ A_tk v_{t-k} + inputs_t; ``given`` (values, mask) overrides."""
         if self.blocks > 1 and given is None and inputs.ndim == 3:
             return self._advance_in_blocks(dynamics, inputs)
@@ -183,7 +195,12 @@ class Recurrence:
 
         return jax.lax.scan(step, window, (transition, within, inputs, values, mask))[1]
 
-    def companion(self, transition: Array, lag: np.ndarray, place: np.ndarray) -> Array:
+    def companion(
+        self,
+        transition: Float[Array, "T B p d d"],
+        lag: Int[np.ndarray, "D"],
+        place: Int[np.ndarray, "D"],
+    ) -> Float[Array, "T B D D"]:
         """A [T, B, D, D] of states whose elements are v_{t-lag}[place], ``lag`` in order.
 
         Whatever A reads of the step before is in a state, and so is v_{t-k+1} where v_{t-k} is.
@@ -199,7 +216,11 @@ class Recurrence:
         shift = np.broadcast_to(before.astype(float), (t, b, *before.shape))
         return jnp.concatenate([top[:, :, place[own]], jnp.asarray(shift, top.dtype)], axis=2)
 
-    def _advance_in_blocks(self, dynamics: Dynamics, inputs: Array) -> Array:
+    def _advance_in_blocks(
+        self, dynamics: Dynamics, inputs: Float[Array, "T B d"]
+    ) -> Float[Array, "T B d"]:
+        """The same by blocks of steps side by side."""
+
         def move(step: Array, x: Array, force: Array) -> Array:
             return product(step, x) + force
 
@@ -213,20 +234,22 @@ class Recurrence:
         states = recursion(move, jnp.moveaxis(step, 1, -1), force, self.blocks)
         return jnp.moveaxis(states[:, : self.width], -1, 1)
 
-    def _window(self) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self) -> tuple[Int[np.ndarray, "D"], Int[np.ndarray, "D"]]:
         """Lag and place of v_t and of all older columns that means read."""
         oldest = np.ones(self.width, int)
         np.maximum.at(oldest, self.reads[:, 3], self.reads[:, 2])
         return places_of(oldest)
 
 
-def places_of(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def places_of(count: Int[np.ndarray, "d"]) -> tuple[Int[np.ndarray, "D"], Int[np.ndarray, "D"]]:
     """Lag and place of a state with the ``count`` [d] last columns at each place, lag by lag."""
     lag, place = np.nonzero(np.arange(int(count.max(initial=0)))[:, None] < count)
     return lag, place
 
 
-def prior_scales(where: np.ndarray, priors: tuple[Array, ...], dtype: DTypeLike) -> Array:
+def prior_scales(
+    where: Int[np.ndarray, "*lead n 3"], priors: tuple[Float[Array, "..."], ...], dtype: DTypeLike
+) -> Float[Array, "*lead n n"]:
     """The prior factor restricted to columns: [..., n, n] from ``where`` [..., n, 3]."""
     sizes = [int(np.prod(p.shape)) for p in priors]
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -248,7 +271,7 @@ def prior_scales(where: np.ndarray, priors: tuple[Array, ...], dtype: DTypeLike)
     return flat[index]
 
 
-def noise_of(members: Sequence[Member]) -> np.ndarray:
+def noise_of(members: Sequence[Member]) -> Int[np.ndarray, "columns+1 3"]:
     """[columns + 1, 3] (member, block, component), member -1 where there is no noise."""
     where = np.full((sum(m.blocks * m.size for m in members) + 1, 3), -1)
     for k, member in enumerate(members):
@@ -258,7 +281,9 @@ def noise_of(members: Sequence[Member]) -> np.ndarray:
     return where
 
 
-def local(later: np.ndarray, chain: np.ndarray, column: np.ndarray) -> np.ndarray:
+def local(
+    later: Int[np.ndarray, "B R"], chain: Int[np.ndarray, "n"], column: Int[np.ndarray, "n"]
+) -> Int[np.ndarray, "n"]:
     """Place of each column among the columns [B, R] of its chain, from 1; 0 is the constant."""
     stride = int(max(later.max(initial=0), column.max(initial=0))) + 1
     b, k = np.nonzero(later >= 0)
@@ -271,7 +296,9 @@ def local(later: np.ndarray, chain: np.ndarray, column: np.ndarray) -> np.ndarra
     return np.where(keys[order][at] == wanted, k[order][at] + 1, 0)
 
 
-def entries(target: np.ndarray, known: np.ndarray, slot: np.ndarray) -> Entries:
+def entries(
+    target: Int[np.ndarray, "n"], known: Float[np.ndarray, "n"], slot: Int[np.ndarray, "n"]
+) -> Entries:
     """Summands known · ω[slot] at their places ``target``."""
     order = np.argsort(target, kind="stable")
     return Entries(target[order], known[order].astype(np.float64), slot[order].astype(np.int64))

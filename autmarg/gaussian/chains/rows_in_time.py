@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,9 @@ from autmarg.gaussian.affine import Point, Rows
 from autmarg.gaussian.chains.filtering import Observations
 from autmarg.gaussian.chains.recurrence import Entries, Recurrence, entries, local, prior_scales
 from autmarg.gaussian.ragged import ranks
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 _EXACT: Any = {"precision": "highest"}
 
@@ -28,8 +31,8 @@ class RowsInTime:
     size: tuple[int, int, int]
     read: Entries
     offset: Entries
-    weight: np.ndarray
-    prior: np.ndarray
+    weight: Int[np.ndarray, "T B n"]
+    prior: Int[np.ndarray, "B R 3"]
 
     def __call__(self, point: Point, state: int) -> Observations:
         """a, b over scaled later columns, and ω at a point, [T, B, n, ·]."""
@@ -46,10 +49,10 @@ class RowsInTime:
 def rows_in_time(
     rows: Sequence[Rows],
     recurrence: Recurrence,
-    lag: np.ndarray,
-    place: np.ndarray,
-    later: np.ndarray,
-    prior: np.ndarray,
+    lag: Int[np.ndarray, "D"],
+    place: Int[np.ndarray, "D"],
+    later: Int[np.ndarray, "B R"],
+    prior: Int[np.ndarray, "B R 3"],
 ) -> RowsInTime:
     """The rows of a recurrence by step: each at the last step of what it reads."""
     (t, b, d), total = (
@@ -95,7 +98,7 @@ def rows_in_time(
     return RowsInTime((t, b, n), read, offset, weight, prior)
 
 
-def noisy(rows: RowsInTime, recurrence: Recurrence, lag: np.ndarray) -> bool:
+def noisy(rows: RowsInTime, recurrence: Recurrence, lag: Int[np.ndarray, "D"]) -> bool:
     """Whether every row reads noise of its own step.
 
     Blocks of steps begin from a known state. A row without noise besides that of its observation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -12,6 +13,9 @@ from autmarg.errors import InternalError
 from autmarg.gaussian.affine import Member, Rows
 from autmarg.gaussian.chains.recurrence import Recurrence, entries, local, noise_of
 from autmarg.gaussian.ragged import padded, ranks
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 _NEAR = 8  # steps that a row may join without any reason to look for closer ones
 
@@ -155,7 +159,9 @@ def _waiting(
     return np.array(result, np.int64)
 
 
-def _spread(depth: np.ndarray, row: np.ndarray, read: np.ndarray) -> int:
+def _spread(
+    depth: Int[np.ndarray, "nodes"], row: Int[np.ndarray, "n"], read: Int[np.ndarray, "n"]
+) -> int:
     """Most steps between two columns that one row reads."""
     ends = np.zeros((2, int(row.max(initial=-1)) + 1), np.int64)
     ends[1] = np.iinfo(np.int64).max
@@ -164,12 +170,18 @@ def _spread(depth: np.ndarray, row: np.ndarray, read: np.ndarray) -> int:
     return int((ends[0] - ends[1]).max(initial=0))
 
 
-def _labels(parent: np.ndarray, child: np.ndarray, count: int) -> np.ndarray:
+def _labels(
+    parent: Int[np.ndarray, "edges"], child: Int[np.ndarray, "edges"], count: int
+) -> Int[np.ndarray, "nodes"]:
     graph = coo_array((np.ones(len(parent), bool), (parent, child)), shape=(count, count))
     return connected_components(graph, directed=False)[1]
 
 
-def _batches(node: np.ndarray, depth: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+def _batches(
+    node: Int[np.ndarray, "columns+1"],
+    depth: Int[np.ndarray, "nodes"],
+    label: Int[np.ndarray, "nodes"],
+) -> list[Int[np.ndarray, "T B d"]]:
     """[T, B, d] columns: the connected chains, those of equal length and width together."""
     columns = np.flatnonzero(node >= 0)
     step, chain = depth[node[columns]], label[node[columns]]
@@ -200,13 +212,14 @@ def _batches(node: np.ndarray, depth: np.ndarray, label: np.ndarray) -> list[np.
 
 
 def _recurrence(
-    columns: np.ndarray,
+    columns: Int[np.ndarray, "T B d"],
     members: Sequence[Member],
     means: Sequence[Rows],
     implicit: Sequence[int],
-    where: np.ndarray,
+    where: Int[np.ndarray, "columns+1 3"],
     total: int,
 ) -> Recurrence:
+    """The recurrence of chains with the columns [T, B, d]."""
     t, b, d = columns.shape
     place = np.full((total + 1, 3), -1)
     used = columns >= 0
@@ -240,7 +253,9 @@ def _recurrence(
     return Recurrence(columns, order, outside, prior, out_prior, transition, entry, within)
 
 
-def _summands(member: Member, mean: Rows, place: np.ndarray) -> tuple[np.ndarray, ...]:
+def _summands(
+    member: Member, mean: Rows, place: Int[np.ndarray, "columns+1 3"]
+) -> tuple[np.ndarray, ...]:
     """Child column, read column, known factor and slot of a mean's non-zero summands."""
     own = member.columns.reshape(-1)
     parts = [tuple(np.zeros(0, np.int64) for _ in range(4))]
@@ -252,8 +267,12 @@ def _summands(member: Member, mean: Rows, place: np.ndarray) -> tuple[np.ndarray
 
 
 def _outside(
-    members: Sequence[Member], chain: np.ndarray, column: np.ndarray, b: int, total: int
-) -> np.ndarray:
+    members: Sequence[Member],
+    chain: Int[np.ndarray, "n"],
+    column: Int[np.ndarray, "n"],
+    b: int,
+    total: int,
+) -> Int[np.ndarray, "B R"]:
     """[B, R] columns that enter each chain, whole prior blocks, -1 padded."""
     block_of = np.zeros((total + 1, 2), np.int64)
     for m in members:

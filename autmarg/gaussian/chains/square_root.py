@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +23,9 @@ from autmarg.gaussian import small
 from autmarg.gaussian.chains.filtering import scan
 from autmarg.gaussian.chains.recurrence import Recurrence
 from autmarg.gaussian.rotations import Reflections, rotated_back, triangularise
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 _EXACT: Any = {"precision": "highest"}
 # (step, root S [D, D, B] over some elements of a state, which) → L and the gain there.
@@ -34,8 +37,8 @@ class Roots(NamedTuple):
     next step; of ``first`` steps (each with what is before it) one by one, and of full ones."""
 
     first: list[tuple[Array, Array, Reflections]]
-    lower: Array
-    gain: Array
+    lower: Float[Array, "T D D B"]
+    gain: Float[Array, "T D forces B"]
     rotation: Reflections
 
 
@@ -44,15 +47,21 @@ class SquareRoot:
     """The filter of a recurrence; ``lag`` and ``place`` [D] are the columns of a state."""
 
     recurrence: Recurrence
-    lag: np.ndarray
-    place: np.ndarray
+    lag: Int[np.ndarray, "D"]
+    place: Int[np.ndarray, "D"]
 
     @property
-    def real(self) -> np.ndarray:
+    def real(self) -> Bool[np.ndarray, "T d"]:
         """[T, d] which places have noise in draws: padding, too, unless all chains are even."""
         return (self.recurrence.columns[:, 0] >= 0) | (not self.recurrence.even)
 
-    def filter(self, step: Array, noise: Array, update: Update, forces: int) -> Roots:
+    def filter(
+        self,
+        step: Float[Array, "T D D B"],
+        noise: Float[Array, "T D d B"],
+        update: Update,
+        forces: int,
+    ) -> Roots:
         """The roots: of the first states, which hold less than a full one, one by one.
 
         Args:
@@ -93,7 +102,9 @@ class SquareRoot:
         )
         return Roots(first, lower, gain, rotation)
 
-    def draw(self, roots: Roots, force: Array, noise: Array) -> Array:
+    def draw(
+        self, roots: Roots, force: Float[Array, "T forces B"], noise: Float[Array, "T d B"]
+    ) -> Float[Array, "T d B"]:
         """Innovations [T, d, B] from noise [T, d, B] and forces [T, ·, B]."""
         real, (_, d, chains) = self.real, noise.shape
         often = np.flatnonzero(real[-1])
@@ -130,7 +141,9 @@ class SquareRoot:
             end -= more
         return jnp.concatenate(drawn[::-1])
 
-    def _wide(self, innovations: Array, places: np.ndarray, d: int) -> Array:
+    def _wide(
+        self, innovations: Float[Array, "t places B"], places: Int[np.ndarray, "places"], d: int
+    ) -> Float[Array, "t d B"]:
         """[·, d, B] with zeros at other places."""
         if len(places) == d:
             return innovations
@@ -138,7 +151,7 @@ class SquareRoot:
         return wide.at[:, places].set(innovations, unique_indices=True)
 
 
-def by_information(information: Array) -> Update:
+def by_information(information: Float[Array, "T D D B"]) -> Update:
     """L with LLᵀ = I + SᵀHS and the gain L⁻¹Sᵀ, of H [T, D, D, B]."""
 
     def update(t: Array | int, root: Array, inside: np.ndarray) -> tuple[Array, Array]:
@@ -154,7 +167,7 @@ def by_information(information: Array) -> Update:
     return update
 
 
-def by_rows(read: Array) -> Update:
+def by_rows(read: Float[Array, "T n D B"]) -> Update:
     """The same of rows R [T, n, D, B], divided by their noise: H = RᵀR, and gains turn rows.
 
     L comes from [(RS)ᵀ, I] = [L, 0] U: a product of RS with itself would lose half of the digits.
@@ -170,7 +183,12 @@ def by_rows(read: Array) -> Update:
     return update
 
 
-def _moved(lower: Array, root: Array, a: Array, noise: Array) -> tuple[Array, Reflections]:
+def _moved(
+    lower: Float[Array, "D D B"],
+    root: Float[Array, "D D B"],
+    a: Float[Array, "D D B"],
+    noise: Float[Array, "D d B"],
+) -> tuple[Float[Array, "D D B"], Reflections]:
     """The next root [D, D, B], and U with [Q, A S L⁻ᵀ] = [S, 0] U."""
     if not len(root):
         return triangularise(noise)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autmarg.gaussian.chains.recurrence import Recurrence, places_of
 from autmarg.gaussian.pattern import Pattern, filled, pairs_of
 from autmarg.gaussian.ragged import padded
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,23 +24,27 @@ class Width:
         later: [B, R] later columns of each chain, -1 padded; ``chain`` [·] that of each.
     """
 
-    lag: np.ndarray
-    place: np.ndarray
-    later: np.ndarray
-    chain: np.ndarray
+    lag: Int[np.ndarray, "D"]
+    place: Int[np.ndarray, "D"]
+    later: Int[np.ndarray, "B R"]
+    chain: Int[np.ndarray, "met"]
 
     @property
     def state(self) -> int:
         """D."""
         return len(self.lag)
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
         """All ordered pairs of later columns of one chain, by their numbers through all chains."""
         return pairs_of(self.chain, (self.later >= 0).sum(axis=1))
 
     def filled(
-        self, pattern: Pattern, recurrence: Recurrence, left: np.ndarray, right: np.ndarray
-    ) -> tuple[Pattern, np.ndarray]:
+        self,
+        pattern: Pattern,
+        recurrence: Recurrence,
+        left: Int[np.ndarray, "P"],
+        right: Int[np.ndarray, "P"],
+    ) -> tuple[Pattern, Int[np.ndarray, "P"]]:
         """The pattern without the recurrence, and the place in it of each pair."""
         _, chain = _places(recurrence, pattern)
         rest = np.setdiff1d(pattern.columns, recurrence.columns.reshape(-1))
@@ -48,7 +56,11 @@ class Width:
 
     @classmethod
     def of(
-        cls, pattern: Pattern, recurrence: Recurrence, states: np.ndarray, read: np.ndarray
+        cls,
+        pattern: Pattern,
+        recurrence: Recurrence,
+        states: Int[np.ndarray, "states"],
+        read: Bool[np.ndarray, "columns"],
     ) -> Width | None:
         """None where the columns do not go step by step.
 
@@ -79,7 +91,9 @@ class Width:
         return cls(*places_of(kept), later, at_chain)
 
 
-def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:
+def _meets(
+    own: Bool[np.ndarray, "columns"], pattern: Pattern, states: Int[np.ndarray, "states"]
+) -> bool:
     """Whether a column of ``own`` has an entry with one of ``states``."""
     theirs = np.zeros(len(own), bool)
     theirs[states] = True
@@ -87,7 +101,9 @@ def _meets(own: np.ndarray, pattern: Pattern, states: np.ndarray) -> bool:
     return bool(((own[i] & theirs[j]) | (theirs[i] & own[j])).any())
 
 
-def _places(recurrence: Recurrence, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
+def _places(
+    recurrence: Recurrence, pattern: Pattern
+) -> tuple[Int[np.ndarray, "columns"], Int[np.ndarray, "columns"]]:
     """Step and chain of every column, -1 outside."""
     size = int(max(pattern.columns.max(initial=0), recurrence.columns.max(initial=0))) + 1
     step, chain = np.full(size, -1), np.full(size, -1)
@@ -97,8 +113,8 @@ def _places(recurrence: Recurrence, pattern: Pattern) -> tuple[np.ndarray, np.nd
 
 
 def _later(
-    pattern: Pattern, recurrence: Recurrence, chain: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    pattern: Pattern, recurrence: Recurrence, chain: Int[np.ndarray, "columns"]
+) -> tuple[Int[np.ndarray, "B R"], Int[np.ndarray, "met"]]:
     """[B, R] later columns by chain, -1 padded, and the chain of each."""
     first, second = chain[pattern.first], chain[pattern.second]
     forward, backward = (first >= 0) & (second < 0), (first < 0) & (second >= 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from jax import Array
 
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.cost import Cost
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 Factor = TypeVar("Factor")
 Own = TypeVar("Own")
@@ -26,7 +29,7 @@ class Stage(Protocol[Factor, Own]):
     stage reads and writes its own part.
     """
 
-    columns: np.ndarray
+    columns: Int[np.ndarray, "..."]
     name: str
 
     @property
@@ -41,11 +44,13 @@ class Stage(Protocol[Factor, Own]):
         """Factor, own part of the right-hand side, and the form of the columns that remain."""
         ...
 
-    def back(self, factor: Factor, own: Own, z: Array, noise: Array) -> Array:
+    def back(
+        self, factor: Factor, own: Own, z: Float[Array, "columns"], noise: Float[Array, "columns"]
+    ) -> Float[Array, "columns"]:
         """z [columns] with the stage's columns drawn from ``noise`` [columns]."""
         ...
 
-    def mean(self, factor: Factor, own: Own, z: Array) -> Array:
+    def mean(self, factor: Factor, own: Own, z: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """z [columns] with the stage's columns at their conditional mean."""
         return self.back(factor, own, z, jnp.zeros_like(z))
 

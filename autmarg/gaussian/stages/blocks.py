@@ -14,7 +14,7 @@ matrix product where they meet most of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,9 @@ from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 # A scattered update costs about as much as this many multiply-adds of a matrix product.
 _SCATTER_COST = 40
 
@@ -36,8 +39,8 @@ _SCATTER_COST = 40
 class Factor(NamedTuple):
     """L_b [d, d, B]; W [d, E] over meetings (or [d, R, B] when dense)."""
 
-    lower: Array
-    w: Array
+    lower: Float[Array, "d d B"]
+    w: Float[Array, "d *meetings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +58,16 @@ class BatchedBlocks(Stage[Factor, Array]):
             the next form's values (then there are no pairs), else None.
     """
 
-    columns: np.ndarray
-    later: np.ndarray
-    diagonal: np.ndarray
-    meeting_block: np.ndarray
-    meeting_column: np.ndarray
-    meeting: np.ndarray
-    carried: np.ndarray
-    pairs: tuple[np.ndarray, np.ndarray]
-    target: np.ndarray
-    dense: np.ndarray | None
+    columns: Int[np.ndarray, "B d"]
+    later: Int[np.ndarray, "R"]
+    diagonal: Int[np.ndarray, "d d B"]
+    meeting_block: Int[np.ndarray, "E"]
+    meeting_column: Int[np.ndarray, "E"]
+    meeting: Int[np.ndarray, "d E"]
+    carried: Int[np.ndarray, "entries"]
+    pairs: tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]
+    target: Int[np.ndarray, "P"]
+    dense: Int[np.ndarray, "d R B"] | None
     name: str = "blocks"
 
     @property
@@ -104,7 +107,9 @@ class BatchedBlocks(Stage[Factor, Array]):
         return Cost(self.structure, formula, (*sizes, (E, met), (P, pairs)), counts)
 
     @classmethod
-    def plan(cls, pattern: Pattern, columns: np.ndarray) -> tuple[BatchedBlocks, Pattern]:
+    def plan(
+        cls, pattern: Pattern, columns: Int[np.ndarray, "B d"]
+    ) -> tuple[BatchedBlocks, Pattern]:
         """The stage that eliminates ``columns`` [B, d], and the pattern it leaves."""
         block_of = np.full(int(pattern.columns.max()) + 1, -1)
         b, k = np.nonzero(columns >= 0)
@@ -132,7 +137,7 @@ class BatchedBlocks(Stage[Factor, Array]):
         )  # fmt: skip
         return stage, nxt
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Array, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Float[Array, "d B"], QuadraticForm]:
         """Integrate the blocks out: their factor, g [d, B], and the form over the later columns."""
         h = form.h
         padding = np.eye(self.width)[:, :, None] * (self.columns.T < 0)[None]
@@ -162,7 +167,7 @@ class BatchedBlocks(Stage[Factor, Array]):
         rest = form._replace(values=(remaining,), h=h, log_det=log_det, error=error)
         return Factor(lower, w), g, rest
 
-    def _shift(self, factor: Factor, z: Array) -> Array:
+    def _shift(self, factor: Factor, z: Float[Array, "columns"]) -> Float[Array, "d B"]:
         """Σ_r W_br z_r, [d, B]."""
         if self.dense is not None:
             rest = z[self.later]
@@ -172,13 +177,19 @@ class BatchedBlocks(Stage[Factor, Array]):
             product.T, self.meeting_block, num_segments=self.blocks, indices_are_sorted=True
         ).T
 
-    def back(self, factor: Factor, own: Array, z: Array, noise: Array) -> Array:
+    def back(
+        self,
+        factor: Factor,
+        own: Float[Array, "d B"],
+        z: Float[Array, "columns"],
+        noise: Float[Array, "columns"],
+    ) -> Float[Array, "columns"]:
         """z with this stage's columns drawn given the later ones: L⁻ᵀ(g - W z_r + ξ)."""
         xi = gather(noise, self.columns.T)
         drawn = small.solve_upper(factor.lower, own - self._shift(factor, z) + xi)
         return self._put(z, drawn)
 
-    def _put(self, z: Array, own: Array) -> Array:
+    def _put(self, z: Float[Array, "columns"], own: Float[Array, "d B"]) -> Float[Array, "columns"]:
         columns = self.columns.reshape(-1)
         first = int(columns[0])
         if first >= 0 and np.array_equal(columns, first + np.arange(len(columns))):
@@ -187,7 +198,9 @@ class BatchedBlocks(Stage[Factor, Array]):
         return z.at[self.columns.T[used]].set(own[used], unique_indices=True)
 
 
-def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _meetings(
+    pattern: Pattern, block_of: Int[np.ndarray, "columns"]
+) -> tuple[Int[np.ndarray, "E"], Int[np.ndarray, "E"]]:
     """Distinct (block, later column) pairs, sorted by block."""
     first, second = block_of[pattern.first], block_of[pattern.second]
     forward, backward = (first >= 0) & (second < 0), (first < 0) & (second >= 0)
@@ -198,7 +211,7 @@ def _meetings(pattern: Pattern, block_of: np.ndarray) -> tuple[np.ndarray, np.nd
     return code // stride, code % stride
 
 
-def _square(columns: np.ndarray) -> Pattern:
+def _square(columns: Int[np.ndarray, "R"]) -> Pattern:
     """All pairs, as a matrix."""
     i, j = np.meshgrid(columns, columns, indexing="ij")
     return Pattern(columns, i.reshape(-1), j.reshape(-1))

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,9 @@ from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, Counts, symbols
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 einsum = jnp.einsum
 _EXACT: Any = {"precision": "highest"}
 
@@ -65,11 +68,11 @@ class Factor(NamedTuple):
     means, and P, H and E are none. ``roots`` are those of the square-root filter, for draws.
     """
 
-    step: Array
-    noise: Array
-    covariance: Array | None
-    information: Array | None
-    innovation: Array | None
+    step: Float[Array, "T B D D"]
+    noise: Float[Array, "T B D d"]
+    covariance: Float[Array, "T B D D"] | None
+    information: Float[Array, "T B D D"] | None
+    innovation: Float[Array, "T B D R"] | None
     seen: Seen | None = None
     roots: Roots | None = None
 
@@ -78,18 +81,18 @@ class Seen(NamedTuple):
     """√ω a [T, B, n, D] and √ω (aᵀμ + b) [T, B, n, R] of rows at predicted means, over later
     columns; e [T, B, n, R] and ω/S [T, B, n] of the filter."""
 
-    read: Array
-    ahead: Array
-    error: Array
-    weight: Array
+    read: Float[Array, "T B n D"]
+    ahead: Float[Array, "T B n R"]
+    error: Float[Array, "T B n R"]
+    weight: Float[Array, "T B n"]
 
 
 class Own(NamedTuple):
     """The same where later columns are zero: E_t [T, B, D], or √ω (aᵀμ + b) and e [T, B, n]."""
 
-    innovation: Array | None
-    ahead: Array | None = None
-    error: Array | None = None
+    innovation: Float[Array, "T B D"] | None
+    ahead: Float[Array, "T B n"] | None = None
+    error: Float[Array, "T B n"] | None = None
 
 
 # e where later columns are zero, e of these, and ω/S.
@@ -114,16 +117,16 @@ class Chain(Stage[Factor, Own]):
 
     recurrence: Recurrence
     number: int
-    columns: np.ndarray
-    lag: np.ndarray
-    place: np.ndarray
-    later: np.ndarray
-    information: np.ndarray
-    meeting: np.ndarray
-    entry: np.ndarray
-    carried: np.ndarray
-    pairs: tuple[np.ndarray, np.ndarray]
-    target: np.ndarray
+    columns: Int[np.ndarray, "T B d"]
+    lag: Int[np.ndarray, "D"]
+    place: Int[np.ndarray, "D"]
+    later: Int[np.ndarray, "B R"]
+    information: Int[np.ndarray, "T B D D"]
+    meeting: Int[np.ndarray, "T B d R"]
+    entry: Int[np.ndarray, "B R+1"]
+    carried: Int[np.ndarray, "entries"]
+    pairs: tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]
+    target: Int[np.ndarray, "P"]
     rows: RowsInTime | None = None
     name: str = "chain"
 
@@ -162,7 +165,7 @@ class Chain(Stage[Factor, Own]):
         return depth if rows <= ROWS else depth * rows
 
     @property
-    def fresh(self) -> np.ndarray:
+    def fresh(self) -> Int[np.ndarray, "now"]:
         """Places of v_t that a state holds, its first elements."""
         return self.place[self.lag == 0]
 
@@ -229,8 +232,13 @@ class Chain(Stage[Factor, Own]):
         return factor, Own(innovation[..., 0]), smaller
 
     def _by_rows(
-        self, form: QuadraticForm, a: Array, m: Array, q: Array
+        self,
+        form: QuadraticForm,
+        a: Float[Array, "T B D D"],
+        m: Float[Array, "T B D R+1"],
+        q: Float[Array, "T B D d"],
     ) -> tuple[Factor, Own, QuadraticForm]:
+        """The same where rows are filtered one by one."""
         assert self.rows is not None and form.point is not None
         rows = self.rows(form.point, self.state)
         steps = Moves(_last(a), _last(m), _last(q))
@@ -252,12 +260,14 @@ class Chain(Stage[Factor, Own]):
         assert factor.seen is not None and own.error is not None
         return own.error, factor.seen.error, factor.seen.weight
 
-    def squares(self, errors: Errors, z: Array) -> Array:
+    def squares(self, errors: Errors, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """Minimum over these chains of their rows' sum of squares, given z of later columns."""
         own, error, weight = errors
         return (weight * self._given(own, error, z) ** 2).sum()
 
-    def _states(self, dynamics: Dynamics) -> tuple[Array, Array, Array]:
+    def _states(
+        self, dynamics: Dynamics
+    ) -> tuple[Float[Array, "T B D D"], Float[Array, "T B D R+1"], Float[Array, "T B D d"]]:
         """A [T, B, D, D], M [T, B, D, R+1] and Q [T, B, D, d] over states."""
         a, m, q, _ = dynamics.solved()
         step = self.recurrence.companion(a, self.lag, self.place)
@@ -267,7 +277,7 @@ class Chain(Stage[Factor, Own]):
         entry = jnp.take_along_axis(m, jnp.asarray(self.entry)[None, :, None, :], axis=-1)
         return step, jnp.pad(entry, padding), jnp.pad(q, padding)
 
-    def _linear(self, form: QuadraticForm) -> Array:
+    def _linear(self, form: QuadraticForm) -> Float[Array, "T B D R+1"]:
         """B_t [T, B, D, R+1]: h, and minus the meetings with later columns, at lag zero."""
         own = gather(form.h, self.columns[..., self.fresh])
         meetings = form.read(self.meeting[:, :, self.fresh])
@@ -275,7 +285,8 @@ class Chain(Stage[Factor, Own]):
         rest = self.state - len(self.fresh)
         return jnp.pad(linear, ((0, 0), (0, 0), (0, rest), (0, 0)))
 
-    def _smaller(self, form: QuadraticForm, change: Array) -> QuadraticForm:
+    def _smaller(self, form: QuadraticForm, change: Float[Array, "B R+1 R+1"]) -> QuadraticForm:
+        """The form over the later columns, to which ``change`` is added."""
         remaining, h = form.read(self.carried), form.h
         if self.later.size:
             left, right = self.pairs
@@ -291,11 +302,13 @@ class Chain(Stage[Factor, Own]):
             h = h.at[self.later[used]].add(both[used])
         return form._replace(values=(remaining,), h=h)
 
-    def _given(self, own: Array, other: Array, z: Array) -> Array:
+    def _given(
+        self, own: Float[Array, "T B i"], other: Float[Array, "T B i R"], z: Float[Array, "columns"]
+    ) -> Float[Array, "T B i"]:
         """``own`` [T, B, ·] and what ``other`` [T, B, ·, R] makes of the later columns."""
         return own + einsum("tbir,br->tbi", other, gather(z, self.later), **_EXACT)
 
-    def mean(self, factor: Factor, own: Own, z: Array) -> Array:
+    def mean(self, factor: Factor, own: Own, z: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """z with this stage's innovations at their conditional mean given the later columns.
 
         They stay zero where rows are filtered one by one: the minimum is known without them.
@@ -320,7 +333,9 @@ class Chain(Stage[Factor, Own]):
         innovations = einsum("tbij,tbi->tbj", factor.noise, adjoint, **_EXACT)
         return self._put(z, innovations)
 
-    def back(self, factor: Factor, own: Own, z: Array, noise: Array) -> Array:
+    def back(
+        self, factor: Factor, own: Own, z: Float[Array, "columns"], noise: Float[Array, "columns"]
+    ) -> Float[Array, "columns"]:
         """z with this stage's innovations drawn from noise, given the later columns."""
         assert factor.roots is not None
         if factor.seen is None:
@@ -347,12 +362,16 @@ class Chain(Stage[Factor, Own]):
     def _square_root(self) -> SquareRoot:
         return SquareRoot(self.recurrence, self.lag, self.place)
 
-    def _put(self, z: Array, own: Array) -> Array:
+    def _put(
+        self, z: Float[Array, "columns"], own: Float[Array, "T B d"]
+    ) -> Float[Array, "columns"]:
         used = self.columns >= 0
         return z.at[self.columns[used]].set(own[used], unique_indices=True)
 
 
-def _lost(covariance: Array, information: Array) -> Array:
+def _lost(
+    covariance: Float[Array, "T B D D"], information: Float[Array, "T B D D"]
+) -> Float[Array, ""]:
     """A bound on the rounding error of Σ log|I + P_t H_t|, whose pivots are one or more.
 
     H is a sum of cross-products, of which a direction that it does not have is left as ε H.
@@ -364,18 +383,18 @@ def _lost(covariance: Array, information: Array) -> Array:
     return 2 * jnp.finfo(size.dtype).eps * size
 
 
-def _last(x: Array) -> Array:
+def _last(x: Float[Array, "T N *rest"]) -> Float[Array, "T *rest N"]:
     """[T, …, N] from [T, N, …]."""
     return jnp.moveaxis(x, 1, -1)
 
 
-def _first(x: Array) -> Array:
+def _first(x: Float[Array, "T *rest N"]) -> Float[Array, "T N *rest"]:
     return jnp.moveaxis(x, -1, 1)
 
 
 def _information(
-    pattern: Pattern, recurrence: Recurrence, lag: np.ndarray, place: np.ndarray
-) -> np.ndarray:
+    pattern: Pattern, recurrence: Recurrence, lag: Int[np.ndarray, "D"], place: Int[np.ndarray, "D"]
+) -> Int[np.ndarray, "T B D D"]:
     """[T, B, D, D] positions of H_t: pairs of columns whose later step is t."""
     t, b, _ = recurrence.columns.shape
     where = np.full((t, b, len(lag), len(lag)), -1)
@@ -390,7 +409,9 @@ def _information(
     return where
 
 
-def _entry_places(outside: np.ndarray, later: np.ndarray) -> np.ndarray:
+def _entry_places(
+    outside: Int[np.ndarray, "B S"], later: Int[np.ndarray, "B R"]
+) -> Int[np.ndarray, "B R+1"]:
     """Index of each later column among [1, outside, 0], the constant in front."""
     b, r = outside.shape
     same = later[:, :, None] == outside[:, None, :]

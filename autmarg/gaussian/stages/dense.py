@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,20 +16,23 @@ from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, dense_root
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 
 class Factor(NamedTuple):
     """Lower Cholesky factor [R, R] and its inverse."""
 
-    lower: Array
-    inverse: Array
+    lower: Float[Array, "R R"]
+    inverse: Float[Array, "R R"]
 
 
 @dataclass(frozen=True, eq=False)
 class DenseRoot(Stage[Factor, Array]):
     """The last stage: ``columns`` [R] and the position [R, R] of each entry in the values."""
 
-    columns: np.ndarray
-    position: np.ndarray
+    columns: Int[np.ndarray, "R"]
+    position: Int[np.ndarray, "R R"]
     name: str = "dense root"
 
     @property
@@ -49,7 +52,7 @@ class DenseRoot(Stage[Factor, Array]):
         none = np.zeros(0, np.int64)
         return cls(columns, position), Pattern(none, none, none)
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Array, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Float[Array, "R"], QuadraticForm]:
         """Integrate everything that is left out; what h [R] leaves is itself."""
         matrix = form.read(self.position)
         lower, inverse = _factors(matrix)
@@ -58,14 +61,20 @@ class DenseRoot(Stage[Factor, Array]):
         rest = form._replace(values=(), log_det=total, error=form.error + error)
         return Factor(lower, inverse), form.h[self.columns], rest
 
-    def back(self, factor: Factor, own: Array, z: Array, noise: Array) -> Array:
+    def back(
+        self,
+        factor: Factor,
+        own: Float[Array, "R"],
+        z: Float[Array, "columns"],
+        noise: Float[Array, "columns"],
+    ) -> Float[Array, "columns"]:
         """z with the root's columns drawn: L⁻ᵀ(L⁻¹h + ξ)."""
         g = jnp.dot(factor.inverse, own, precision="highest")
         drawn = jnp.dot(g + noise[self.columns], factor.inverse, precision="highest")
         return z.at[self.columns].set(drawn, unique_indices=True)
 
 
-def _factors(matrix: Array) -> tuple[Array, Array]:
+def _factors(matrix: Float[Array, "R R"]) -> tuple[Float[Array, "R R"], Float[Array, "R R"]]:
     """L and L⁻¹, written out where the matrix is small: a call takes longer than the work."""
     if len(matrix) > small.UNROLL:
         return factorise(matrix)

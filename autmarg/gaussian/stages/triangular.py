@@ -11,7 +11,7 @@ into each. (Golub & Van Loan 2013, Matrix Computations, 4th ed., sections 5.2 an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,15 @@ from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, dense_root
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 
 class Factor(NamedTuple):
     """T [R, R] and the rows B [M, R]."""
 
-    upper: Array
-    rows: Array
+    upper: Float[Array, "R R"]
+    rows: Float[Array, "M R"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +40,8 @@ class TriangularRoot(Stage[Factor, Array]):
     ``identity`` [R] is one, and zero where the prior is flat.
     """
 
-    columns: np.ndarray
-    identity: np.ndarray
+    columns: Int[np.ndarray, "R"]
+    identity: Float[np.ndarray, "R"]
     name: str = "dense root"
 
     @property
@@ -50,7 +53,7 @@ class TriangularRoot(Stage[Factor, Array]):
         """That of a dense matrix of as many columns."""
         return dense_root(self.size)
 
-    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Array, QuadraticForm]:
+    def eliminate(self, form: QuadraticForm) -> tuple[Factor, Float[Array, "R"], QuadraticForm]:
         """Integrate everything out; what the rows' constants leave is g [R]."""
         rows, constant = form.values
         upper, g, slope = factorise(rows, constant, self.identity)
@@ -60,17 +63,27 @@ class TriangularRoot(Stage[Factor, Array]):
         log_det = form.log_det + _log_det(rows, upper, slope)
         return Factor(upper, rows), g, form._replace(values=(), log_det=log_det, error=error)
 
-    def back(self, factor: Factor, own: Array, z: Array, noise: Array) -> Array:
+    def back(
+        self,
+        factor: Factor,
+        own: Float[Array, "R"],
+        z: Float[Array, "columns"],
+        noise: Float[Array, "columns"],
+    ) -> Float[Array, "columns"]:
         """z = T⁻¹(g + ξ)."""
         return jax.scipy.linalg.solve_triangular(factor.upper, own + noise)
 
-    def slope(self, factor: Factor, at: Array, z: Array, rest: Array) -> Array:
+    def slope(
+        self, factor: Factor, at: Float[Array, "M"], z: Float[Array, "R"], rest: Float[Array, "R"]
+    ) -> Float[Array, "R"]:
         """Half the slope of the sum of squares at z + ``rest``, where rows at z are ``at`` [M]."""
         rows = at + jnp.dot(factor.rows, rest, precision="highest")
         return jnp.dot(rows, factor.rows, precision="highest") + self.identity * (z + rest)
 
 
-def factorise(rows: Array, constant: Array, identity: np.ndarray) -> tuple[Array, Array, Array]:
+def factorise(
+    rows: Float[Array, "M p"], constant: Float[Array, "M"], identity: Float[np.ndarray, "p"]
+) -> tuple[Float[Array, "p p"], Float[Array, "p"], Float[Array, "M p"]]:
     """T [p, p], g [p] and B G⁻¹ [M, p] of rows B [M, p] and c [M].
 
     ``identity`` [p] is the diagonal of I.
@@ -91,7 +104,9 @@ def factorise(rows: Array, constant: Array, identity: np.ndarray) -> tuple[Array
 
 
 @jax.custom_jvp
-def _log_det(rows: Array, upper: Array, slope: Array) -> Array:
+def _log_det(
+    rows: Float[Array, "M p"], upper: Float[Array, "p p"], slope: Float[Array, "M p"]
+) -> Float[Array, ""]:
     """log|G| of G = I + BᵀB = TᵀT; d log|G| = 2 tr((B G⁻¹)ᵀ dB), of which ``slope`` is B G⁻¹."""
     return 2.0 * jnp.log(jnp.abs(jnp.diagonal(upper))).sum()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,9 @@ from autmarg.gaussian.pattern import Pattern, filled, positions
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
 from autmarg.gaussian.stages.cost import Cost, Counts, symbols
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _EXACT: Any = {"precision": "highest"}
 
@@ -45,13 +48,13 @@ class Unrolled(Stage[None, None]):
 
     recurrence: Recurrence
     number: int
-    columns: np.ndarray
-    local: np.ndarray
-    kept: np.ndarray
-    position: np.ndarray
-    carried: np.ndarray
-    changed: np.ndarray
-    target: np.ndarray
+    columns: Int[np.ndarray, "idle"]
+    local: Int[np.ndarray, "L"]
+    kept: Int[np.ndarray, "K"]
+    position: Int[np.ndarray, "L L"]
+    carried: Int[np.ndarray, "entries"]
+    changed: Int[np.ndarray, "P"]
+    target: Int[np.ndarray, "P"]
     name: str = "unrolled"
 
     @property
@@ -111,7 +114,9 @@ class Unrolled(Stage[None, None]):
         diagonal = form.diagonal.at[columns].set(jnp.diagonal(matrix))
         return None, None, form._replace(values=(remaining,), h=h, diagonal=diagonal)
 
-    def _change(self, dynamics: Dynamics, dtype: DTypeLike) -> tuple[Array, Array]:
+    def _change(
+        self, dynamics: Dynamics, dtype: DTypeLike
+    ) -> tuple[Float[Array, "L K"], Float[Array, "L"]]:
         """T [L, K] and the constant k [L] of (v, w) = T (z, w) + k."""
         rec = self.recurrence
         t, b, d = rec.columns.shape
@@ -133,6 +138,8 @@ class Unrolled(Stage[None, None]):
         constant = jnp.zeros(size, dtype).at[own].set(rows[:, size])
         return change[:, self.kept], constant
 
-    def back(self, factor: None, own: None, z: Array, noise: Array) -> Array:
+    def back(
+        self, factor: None, own: None, z: Float[Array, "columns"], noise: Float[Array, "columns"]
+    ) -> Float[Array, "columns"]:
         """z with noise for what stands in where a column has none."""
         return z.at[self.columns].set(noise[self.columns], unique_indices=True)

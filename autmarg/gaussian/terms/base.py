@@ -8,12 +8,15 @@ value rᵀW r and log|W|.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jax import Array
 
 from autmarg.gaussian.affine import Point
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 class Placed(Protocol):
@@ -23,9 +26,9 @@ class Placed(Protocol):
     """
 
     @property
-    def known(self) -> Mapping[int, np.ndarray]: ...
+    def known(self) -> Mapping[int, Float[np.ndarray, "size"]]: ...
 
-    def __call__(self, point: Point) -> tuple[Array | None, Array]:
+    def __call__(self, point: Point) -> tuple[Float[Array, "size"] | None, Float[Array, "columns"]]:
         """All other entries [size] of AᵀWA (None for none), and -AᵀWc [columns]."""
         ...
 
@@ -43,11 +46,13 @@ class Term(Protocol):
     @property
     def n(self) -> int: ...
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
         """The columns i ≤ j [P] of each product that AᵀWA adds up."""
         ...
 
-    def place(self, source: np.ndarray, target: np.ndarray, size: int) -> Placed:
+    def place(
+        self, source: Int[np.ndarray, "M"], target: Int[np.ndarray, "M"], size: int
+    ) -> Placed:
         """The term with places for its products.
 
         Args:
@@ -56,18 +61,18 @@ class Term(Protocol):
         """
         ...
 
-    def squares(self, point: Point, v: Array) -> Array:
+    def squares(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """rᵀW r at v = (δ, 1) [columns + 1], a scalar."""
         ...
 
-    def by_row(self, point: Point, v: Array) -> Array:
+    def by_row(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """The same by a pass over all rows, each of which rounds by itself."""
         ...
 
-    def lost(self, point: Point, v: Array) -> Array | float:
+    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""] | float:
         """An estimate of the rounding error of ``squares``."""
         ...
 
-    def log_weight(self, point: Point) -> Array | float:
+    def log_weight(self, point: Point) -> Float[Array, ""] | float:
         """log|W| of rows whose noise is independent (a point's constant has that of the others)."""
         ...

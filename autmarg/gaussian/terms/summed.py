@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ from autmarg.gaussian.residual import Residual, residual
 from autmarg.gaussian.rowwise import Layout, Omega, Share
 from autmarg.gaussian.terms.base import Term
 from autmarg.gaussian.terms.walked import weighted
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _STRATA = 8  # of noise, up to which each has an array of its own
 
@@ -50,15 +54,17 @@ class Summed(Term):
         return residual(self.form, self.stats)
 
     @cached_property
-    def _inner(self) -> np.ndarray:
+    def _inner(self) -> Int[np.ndarray, "P"]:
         """Numbers of the cross-products without the constant column."""
         return np.flatnonzero(self.stats.second < self.form.columns)
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
         """The columns of each cross-product."""
         return self.stats.first[self._inner], self.stats.second[self._inner]
 
-    def place(self, source: np.ndarray, target: np.ndarray, size: int) -> PlacedSums:
+    def place(
+        self, source: Int[np.ndarray, "M"], target: Int[np.ndarray, "M"], size: int
+    ) -> PlacedSums:
         """The sums at their places."""
         stats, used = self.stats, self._inner[source]
         alone = stats.first[used] == stats.second[used]
@@ -66,19 +72,19 @@ class Summed(Term):
         known, others = _sums(stats, used, stat, target, size)
         return PlacedSums(self, known, _spread(others, self.form.layout))
 
-    def squares(self, point: Point, v: Array) -> Array:
+    def squares(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """rᵀW r, from cross-products of rows with what is known taken out."""
         return self.residual(point.omega, v)
 
-    def by_row(self, point: Point, v: Array) -> Array:
+    def by_row(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """rᵀW r in a pass over all rows."""
         return weighted(self.form.independent, point.omega, v)
 
-    def lost(self, point: Point, v: Array) -> Array | float:
+    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""] | float:
         """The rounding of the squares that are added up; not asked of rows on several devices."""
         return 0.0 if self.form.layout is not None else self.residual.lost(point.omega, v)
 
-    def log_weight(self, point: Point) -> Array:
+    def log_weight(self, point: Point) -> Float[Array, ""]:
         """log|W|, by strata."""
         omega, layout = point.omega, self.form.layout
         strata, count = self.stats.strata, self.stats.count
@@ -92,7 +98,7 @@ class PlacedSums:
     """Cross-products at their places: ``known`` by slot, and ``others``."""
 
     term: Summed
-    known: dict[int, np.ndarray]
+    known: dict[int, Float[np.ndarray, "size"]]
     others: tuple[_Sums | _SpreadSums, ...]
 
     @property
@@ -100,7 +106,7 @@ class PlacedSums:
         """How many products a step adds up."""
         return sum(each.stat.size for each in self.others)
 
-    def __call__(self, point: Point) -> tuple[Array | None, Array]:
+    def __call__(self, point: Point) -> tuple[Float[Array, "size"] | None, Float[Array, "columns"]]:
         """Entries that are not known, and -AᵀWc."""
         parts = [sums(point.omega) for sums in self.others]
         total = sum(parts[1:], parts[0]) if parts else None
@@ -111,12 +117,12 @@ class PlacedSums:
 class _Sums:
     """Products stat · ω[w] ω[p] ω[q] added up into ``size`` places at each step."""
 
-    stat: np.ndarray
-    slots: tuple[np.ndarray, ...]
-    target: np.ndarray
+    stat: Float[np.ndarray, "n"]
+    slots: tuple[Int[np.ndarray, "n"], ...]
+    target: Int[np.ndarray, "n"]
     size: int
 
-    def __call__(self, omega: Array | Omega) -> Array:
+    def __call__(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "size"]:
         product = jnp.asarray(self.stat, omega.dtype)
         for slot in self.slots:
             product = product if (slot == 0).all() else product * small.take(omega, slot)
@@ -133,9 +139,9 @@ class _SpreadSums:
     """
 
     share: Share
-    stat: np.ndarray
-    slots: tuple[np.ndarray | None, ...]
-    target: np.ndarray
+    stat: Float[np.ndarray, "devices L"]
+    slots: tuple[Int[np.ndarray, "devices L"] | None, ...]
+    target: Int[np.ndarray, "devices L"]
     size: int
 
     @classmethod
@@ -146,7 +152,7 @@ class _SpreadSums:
         target = share.known(sums.target, sums.size - 1)
         return cls(share, share.known(sums.stat, 0.0), kept, target, sums.size)
 
-    def __call__(self, omega: Array | Omega) -> Array:
+    def __call__(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "size"]:
         product = self.share.spread(self.stat, omega.dtype) * self.share.weights(omega)
         for slot in self.slots:
             if slot is not None:
@@ -165,8 +171,12 @@ def _spread(sums: _Sums, layout: Layout | None) -> tuple[_Sums | _SpreadSums, ..
 
 
 def _sums(
-    stats: CrossProducts, used: np.ndarray, stat: np.ndarray, target: np.ndarray, size: int
-) -> tuple[dict[int, np.ndarray], _Sums]:
+    stats: CrossProducts,
+    used: Int[np.ndarray, "n"],
+    stat: Float[np.ndarray, "n"],
+    target: Int[np.ndarray, "n"],
+    size: int,
+) -> tuple[dict[int, Float[np.ndarray, "size"]], _Sums]:
     """Sums [size] whose only opaque factor is one weight, by its slot; and the others."""
     order = np.argsort(target, kind="stable")
     used, stat, target = used[order], stat[order], target[order]

@@ -12,6 +12,7 @@ which costs one triangular solve and one product of matrices, as the density its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from jax import Array
 from autmarg.gaussian.affine import Point, Rows
 from autmarg.gaussian.ragged import distinct
 from autmarg.gaussian.terms.base import Term
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +44,17 @@ class Whitened(Term):
     number: int
     columns: int
     shape: tuple[int, int, int]
-    target: np.ndarray
-    known: np.ndarray
-    slot: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    pair: np.ndarray
+    target: Int[np.ndarray, "n"]
+    known: Float[np.ndarray, "n"]
+    slot: Int[np.ndarray, "n"]
+    first: Int[np.ndarray, "P"]
+    second: Int[np.ndarray, "P"]
+    pair: Int[np.ndarray, "P"]
     how: str = "whitened at each step"
 
     @classmethod
     def plan(cls, rows: Rows, number: int, columns: int) -> Whitened:
-        """Lay out the rows' coefficients."""
+        """The term, its rows' coefficients laid out."""
         d = rows.block
         blocks = rows.n // d
         entries = [term.full(rows.n) for term in rows.terms]
@@ -74,7 +78,7 @@ class Whitened(Term):
             first[real], second[real], pair[real],
         )  # fmt: skip
 
-    def products(self, point: Point) -> Array:
+    def products(self, point: Point) -> Float[Array, "P"]:
         """[P] entries of ÃᵀÃ, the constant column included."""
         omega, factor = point.omega, point.factors[self.number]
         entries = jnp.asarray(self.known, omega.dtype) * omega[self.slot]
@@ -91,16 +95,18 @@ class Whitened(Term):
         """The number of rows that are data."""
         return self.rows.n if self.rows.counted else 0
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self) -> tuple[Int[np.ndarray, "inner"], Int[np.ndarray, "inner"]]:
         """The columns of each entry without the constant one."""
         inner = self.second < self.columns
         return self.first[inner], self.second[inner]
 
-    def place(self, source: np.ndarray, target: np.ndarray, size: int) -> PlacedBlocks:
+    def place(
+        self, source: Int[np.ndarray, "M"], target: Int[np.ndarray, "M"], size: int
+    ) -> PlacedBlocks:
         """The entries at their places."""
         return PlacedBlocks(self, source, target, size)
 
-    def squares(self, point: Point, v: Array) -> Array:
+    def squares(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """Σ r² of the whitened rows at v = (δ, 1)."""
         b, d, _ = self.shape
         rows = self.rows.evaluate(point.omega, v).reshape(b, d, 1)
@@ -109,7 +115,7 @@ class Whitened(Term):
 
     by_row = squares
 
-    def lost(self, point: Point, v: Array) -> float:
+    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> float:
         """Nothing: squares of rows do not cancel."""
         return 0.0
 
@@ -123,16 +129,16 @@ class PlacedBlocks:
     """Whitened rows with places ``target`` among ``size`` for the entries ``source``."""
 
     term: Whitened
-    source: np.ndarray
-    target: np.ndarray
+    source: Int[np.ndarray, "M"]
+    target: Int[np.ndarray, "M"]
     size: int
 
     @property
-    def known(self) -> dict[int, np.ndarray]:
+    def known(self) -> dict[int, Float[np.ndarray, "size"]]:
         """None: the noise factors are opaque."""
         return {}
 
-    def __call__(self, point: Point) -> tuple[Array, Array]:
+    def __call__(self, point: Point) -> tuple[Float[Array, "size"], Float[Array, "columns"]]:
         """Entries of AᵀWA, and -AᵀWc."""
         first, second, total = self.term.first, self.term.second, self.term.columns
         products, inner = self.term.products(point), second < total
@@ -143,7 +149,7 @@ class PlacedBlocks:
         return entries, rhs.at[first[mixed]].add(-products[mixed])
 
 
-def _solve(factor: Array, a: Array) -> Array:
+def _solve(factor: Float[Array, "#B d d"], a: Float[Array, "B d F"]) -> Float[Array, "B d F"]:
     """L⁻¹ A for L [B|1, d, d] and A [B, d, F]."""
     if factor.shape[0] == a.shape[0]:
         return jax.scipy.linalg.solve_triangular(factor, a, lower=True)
