@@ -7,10 +7,9 @@ the minimum being where the conditional mean z* = G⁻¹h is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 import jax
@@ -19,10 +18,10 @@ import numpy as np
 from jax import Array
 
 from autmarg.gaussian import small
-from autmarg.gaussian.affine import AffineForm, Member, Numbers, Point
+from autmarg.gaussian.affine import AffineForm, Numbers, Point
 from autmarg.gaussian.assembly import Assembly
-from autmarg.gaussian.chains.recurrence import Recurrence
-from autmarg.gaussian.quadratic import QuadraticForm, log_scale, scale, unscale
+from autmarg.gaussian.coordinates import Coordinates
+from autmarg.gaussian.quadratic import QuadraticForm, log_scale
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.solver import Solver, factorise
 from autmarg.gaussian.stages.base import AnyStage
@@ -55,6 +54,11 @@ class Schedule:
     assembly: Assembly | TriangularAssembly
     stages: tuple[AnyStage, ...]
     exact: Schedule | None = None
+
+    @cached_property
+    def coordinates(self) -> Coordinates:
+        """What z means for members."""
+        return Coordinates(self.form)
 
     @cached_property
     def _filters(self) -> dict[int, Chain]:
@@ -168,7 +172,7 @@ class Schedule:
     def _cancelled(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""] | float:
         """The rounding error of the terms' own sums of squares at z."""
         numbers = {chain.number for chain in self._filters.values()}
-        v = self._centred(point, z, numbers)
+        v = self.coordinates.centred(point, z, numbers)
         return sum(term.lost(point, v) for term in self.assembly.terms)
 
     def draw(
@@ -186,7 +190,7 @@ class Schedule:
         # Columns without noise of their own have standard normal stand-ins on both sides.
         idle = jnp.where(self.form.random, 0.0, z)
         squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
-        return self._values(point, z), sound * self._density(point, solver, squares)
+        return self.coordinates.values(point, z), sound * self._density(point, solver, squares)
 
     def _rooted(self, point: Point) -> Solver:
         return self._factorise(point)[0].rooted()
@@ -200,7 +204,9 @@ class Schedule:
         """Conditional variances, from how draws depend on each number of their noise."""
         solver = self._rooted(point)
         start = jnp.zeros_like(solver.form.h)
-        mean, spread = jax.linearize(lambda xi: self._values(point, solver.draw(xi)), start)
+        mean, spread = jax.linearize(
+            lambda xi: self.coordinates.values(point, solver.draw(xi)), start
+        )
         each = jax.vmap(spread)(jnp.eye(len(start), dtype=start.dtype))
         z = solver.draw(start)
         sound = self._sound(point, solver.form, z, self._squares(point, z))
@@ -216,8 +222,8 @@ class Schedule:
         """
         solver = self._rooted(point)
         mean = self._refined(point, solver, jnp.zeros_like(solver.form.h), self._squares_by_row)
-        z = self._scaled(point, values)
-        change = self._centred(point, z) - self._centred(point, mean)
+        z = self.coordinates.scaled(point, values)
+        change = self.coordinates.centred(point, z) - self.coordinates.centred(point, mean)
         squares = self._by_row(point, change) + self._prior_squares(z - mean)
         sound = self._sound(point, solver.form, mean, self._squares(point, mean))
         return sound * self._density(point, solver, squares)
@@ -230,7 +236,7 @@ class Schedule:
 
     def _squares(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """rᵀW r + zᵀz."""
-        v = self._centred(point, z)
+        v = self.coordinates.centred(point, z)
         return self._prior_squares(z) + sum(t.squares(point, v) for t in self.assembly.terms)
 
     def _squares_over_filters(
@@ -238,7 +244,7 @@ class Schedule:
     ) -> Float[Array, ""]:
         """The same where the columns of filtered chains, zero in z, minimise it."""
         numbers = {chain.number for chain in self._filters.values()}
-        v = self._centred(point, z, numbers)
+        v = self.coordinates.centred(point, z, numbers)
         assembled = (term for term in self.assembly.terms if not isinstance(term, Walked))
         squares = self._prior_squares(z) + sum(term.squares(point, v) for term in assembled)
         for chain, error in zip(self._filters.values(), errors, strict=True):
@@ -258,7 +264,7 @@ class Schedule:
         (root,), (factor,), rows_of = self.stages, solver.factors, self.assembly.triangles.values
         # (a number and not an expression, which a compiler may round otherwise the next time)
         assert isinstance(root, TriangularRoot)
-        at = jax.lax.optimization_barrier(rows_of(point.omega, self._centred(point, z)))
+        at = jax.lax.optimization_barrier(rows_of(point.omega, self.coordinates.centred(point, z)))
         rest = jnp.zeros_like(z)
         for _ in range(3):
             rest = rest - solver.solve(root.slope(factor, at, z, rest))
@@ -275,7 +281,7 @@ class Schedule:
         ) -> tuple[Array, Array]:
             def moved(numbers: Numbers) -> Array:
                 other = replace(point, **numbers)
-                return rows_of(other.omega, self._centred(other, primals[1]))
+                return rows_of(other.omega, self.coordinates.centred(other, primals[1]))
 
             change = jax.jvp(moved, primals[:1], tangents[:1])[1]
             return minimum(*primals), 2.0 * jnp.vdot(primals[3], change)
@@ -284,7 +290,7 @@ class Schedule:
 
     def _squares_by_row(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """The same in a pass over all rows, each of which rounds by itself."""
-        return self._by_row(point, self._centred(point, z)) + self._prior_squares(z)
+        return self._by_row(point, self.coordinates.centred(point, z)) + self._prior_squares(z)
 
     def _prior_squares(self, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """zᵀz without the columns whose prior is flat."""
@@ -322,113 +328,6 @@ class Schedule:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
 
-    def _centred(
-        self, point: Point, z: Float[Array, "columns"], without: Collection[int] = ()
-    ) -> Float[Array, "columns+1"]:
-        """v = (δ, 1) with δ = L z, and the states of recurrences, ``without`` some of these."""
-        parts = [
-            scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
-            for m, prior in zip(self.form.members, point.priors, strict=True)
-        ]
-        v = jnp.concatenate([*parts, jnp.ones(1, z.dtype)])
-        for number, each in enumerate(self.form.recurrences):
-            if number not in without:
-                v = _put_states(each, v, self._states(each, point, z, v))
-        return v
-
-    def _states(
-        self,
-        each: Recurrence,
-        point: Point,
-        z: Float[Array, "columns"],
-        v: Float[Array, "columns+1"],
-        given: tuple[Float[Array, "T B d"], Bool[np.ndarray, "T B d"]] | None = None,
-    ) -> Float[Array, "T B d"]:
-        """States [T, B, d] of a recurrence, from innovations and outside columns, both scaled."""
-        dynamics = each.dynamics(point.omega, point.priors)
-        outside = jnp.where(each.outside >= 0, z[each.outside], 0)
-        known = jnp.concatenate([jnp.ones((each.chains, 1), z.dtype), outside], axis=1)
-        inputs = jnp.einsum("tbir,br->tbi", dynamics.entry, known, precision="highest")
-        inputs = inputs + jnp.where(each.columns >= 0, v[each.columns], 0)
-        return each.advance(dynamics, inputs, given)
-
-    def _values(
-        self, point: Point, z: Float[Array, "columns"]
-    ) -> dict[str, Float[Array, "elements"]]:
-        """x = m + L z, each member flattened."""
-        v = self._centred(point, z)
-        values = {}
-        for m, rows in zip(self.form.members, self.form.means, strict=True):
-            own = m.spread(v[_own(m)])
-            explicit = self.form.explicit[m.offset]
-            values[m.name] = own + rows.evaluate(point.omega, v) if explicit else own
-        return values
-
-    def _scaled(
-        self, point: Point, values: dict[str, Float[Array, "elements"]]
-    ) -> Float[Array, "columns"]:
-        """z of given values; explicit members come parents first, so their δ are known in order.
-
-        States without noise of their own are not among the values: they are computed.
-        """
-        form = self.form
-        v = jnp.zeros(form.columns + 1, point.omega.dtype).at[-1].set(1.0)
-        z = v[:-1]
-        for member in form.members:
-            if not form.explicit[member.offset] and member.random:
-                v = v.at[_own(member)].set(values[member.name].reshape(-1))
-        for known in self._in_order:
-            if isinstance(known, Recurrence):
-                v = _put_states(known, v, self._computed(known, point, z, v))
-                continue
-            member, mean, prior = form.members[known], form.means[known], point.priors[known]
-            deviation = values[member.name].reshape(-1) - mean.evaluate(point.omega, v)
-            delta = member.project(deviation)
-            v = v.at[_own(member)].set(delta)
-            z = z.at[_own(member)].set(unscale(member, prior, delta))
-        for member, rows, prior in zip(form.members, form.means, point.priors, strict=True):
-            if not form.explicit[member.offset] and member.random:
-                delta = v[_own(member)] - rows.evaluate(point.omega, v)
-                z = z.at[_own(member)].set(unscale(member, prior, delta))
-        return z
-
-    @cached_property
-    def _in_order(self) -> tuple[int | Recurrence, ...]:
-        """Explicit members, by number, and recurrences with states to be computed, each after what
-        it reads."""
-        form = self.form
-        explicit = [k for k, m in enumerate(form.members) if form.explicit[m.offset]]
-        idle = [r for r in form.recurrences if not form.random[r.columns[r.columns >= 0]].all()]
-        owner: dict[int, int | Recurrence] = {}
-        for k in explicit:
-            owner |= dict.fromkeys(form.members[k].columns.reshape(-1).tolist(), k)
-        for each in idle:
-            owner |= dict.fromkeys(each.idle.tolist(), each)
-        reads: dict[int | Recurrence, np.ndarray] = {each: each.outside for each in idle}
-        for k in explicit:
-            full = (term.full(form.means[k].n) for term in form.means[k].terms)
-            columns = (column[known != 0] for column, known, _ in full)
-            reads[k] = np.concatenate([np.zeros(0, np.int64), *columns])
-        before = {
-            node: {owner[c] for c in np.unique(columns).tolist() if c in owner}
-            for node, columns in reads.items()
-        }
-        return tuple(TopologicalSorter(before).static_order())
-
-    def _computed(
-        self,
-        each: Recurrence,
-        point: Point,
-        z: Float[Array, "columns"],
-        v: Float[Array, "columns+1"],
-    ) -> Float[Array, "T B d"]:
-        """States of a recurrence with those that have noise of their own given in v."""
-        used = each.columns >= 0
-        fixed = used & self.form.random[each.columns]
-        still = jnp.where(fixed, v[each.columns], 0)
-        bare = v.at[each.columns[used]].set(0.0)
-        return self._states(each, point, z, bare, (still, fixed))
-
 
 def _at_minimum(
     function: Callable[[Point, Sequence[Errors], Array], Array],
@@ -458,14 +357,3 @@ def _at_minimum(
     numbers: Numbers
     numbers = {"omega": point.omega, "priors": point.priors, "factors": point.factors}
     return minimum(numbers, errors, z)
-
-
-def _own(member: Member) -> slice:
-    return slice(member.offset, member.offset + member.blocks * member.size)
-
-
-def _put_states(
-    each: Recurrence, v: Float[Array, "columns+1"], states: Float[Array, "T B d"]
-) -> Float[Array, "columns+1"]:
-    used = each.columns >= 0
-    return v.at[each.columns[used]].set(states[used])
