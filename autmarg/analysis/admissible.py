@@ -15,10 +15,10 @@ import numpy as np
 from autmarg.analysis import nonlinear
 from autmarg.analysis.degrees import Degree, degrees
 from autmarg.analysis.flat import flat_elements, has_no_density
+from autmarg.analysis.naming import located, uses
 from autmarg.analysis.rules import rule_for
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.sites import GaussianSite, Normalised
-from autmarg.analysis.wording import located, uses
 from autmarg.errors import InternalError, Refusal, RequestError
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
 from autmarg.ir.tape import Equation

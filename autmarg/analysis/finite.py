@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Opaque
-from autmarg.analysis.wording import a
+from autmarg.analysis.naming import a
 from autmarg.errors import ModelError
 from autmarg.ir.nodes import Node, Sample
 

@@ -98,7 +98,10 @@ def apply(equation: Equation, operands: list[Any]) -> list[Any]:
         alone = len(data) == 1 and isinstance(operands[data[0]], Opaque)
         if alone and (indexed or _grows(equation, opaque[0])):
             result = rule.extract(equation, operands)
-            return result if isinstance(result, list) else [result]
+            found = result if isinstance(result, list) else [result]
+            # (filled or padded with a number it is a sum, of which no lookup is left)
+            if not any(isinstance(each, Affine) for each in found):
+                return found
     if indexed and equation.op in ELEMENTWISE:
         shared = _on_distinct(equation, operands)
         if shared is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from autmarg.analysis.wording import located, spelled
+from autmarg.analysis.naming import located, spelled
 from autmarg.compat.jaxprs import COMPARISONS, WITH_DERIVATIVE, Op, Param, reads
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import Node

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from autmarg.analysis.naming import a, located, uses
 from autmarg.analysis.sites import Normalised
-from autmarg.analysis.wording import a, located, uses
 from autmarg.conjugacy.child import Match, fit
 from autmarg.conjugacy.families import FAMILIES, Family
 from autmarg.conjugacy.monomial import NoMatch

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.analysis.naming import spelled
 from autmarg.analysis.rules.structural import MOVING
-from autmarg.analysis.wording import spelled
 from autmarg.compat.jaxprs import Op, Param
 from autmarg.errors import Place
 from autmarg.ir.bounds import check_bounds

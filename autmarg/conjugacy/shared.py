@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import sympy
 
+from autmarg.analysis.naming import located
 from autmarg.analysis.sites import GaussianSite
-from autmarg.analysis.wording import located
 from autmarg.conjugacy.child import inputs_of
 from autmarg.conjugacy.families import POSITIVE
 from autmarg.conjugacy.language import Rule, SumOver

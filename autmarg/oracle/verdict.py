@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.wording import located
+from autmarg.analysis.naming import located
 from autmarg.errors import named
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program

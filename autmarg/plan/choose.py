@@ -7,7 +7,7 @@ crossed, eliminating one joins the levels of the other into a dense matrix. The 
 
 over the sets of members that are sampled instead. With none of them everything is integrated out,
 with all of them the group is as in the source. Seconds come from the sizes of the stages and from
-the operations of the source's densities (:mod:`autmarg.plan.cost`), before anything is compiled;
+the operations of the source's densities (:mod:`autmarg.plan.pricing`), before anything is compiled;
 the number of steps comes from that of the effects and from how well the data know them.
 """
 
@@ -28,10 +28,10 @@ from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.terms import Whitened
 from autmarg.gaussian.variance import variance_ratios
-from autmarg.plan.cost import evaluation_seconds, overhead, seconds, source_seconds
 from autmarg.plan.groups import Group
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
 from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
+from autmarg.plan.pricing import evaluation_seconds, overhead, seconds, source_seconds
 from autmarg.plan.timing import in_blocks
 
 _COLUMNS = 20_000  # up to which F is found where it decides between no two factors

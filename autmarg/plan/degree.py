@@ -12,7 +12,7 @@ import numpy as np
 
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.stages import AnyStage, BatchedBlocks
-from autmarg.plan.cost import root_seconds, round_seconds
+from autmarg.plan.pricing import root_seconds, round_seconds
 
 _ROUNDS = 16  # at most; each is some fifty instructions to compile
 _SHARE = 0.5  # of the columns, those of lowest degree, that a round picks from

@@ -1,6 +1,6 @@
 """How fast this machine is, for what the planner predicts: three speeds, read from a file.
 
-The costs of :mod:`autmarg.plan.cost` are those of one machine; on another they are taken in
+The costs of :mod:`autmarg.plan.pricing` are those of one machine; on another they are taken in
 proportion to what `autmarg calibrate` has measured there (:mod:`autmarg.calibrate`). Without it,
 they are as they stand.
 """

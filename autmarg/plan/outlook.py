@@ -15,10 +15,10 @@ from autmarg.analysis.work import Work, source_work
 from autmarg.conjugacy.match import Conjugacy
 from autmarg.ir.program import Program
 from autmarg.plan.choose import Choice, Costs, choose
-from autmarg.plan.cost import source_seconds
 from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.prediction import BASE, Effects, Prediction, steps
+from autmarg.plan.pricing import source_seconds
 from autmarg.plan.select import Request
 
 _SCALES = 8  # sampled scales from which they are taken to be one for each effect

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autmarg.plan.cost import overhead
 from autmarg.plan.order import SMALL_ROOT
+from autmarg.plan.pricing import overhead
 
 # Leapfrog steps for each effective draw, relative to everything integrated out, where the D effects
 # of one factor are sampled non-centred: ONE · D^¼, the power with which the number of steps grows

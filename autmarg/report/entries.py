@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from autmarg.analysis.wording import spoken
+from autmarg.analysis.naming import spoken
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import (
     Ancestral,

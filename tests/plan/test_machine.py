@@ -15,8 +15,8 @@ import autmarg
 from autmarg.__main__ import main
 from autmarg.calibrate import measure
 from autmarg.plan import machine
-from autmarg.plan.cost import overhead, root_seconds
 from autmarg.plan.machine import REFERENCE, Speeds
+from autmarg.plan.pricing import overhead, root_seconds
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = RNG.integers(0, 60, 2000), RNG.integers(0, 40, 2000)

@@ -122,3 +122,15 @@ def test_a_precision_that_underflows_is_no_infinite_density():
     marg = autmarg.transform(model, marginalize="all")
     assert np.isfinite(log_density(marg, (), {}, {"log_noise": 300.0})[0])
     assert np.isnan(log_density(marg, (), {}, {"log_noise": 400.0})[0])
+
+
+def test_a_scale_that_is_filled_where_an_index_lies_outside():
+    """A lookup that is filled with a number is none; it was taken for affine in no latent."""
+
+    def model():
+        w = numpyro.sample("w", dist.Normal(0.0, 0.5).expand([2]))
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0).expand([4]))
+        log_noise = jnp.take(w, np.array([0, 1, 2, 1]), mode="fill", fill_value=0.5)
+        numpyro.sample("y", dist.Normal(u, jnp.exp(log_noise)), obs=np.ones(4))
+
+    check_exact(model, "u")

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from autmarg.analysis.wording import a
+from autmarg.analysis.naming import a
 from autmarg.errors import ModelError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from autmarg.analysis.wording import a
+from autmarg.analysis.naming import a
 from autmarg.compat.numpyro import unwrapped
 
 
