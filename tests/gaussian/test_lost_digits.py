@@ -167,3 +167,36 @@ def test_moments():
     drawn = marg.recover(jax.random.key(1), samples, design, y)
     drawn = np.concatenate([drawn[f"b{k}"] for k in range(3)], axis=1)
     np.testing.assert_allclose(drawn.std(axis=0), np.array(deviations, float), rtol=0.2)
+
+
+@pytest.mark.parametrize("many", [1, 20], ids=["rows one by one", "cross-products"])
+def test_later_columns_of_a_chain_that_are_collinear(many):
+    """A walk whose drift reads one direction of four effects: right, or NaN, at any scale.
+
+    The reference has that direction alone: log|I + s² q kkᵀ| and its square in closed form.
+    """
+    weights, steps = np.array([0.5, -1.0, 0.8, 0.3]), 12
+    y = np.repeat(np.sin(np.arange(steps)), many) + 0.1 * np.cos(np.arange(steps * many))
+
+    def model():
+        s = numpyro.sample("s", dist.HalfCauchy(1.0))
+        effects = numpyro.sample("effects", dist.Normal(0.0, s).expand([4]))
+        drift = numpyro.sample(
+            "drift", dist.Normal(jnp.vdot(weights, effects), 1.0).expand([steps])
+        )
+        numpyro.sample("y", dist.Normal(jnp.repeat(jnp.cumsum(drift), many), 1.0), obs=y)
+
+    walk = np.repeat(np.tril(np.ones((steps, steps))), many, axis=0)
+    others = walk @ walk.T + np.eye(len(y))
+    read = np.linalg.solve(others, np.stack([walk.sum(axis=1), y], axis=1))
+    q, cross, square = walk.sum(axis=1) @ read[:, 0], y @ read[:, 0], y @ read[:, 1]
+    marg = autmarg.transform(model, marginalize="all")
+    density = jax.jit(lambda point: log_density(marg, (), {}, point)[0])
+    for s in 10.0 ** np.arange(8):
+        k = s**2 * weights @ weights
+        logs = np.linalg.slogdet(2 * np.pi * others)[1] + np.log1p(k * q)
+        prior = np.log(2 / np.pi) - np.log1p(s**2)
+        expected = prior - 0.5 * (logs + square - k * cross**2 / (1 + k * q))
+        found = float(density({"s": s}))
+        assert np.isnan(found) or abs(found - expected) < 1e-6 * (len(y) + 16), s
+        assert s > 100 or np.isfinite(found), s

@@ -229,6 +229,8 @@ class Chain(Stage[Factor, Own]):
         factor = Factor(a, q, cov, information, innovation[..., 1:])
         smaller = self._smaller(form, change)._replace(log_det=form.log_det + logs.sum())
         smaller = smaller._replace(error=form.error + _lost(cov, information))
+        products = jnp.stack([mean * innovation, linear * mean, innovation * gained])
+        smaller = self._grown(smaller, jnp.abs(products).sum(axis=(0, 1, 3)))
         return factor, Own(innovation[..., 0]), smaller
 
     def _by_rows(
@@ -252,6 +254,7 @@ class Chain(Stage[Factor, Own]):
         factor = Factor(a, q, None, None, None, seen)
         smaller = self._smaller(form, change)._replace(log_det=form.log_det + logs.sum())
         smaller = smaller._replace(filtered=form.filtered + lost.sum())
+        smaller = self._grown(smaller, -jnp.diagonal(change, axis1=1, axis2=2))
         return factor, Own(None, ahead[..., 0], error[..., 0]), smaller
 
     def errors(self, factor: Factor, own: Own) -> Errors:
@@ -301,6 +304,15 @@ class Chain(Stage[Factor, Own]):
             both = (change[:, 0, 1:] + change[:, 1:, 0]) / 2
             h = h.at[self.later[used]].add(both[used])
         return form._replace(values=(remaining,), h=h)
+
+    def _grown(self, form: QuadraticForm, added: Float[Array, "B R+1"]) -> QuadraticForm:
+        """The form with what the chains added to later columns in its diagonal.
+
+        Pivots of these columns are what is left of it (:func:`~autmarg.gaussian.quadratic.lost`).
+        """
+        used = self.later >= 0
+        more = jax.lax.stop_gradient(added)[:, 1:][used]
+        return form._replace(diagonal=form.diagonal.at[self.later[used]].add(more))
 
     def _given(
         self, own: Float[Array, "T B i"], other: Float[Array, "T B i R"], z: Float[Array, "columns"]
