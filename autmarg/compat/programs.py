@@ -62,7 +62,8 @@ class Program:
             consts = [next(each) if r else x for x, r in zip(closed.consts, real, strict=True)]
             return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*xs)
 
-        return cls(numbers, jax.jit(whole), jax.tree.structure(out))
+        # (with all arguments, also those that nothing reads, the text tells which is which)
+        return cls(numbers, jax.jit(whole, keep_unused=True), jax.tree.structure(out))
 
     def __call__(self, *flat: Any) -> Any:
         """The results, as part of a program around it, or of derivatives of numbers."""
@@ -77,13 +78,16 @@ class Program:
             return self  # where arrays lie is part of such a program
         with jax.ensure_compile_time_eval():  # also inside another program
             numbers = [jnp.asarray(x) for x in self.numbers]
-        found = _shared(self.run.lower(numbers, *flat))
+        found = _shared(self.run.lower(numbers, *flat), len(numbers))
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
 
 
-def _shared(lowered: Any) -> Any:
-    """The executable of a program, which all programs of the same text share."""
-    key = hashlib.sha256(lowered.as_text().encode()).digest()
+def _shared(lowered: Any, numbers: int) -> Any:
+    """The executable of a program, which all programs of the same text share.
+
+    ``numbers`` says how many of its arguments are numbers that the function closes over.
+    """
+    key = hashlib.sha256(f"{numbers} {lowered.as_text()}".encode()).digest()
     if key not in _EXECUTABLES:
         while len(_EXECUTABLES) >= _KEPT:
             _EXECUTABLES.popitem(last=False)

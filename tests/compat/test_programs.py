@@ -38,6 +38,16 @@ def test_other_numbers_run_the_same_executable(monkeypatch):
     assert len(made) == 2
 
 
+def test_arguments_that_nothing_reads_are_not_confused(monkeypatch):
+    made = compilations(monkeypatch)
+    first, second = jnp.arange(3.0), jnp.ones(3)
+    assert programs.compiled(lambda x, y: jnp.sum(2 * x))(first, second) == 6.0
+    assert programs.compiled(lambda x, y: jnp.sum(2 * y))(first, 2 * second) == 12.0
+    assert programs.compiled(lambda x: jnp.sum(2 * x))(second) == 6.0
+    assert programs.compiled(lambda x, y: jnp.sum(2 * y))(second, first) == 6.0
+    assert len(made) == 3
+
+
 def test_a_program_around_it_sees_its_numbers():
     """They are the outer program's own, also of derivatives and batches; and it is traced once."""
     traces = []

@@ -76,7 +76,9 @@ def test_everything_imported_is_declared():
     optional = project["optional-dependencies"]
     needed = declared(project["dependencies"])
     extras = declared(optional["arviz"] + optional["demo"] + optional["rich"])
-    assert needed <= imported("autmarg") <= needed | extras
+    shapes = {"jaxtyping"}  # for type checkers: under TYPE_CHECKING alone
+    assert shapes <= declared(optional["dev"])
+    assert needed <= imported("autmarg") <= needed | extras | shapes
     installed = needed | extras | declared(optional["test"])
     assert imported("tests") <= installed
 
