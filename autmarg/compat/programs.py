@@ -122,8 +122,9 @@ def _by_shape(function: Callable[..., Any], *, inside: bool) -> Callable[..., An
         traced = any(isinstance(x, Tracer) for x in flat)
         if traced and not inside:
             return function(*args)
-        types = tuple(str(jax.typeof(x)) + str(jax.typeof(x).weak_type) for x in flat)
-        key = (structure, types, jax.config.read("jax_enable_x64"))
+        types = [jax.typeof(x) for x in flat]
+        shapes = tuple((str(t), t.weak_type) for t in types)
+        key = (structure, shapes, jax.config.read("jax_enable_x64"))
         if key not in programs:
             programs[key] = Program.of(function, structure, flat)
         if traced:

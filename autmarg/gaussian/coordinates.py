@@ -36,7 +36,7 @@ class Coordinates:
     ) -> Float[Array, "columns+1"]:
         """v = (δ, 1) with δ = L z, and the states of recurrences, ``without`` some of these."""
         parts = [
-            scale(m, prior, z[m.offset : m.offset + m.blocks * m.size])
+            scale(m, prior, z[_own(m)])
             for m, prior in zip(self.form.members, point.priors, strict=True)
         ]
         v = jnp.concatenate([*parts, jnp.ones(1, z.dtype)])

@@ -31,7 +31,7 @@ from autmarg.gaussian.terms import Walked
 from autmarg.gaussian.triangle import TriangularAssembly
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float
 
 # Nats a row and column by which the estimated rounding error of a log-density may be off, and its
 # share of the sum of squares. Beyond, the density is NaN: never a plausible number.
@@ -227,12 +227,6 @@ class Schedule:
         squares = self._by_row(point, change) + self._prior_squares(z - mean)
         sound = self._sound(point, solver.form, mean, self._squares(point, mean))
         return sound * self._density(point, solver, squares)
-
-    @cached_property
-    def _in_filters(self) -> Int[np.ndarray, "filtered"]:
-        """Columns of the chains that have their own rows."""
-        columns = [chain.columns for chain in self._filters.values()]
-        return np.concatenate([np.zeros(0, np.int64), *(c[c >= 0] for c in columns)])
 
     def _squares(self, point: Point, z: Float[Array, "columns"]) -> Float[Array, ""]:
         """rᵀW r + zᵀz."""

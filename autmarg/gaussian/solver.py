@@ -67,18 +67,11 @@ class Solver:
 
         It is differentiable in the form and in the noise.
         """
-        z = jnp.zeros_like(noise)
-        for stage, factor, own in self._backwards(self.own):
-            z = stage.back(factor, own, z, noise)
-        return z
+        return self._drawn(self.own, noise)
 
     def back(self, noise: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """L⁻ᵀξ [columns]."""
-        none = [stage.without(own) for stage, own in zip(self.stages, self.own, strict=True)]
-        z = jnp.zeros_like(noise)
-        for stage, factor, own in self._backwards(none):
-            z = stage.back(factor, own, z, noise)
-        return z
+        return self._drawn(jax.tree.map(jnp.zeros_like, self.own), noise)
 
     def half_solve(self, rhs: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """L⁻¹h [columns] of any right-hand side h [columns], in the coordinates of z."""
@@ -87,6 +80,12 @@ class Solver:
     def solve(self, rhs: Float[Array, "columns"]) -> Float[Array, "columns"]:
         """G⁻¹h [columns] of any right-hand side h [columns], in the coordinates of z."""
         return self.back(self.half_solve(rhs))
+
+    def _drawn(self, own: Sequence[Any], noise: Float[Array, "columns"]) -> Float[Array, "columns"]:
+        z = jnp.zeros_like(noise)
+        for stage, factor, left in self._backwards(own):
+            z = stage.back(factor, left, z, noise)
+        return z
 
     def _backwards(self, own: Sequence[Any]) -> Iterator[tuple[AnyStage, Any, Any]]:
         """Stage, factor and what is left of h, the last stage first."""

@@ -15,6 +15,7 @@ from autmarg.analysis.rules.base import AffineRule, Operand, check_summands
 from autmarg.analysis.rules.contraction import fold
 from autmarg.analysis.rules.matrix import evaluate, times_matrix
 from autmarg.compat.jaxprs import Op
+from autmarg.gaussian.ragged import ranks
 from autmarg.ir.tape import Equation
 
 
@@ -59,7 +60,7 @@ def _sum_by_target(value: Affine, targets: np.ndarray, shape: tuple[int, ...]) -
     counts = np.bincount(targets[order], minlength=count(shape))
     width = int(counts.max(initial=0))
     check_summands(len(counts) * width)
-    within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    within = ranks(counts)
     groups, used = np.zeros((len(counts), width), np.int64), np.zeros((len(counts), width))
     groups[targets[order], within] = order
     used[targets[order], within] = 1.0

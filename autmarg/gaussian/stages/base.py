@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -57,10 +56,6 @@ class Stage(Protocol[Factor, Own]):
     def rooted(self, factor: Factor) -> Factor:
         """The factor with what only ``back`` needs."""
         return factor
-
-    def without(self, own: Own) -> Own:
-        """``own`` of a right-hand side that is zero."""
-        return jax.tree.map(jnp.zeros_like, own)
 
 
 # One stage among others, whose factors are its own business.
