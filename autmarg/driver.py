@@ -9,12 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from numpyro import distributions as dist
-from numpyro.infer import NUTS
 
 from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import Given
-from autmarg.backend.nuts import MarginalNUTS
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.runs import Arguments, Runs
 from autmarg.compat.numpyro import around, gives, latent_message, run_arguments
@@ -22,12 +20,15 @@ from autmarg.errors import Refusal, RequestError
 from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
+from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes
 from autmarg.passes.registry import load_plugins
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.posterior.after_fit import AfterFit
-from autmarg.posterior.draws import draws_of
+from autmarg.posterior.draws import arguments_for, draws_of, made_by
+from autmarg.sampling.methods import Sampling
+from autmarg.sampling.posterior import Posterior
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays, data_key
 from autmarg.trace.record import is_tracing, name_of
@@ -36,7 +37,7 @@ from autmarg.trace.source import Source
 Model = Callable[..., Any]
 
 
-class MarginalizedModel(AfterFit):
+class MarginalizedModel(AfterFit, Sampling):
     """A NumPyro model with fewer latent sites; what :func:`transform` returns.
 
     Attributes:
@@ -56,10 +57,11 @@ class MarginalizedModel(AfterFit):
     def _forget(self) -> None:
         self._programs = Programs(self.passes)
         self._runs = Runs()
+        self._everything: MarginalizedModel | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What was compiled is left out, and compiled again when a copy is used."""
-        own = ("_programs", "_runs")
+        own = ("_programs", "_runs", "_everything")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -200,6 +202,13 @@ class MarginalizedModel(AfterFit):
             RequestError: a kept site is missing, or has the wrong shape; there are no data, or
                 others than those of the run.
         """
+        if isinstance(mcmc_or_samples, Posterior):
+            args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        if (marg := made_by(mcmc_or_samples, self)) is not self:
+            return marg.recover(
+                rng_key, mcmc_or_samples, *args, moments=moments, batch_size=batch_size,
+                progress=progress, group_by_chain=group_by_chain, other_data=other_data, **kwargs,
+            )  # fmt: skip
         given = as_arrays(args, kwargs)
         program, traced = trace_program(self.source, *given)
         draws = draws_of(mcmc_or_samples, "recover", group_by_chain=group_by_chain)
@@ -271,21 +280,15 @@ class MarginalizedModel(AfterFit):
             )
         return dict(samples)
 
-    def nuts(self, **options: Any) -> NUTS:
-        """NUTS on this model, the mass matrix dense over its scales and correlations.
-
-        The dense block holds the smallest sampled sites, up to 32 dimensions, except those whose
-        prior depends on other latents. Which they are depends on the model's arguments, so the
-        kernel decides when it is run. A plain ``NUTS(marg)`` works, too; its mass matrix is
-        diagonal.
-
-        Args:
-            options: of :class:`numpyro.infer.NUTS`; ``dense_mass`` overrides the block.
-
-        Returns:
-            A kernel for ``numpyro.infer.MCMC``.
-        """
-        return MarginalNUTS(self, self.plan, **options)
+    def candidates(self) -> list[MarginalizedModel]:
+        """This model, and the one with all integrated out if it was left open what is."""
+        if self._everything is None:
+            open_ = [p for p in self.passes if isinstance(p, Detect) and p.is_open]
+            if open_:
+                every = replace(open_[0], request=replace(open_[0].request, marginalize="all"))
+                passes = self.passes.replace(every.name, every)
+                self._everything = MarginalizedModel(self.source.fn, passes)
+        return [self] if self._everything is None else [self, self._everything]
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""

@@ -221,7 +221,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
 def run_arguments(source: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """What an ``MCMC`` object was last run with; None where that is not known."""
-    args, kwargs = getattr(source, "_args", None), getattr(source, "_kwargs", None)
+    args, kwargs = (getattr(source, f"_{n}", getattr(source, n, None)) for n in ("args", "kwargs"))
     return None if args is None else (tuple(args), dict(kwargs or {}))
 
 

@@ -10,7 +10,7 @@ import jax
 
 from autmarg.backend.compiled import Programs
 from autmarg.posterior import densities, evidence, inference_data, plots, pointwise, summary
-from autmarg.posterior.draws import arguments_for, draws_of
+from autmarg.posterior.draws import arguments_for, draws_of, made_by
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays
@@ -140,8 +140,9 @@ class AfterFit:
             RequestError: ArviZ is not installed; a name in ``coords`` or ``dims`` is not there;
                 or as for ``recover``.
         """
+        marg = made_by(mcmc_or_samples, self)
         return inference_data.to_arviz(
-            self, mcmc_or_samples, args, kwargs, rng_key=rng_key, coords=coords, dims=dims,
+            marg, mcmc_or_samples, args, kwargs, rng_key=rng_key, coords=coords, dims=dims,
             prior=prior, posterior_predictive=posterior_predictive, log_likelihood=log_likelihood,
             other_data=other_data,
         )  # fmt: skip
@@ -180,8 +181,9 @@ class AfterFit:
         Raises:
             RequestError: as for :meth:`to_arviz`.
         """
+        marg = made_by(mcmc_or_samples, self)
         return summary.summary(
-            self, mcmc_or_samples, args, kwargs, count=largest, prob=prob, rng_key=rng_key,
+            marg, mcmc_or_samples, args, kwargs, count=largest, prob=prob, rng_key=rng_key,
             coords=coords, dims=dims, other_data=other_data,
         )  # fmt: skip
 
@@ -218,8 +220,9 @@ class AfterFit:
             RequestError: the site is sampled, or a conjugate rule integrated it out; its
                 conditional has no density; or as for :meth:`to_arviz`.
         """
+        marg = made_by(mcmc_or_samples, self)
         return densities.densities(
-            self, mcmc_or_samples, site, args, kwargs, grid=grid, rng_key=rng_key, coords=coords,
+            marg, mcmc_or_samples, site, args, kwargs, grid=grid, rng_key=rng_key, coords=coords,
             dims=dims, other_data=other_data,
         )  # fmt: skip
 
@@ -253,8 +256,9 @@ class AfterFit:
             RequestError: matplotlib is not installed, or there are no such sites; or as for
                 :meth:`to_arviz`.
         """
+        marg = made_by(mcmc_or_samples, self)
         return plots.plot_effects(
-            self, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
+            marg, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
             shrinkage=False, rng_key=rng_key, coords=coords, dims=dims, other_data=other_data,
         )  # fmt: skip
 
@@ -288,8 +292,9 @@ class AfterFit:
             RequestError: an effect cannot be integrated out, so that there is no such exact
                 estimate; or as for :meth:`plot_effects`.
         """
+        marg = made_by(mcmc_or_samples, self)
         return plots.plot_effects(
-            self, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
+            marg, mcmc_or_samples, args, kwargs, sites=sites, prob=prob, levels=levels,
             shrinkage=True, rng_key=rng_key, coords=coords, dims=dims, other_data=other_data,
         )  # fmt: skip
 
@@ -347,10 +352,11 @@ class AfterFit:
         """
         args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
         draws = draws_of(mcmc_or_samples, "log_likelihood", group_by_chain=group_by_chain)
+        marg = made_by(mcmc_or_samples, self)
         if not other_data:
-            self.check_data(mcmc_or_samples, args, kwargs, "log_likelihood")
+            marg.check_data(mcmc_or_samples, args, kwargs, "log_likelihood")
         key = jax.random.key(0) if rng_key is None else rng_key
-        fit = pointwise.Fit(self, draws, args, kwargs, key, batch_size)
+        fit = pointwise.Fit(marg, draws, args, kwargs, key, batch_size)
         return pointwise.log_likelihood(fit, which, by)
 
     def log_evidence(
@@ -380,6 +386,7 @@ class AfterFit:
         """
         args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
         draws = draws_of(mcmc_or_samples, "log_evidence", group_by_chain=True)
+        marg = made_by(mcmc_or_samples, self)
         if not other_data:
-            self.check_data(mcmc_or_samples, args, kwargs, "log_evidence")
-        return evidence.log_evidence(self, rng_key, draws, args, kwargs)
+            marg.check_data(mcmc_or_samples, args, kwargs, "log_evidence")
+        return evidence.log_evidence(marg, rng_key, draws, args, kwargs)

@@ -77,3 +77,8 @@ def arguments_for(mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str,
     if args or kwargs:
         return args, kwargs
     return run_arguments(mcmc_or_samples) or (args, kwargs)
+
+
+def made_by(mcmc_or_samples: Any, marg: Any) -> Any:
+    """The transformed model that was sampled: ``marg.sample`` may take another than ``marg``."""
+    return getattr(mcmc_or_samples, "marg", marg)

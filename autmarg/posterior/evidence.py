@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
@@ -168,16 +169,28 @@ def _effective(x: np.ndarray) -> float:
 
 def _check_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise where a prior has no density, and the evidence no scale."""
+    names = _improper(marg, args, kwargs)
+    if names:
+        raise RequestError(
+            f"{named(names)} {'has' if len(names) == 1 else 'have'} an improper prior, so "
+            "that the evidence is no number: expected proper priors"
+        )
+
+
+def is_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether all priors are known to be proper, found by tracing the source alone."""
+    found: list[str] = []
+    jax.eval_shape(lambda: found.extend(_improper(marg, args, kwargs)))
+    return not found
+
+
+def _improper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """Names of the latents whose prior is improper; a mask that is traced counts as one."""
     with handlers.block():
         model = handlers.seed(handlers.substitute(marg.source, substitute_fn=_start), 0)
         sites = handlers.trace(model).get_trace(*args, **kwargs)
     latents = [s for s in sites.values() if s["type"] == "sample" and not s["is_observed"]]
-    improper = [s["name"] for s in latents if _is_improper(s["fn"])]
-    if improper:
-        raise RequestError(
-            f"{named(improper)} {'has' if len(improper) == 1 else 'have'} an improper prior, so "
-            "that the evidence is no number: expected proper priors"
-        )
+    return [s["name"] for s in latents if _is_improper(s["fn"])]
 
 
 def _start(site: dict[str, Any]) -> Any:
@@ -191,11 +204,15 @@ def _is_improper(fn: Any) -> bool:
     """Whether a distribution is improper, or masked in part, also inside of transforms."""
     while fn is not None:
         inner = unwrapped(fn)
-        masked = not all(np.all(np.asarray(mask)) for mask, _ in inner.masks)
+        masked = not all(_leaves_all(mask) for mask, _ in inner.masks)
         if masked or isinstance(inner.base, dist.ImproperUniform):
             return True
         fn = getattr(inner.base, "base_dist", None)
     return False
 
 
-__all__ = ["Evidence", "log_evidence"]
+def _leaves_all(mask: Any) -> bool:
+    return not isinstance(mask, Tracer) and bool(np.all(np.asarray(mask)))
+
+
+__all__ = ["Evidence", "is_proper", "log_evidence"]

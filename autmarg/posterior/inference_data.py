@@ -236,7 +236,8 @@ def _in_chains(program: Program, samples: Mapping[str, Any], method: str) -> dic
 
 def _sample_stats(mcmc: Any) -> Dataset | None:
     """Divergences, energy, steps, …: those fields that the run collected, by ArviZ's names."""
-    if getattr(mcmc.sampler, "model", None) is None or run_arguments(mcmc) is None:
+    mcmc = getattr(mcmc, "mcmc", mcmc)  # of what marg.sample returned
+    if mcmc is None or getattr(mcmc.sampler, "model", None) is None or run_arguments(mcmc) is None:
         return None
     arviz = needed("arviz", "to_arviz")
     found = arviz.from_numpyro(mcmc, dims={}, log_likelihood=False)

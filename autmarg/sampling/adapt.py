@@ -1,0 +1,151 @@
+"""Rounds of adaptation: from the mode to a proposal that is worth sampling from.
+
+Each round draws from the proposal of the one before, weighs the points by p/q, and fits the next
+proposal to them, with a component more as long as that pays. Points of the last rounds count
+together, against the mixture of their proposals (Cornuet et al. 2012): by themselves those of a bad
+proposal would have a few large weights that say everything. While few points count, weights are
+flattened to a power (Koblents & Míguez 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from autmarg.sampling.fitting import fitted, single, split
+from autmarg.sampling.mode import Mode
+from autmarg.sampling.proposal import Proposal
+from autmarg.sampling.target import Target
+from autmarg.sampling.weights import effective, normalised
+
+Array = np.ndarray
+
+_FIRST, _ROUND, _EACH = 512, 1536, 192  # points of the first round, of a later one, a dimension
+_ROUNDS, _POOLED, _COMPONENTS = 10, 3, 5
+_GOOD, _PAYS, _IDLE = 0.85, 0.02, 2  # efficiency that is good enough; a gain worth a round
+_FEW = 0.1  # share of points that count, below which weights are flattened
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One round.
+
+    Attributes:
+        proposal: drawn from.
+        points, log_weights: [n, p] and log p/q [n].
+    """
+
+    proposal: Proposal
+    points: Array
+    log_weights: Array
+
+    @property
+    def efficiency(self) -> float:
+        """Effective draws for each evaluation."""
+        return effective(normalised(self.log_weights)) / len(self.log_weights)
+
+
+def first_proposal(target: Target, mode: Mode) -> Proposal:
+    """A t density about the mode, in the sampler's coordinates.
+
+    With z = log x of a positive coordinate, x has about x̂ times the deviations of z.
+    """
+    scale = np.where(target.positive, np.exp(np.minimum(mode.point, 700)), 1.0)
+    loc = np.where(target.positive, scale, mode.point)
+    # (a scale that the data know within a factor says little beyond that)
+    deviation = np.sqrt(np.diag(mode.covariance))
+    narrow = np.where(target.positive, np.minimum(1.0, 1.5 / deviation), 1.0)
+    spread = mode.covariance * np.outer(scale * narrow, scale * narrow)
+    spread += 1e-9 * np.diag(np.diag(spread))
+    return Proposal.of(
+        np.ones(1), loc[None], 1.4 * spread[None], np.array([5.0]), target.positive
+    ).defended()
+
+
+def adapted(target: Target, mode: Mode, random: np.random.Generator) -> Round:
+    """The best round: its proposal has the most effective draws for each evaluation."""
+    size = max(_ROUND, _EACH * target.size)
+    rounds = [_round(target, first_proposal(target, mode), random, _FIRST)]
+    best, bare, idle = rounds[0], None, 0
+    for _ in range(_ROUNDS):
+        x, log_weights = _pooled(rounds[-_POOLED:])
+        bare = _next(target, x, log_weights, bare)
+        rounds.append(_round(target, bare.defended(), random, size))
+        gained = rounds[-1].efficiency - best.efficiency
+        best = rounds[-1] if gained > 0 else best
+        idle = 0 if gained > _PAYS or best.efficiency < _FEW else idle + 1
+        if best.efficiency > _GOOD or idle == _IDLE:
+            break
+    return best
+
+
+def refined(target: Target, rounds: list[Round], random: np.random.Generator) -> Round:
+    """A round more, its proposal fitted to all points of some rounds; the last says where from."""
+    x, log_weights = _pooled(rounds)
+    bare = _undefended(rounds[-1].proposal)
+    proposal = _next(target, x, log_weights, bare).defended()
+    return _round(target, proposal, random, max(_ROUND, _EACH * target.size))
+
+
+def _undefended(proposal: Proposal) -> Proposal:
+    """The mixture without its last component, which is the wide one."""
+    weight = proposal.weight[:-1] / proposal.weight[:-1].sum()
+    each = (proposal.loc, proposal.factor, proposal.freedom, proposal.folded)
+    return Proposal(weight, *(array[:-1] for array in each))
+
+
+def _round(target: Target, proposal: Proposal, random: np.random.Generator, count: int) -> Round:
+    x = proposal.draw(random, count)
+    return Round(proposal, x, target.log_density(x) - proposal.log_density(x))
+
+
+def _pooled(rounds: list[Round]) -> tuple[Array, Array]:
+    """Points of some rounds, weighed against the mixture of all their proposals."""
+    x = np.concatenate([each.points for each in rounds])
+    counts = np.array([len(each.points) for each in rounds])
+    known = [each.proposal.log_density(x) for each in rounds]
+    log_q = np.stack(known) + np.log(counts / counts.sum())[:, None]
+    top = log_q.max(0)
+    mixture = top + np.log(np.exp(log_q - top).sum(0))
+    first = np.cumsum(counts) - counts
+    density = np.concatenate([
+        each.log_weights + own[k : k + n]
+        for each, own, k, n in zip(rounds, known, first, counts, strict=True)
+    ])  # fmt: skip
+    return x, density - mixture
+
+
+def _next(target: Target, x: Array, log_weights: Array, bare: Proposal | None) -> Proposal:
+    """The proposal fitted to weighed points, with a component more than ``bare``, the one before.
+
+    While few points count, it has one component.
+    """
+    weights, positive = _flattened(log_weights), target.positive
+    if bare is None or effective(weights) < _FEW * len(weights):
+        start = single(x, weights, positive)
+    elif len(bare.weight) < _COMPONENTS:
+        excess = log_weights - bare.defended().log_density(x)
+        start = split(bare, x, weights, excess, positive)
+    else:
+        start = bare
+    return fitted(x, weights, start, positive)
+
+
+def _flattened(log_weights: Array) -> Array:
+    """Weights, cut at √n times their mean, to the largest power with which enough of them count."""
+    finite = np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    low, high = 0.0, 1.0
+    if effective(normalised(finite)) < _FEW / 2 * len(finite):
+        for _ in range(20):
+            power = 0.5 * (low + high)
+            enough = effective(normalised(power * finite)) >= _FEW / 2 * len(finite)
+            low, high = (power, high) if enough else (low, power)
+        finite = np.where(np.isfinite(finite), low * finite, -np.inf)
+    weights = normalised(finite)
+    weights = np.minimum(weights, math.sqrt(len(weights)) * weights.mean())
+    return weights / weights.sum()
+
+
+__all__ = ["Round", "adapted", "first_proposal", "refined"]

@@ -1,0 +1,197 @@
+"""Draws by independence Metropolis from an adapted proposal, and the grounds to trust them.
+
+Every density is evaluated beforehand, many at a time; the chains only choose among them. The method
+knows when it fails: what it refuses is told in words and left to NUTS.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
+from autmarg.sampling.adapt import Round, adapted, refined
+from autmarg.sampling.metropolis import acceptance, chains, proposals_for
+from autmarg.sampling.mode import Mode, modes
+from autmarg.sampling.target import Target
+from autmarg.sampling.weights import log_mean, normalised, pareto_shape
+
+Array = np.ndarray
+
+MOST_DIMENSIONS = 12
+MOST_PROPOSALS = 20  # for each draw, with which a density is given up
+WORTH = 0.95  # independent draws that each draw should be worth
+_PARETO, _RHAT = 0.5, 1.02
+_RETRIES = 2  # with a proposal fitted to what was drawn
+_OTHER_MODE = 7.0  # nats of mass, below the largest mode's, from which another one matters
+_LOST = 0.01  # share of proposals without a density, where it should have one
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why independence sampling was not trusted.
+
+    Attributes:
+        reason: in words, a clause that begins in lower case.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws in the sampler's coordinates, and how good they are.
+
+    Attributes:
+        points: [chains, draws, p].
+        drawn: all proposals with their weights.
+        every: proposals for each draw.
+        acceptance: share of proposals that the chains accepted.
+        pareto_shape: k̂ of the weights.
+        rhat, ess: the largest R̂ and the least effective sample size over the coordinates.
+        log_evidence, error: log of the mean weight in nats, and its standard error.
+        evaluations: of the density, for everything.
+        seconds: by phase.
+    """
+
+    points: Array
+    drawn: Round
+    every: int
+    acceptance: float
+    pareto_shape: float
+    rhat: float
+    ess: float
+    log_evidence: float
+    error: float
+    evaluations: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def sampled(
+    target: Target, random: np.random.Generator, num_chains: int, num_samples: int
+) -> Draws | Unfit:
+    """Draws of a target, or why not."""
+    seconds: dict[str, float] = {}
+    last = adaptation(target, random, seconds)
+    if isinstance(last, Unfit):
+        return last
+    started = time.perf_counter()
+    draws = _drawn(target, last, random, num_chains, num_samples)
+    for _ in range(_RETRIES):
+        if isinstance(_trusted(target, draws), Draws):
+            break
+        # What was drawn is many more points to fit a proposal to.
+        last = refined(target, [last, draws.drawn], random)
+        draws = _drawn(target, last, random, num_chains, num_samples)
+    _lap(seconds, "sample", started)
+    draws.seconds.update(seconds)
+    return _trusted(target, draws)
+
+
+def adaptation(
+    target: Target, random: np.random.Generator, seconds: dict[str, float]
+) -> Round | Unfit:
+    """The best round of adaptation, or why there is none; ``seconds`` get those of each phase."""
+    if target.size > MOST_DIMENSIONS:
+        return Unfit(
+            f"{target.size} dimensions are left, and proposals for all of them at once are hardly "
+            f"accepted beyond {MOST_DIMENSIONS}"
+        )
+    started = time.perf_counter()
+    target.log_density(np.zeros((1, target.size)))
+    started = _lap(seconds, "compile", started)
+    found = _modes(target, random)
+    if isinstance(found, Unfit):
+        return found
+    started = _lap(seconds, "mode", started)
+    last = adapted(target, found[0], random)
+    _lap(seconds, "adapt", started)
+    if proposals_for(last.log_weights, WORTH) > MOST_PROPOSALS:
+        return _refused(last.log_weights)
+    return last
+
+
+def _lap(seconds: dict[str, float], phase: str, started: float) -> float:
+    now = time.perf_counter()
+    seconds[phase] = now - started
+    return now
+
+
+def _modes(target: Target, random: np.random.Generator) -> list[Mode] | Unfit:
+    """Modes in NumPyro's unconstrained space, where a scale has its logarithm."""
+
+    def density(z: Array) -> Array:
+        with np.errstate(over="ignore"):
+            x = np.where(target.positive, np.exp(z), z)
+        return target.log_density(x) + np.where(target.positive, z, 0.0).sum(1)
+
+    few = target.digits < 12
+    found = modes(density, target.real, random, 0.5 if few else 0.03)
+    if not found:
+        return Unfit("no point with a finite density was found to start from")
+    others = [m for m in found[1:] if m.log_mass > found[0].log_mass - _OTHER_MODE]
+    if others:
+        return Unfit(
+            f"searches from several starts ended at {1 + len(others)} places of like mass: the "
+            "density has several modes or a curved ridge"
+        )
+    return found
+
+
+def _drawn(
+    target: Target, last: Round, random: np.random.Generator, num_chains: int, num_samples: int
+) -> Draws:
+    """As many proposals for each draw as the weights of all of them ask for."""
+    every, log_weights = 0, last.log_weights
+    parts: list[tuple[Array, Array]] = []
+    while (needed := min(proposals_for(log_weights, WORTH), MOST_PROPOSALS)) > every:
+        x = last.proposal.draw(random, num_chains * num_samples * (needed - every))
+        weighed = target.log_density(x) - last.proposal.log_density(x)
+        parts.append((x.reshape(num_chains, -1, target.size), weighed.reshape(num_chains, -1)))
+        every, log_weights = needed, np.concatenate([w.reshape(-1) for _, w in parts])
+    x, weighed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    # Chains start at points of the last round, drawn by their weights.
+    first = random.choice(len(last.points), num_chains, p=normalised(last.log_weights))
+    places = chains(weighed, last.log_weights[first], every, random)
+    points = np.stack([
+        np.where((at >= 0)[:, None], x[c][at], last.points[first[c]])
+        for c, at in enumerate(places)
+    ])  # fmt: skip
+    enough = num_samples >= 4
+    rhat = split_gelman_rubin(points).max(initial=1.0) if enough else np.nan
+    ess = effective_sample_size(points).min(initial=np.inf) if enough else np.nan
+    log_evidence, error = log_mean(log_weights)
+    drawn = Round(last.proposal, x.reshape(-1, target.size), weighed.reshape(-1))
+    return Draws(
+        points, drawn, every, acceptance(log_weights),
+        pareto_shape(log_weights), float(rhat), float(ess), log_evidence, error,
+        target.evaluations,
+    )  # fmt: skip
+
+
+def _refused(log_weights: Array) -> Unfit:
+    return Unfit(
+        f"the best proposal found is accepted {acceptance(log_weights):.0%} of the time, and "
+        f"{MOST_PROPOSALS} of them make no independent draw"
+    )
+
+
+def _trusted(target: Target, draws: Draws) -> Draws | Unfit:
+    """The draws, unless something says that they are wrong."""
+    if draws.every == MOST_PROPOSALS:
+        return _refused(draws.drawn.log_weights)
+    if draws.pareto_shape > _PARETO:
+        return Unfit(
+            f"the weights of proposals have a heavy tail (k̂ = {draws.pareto_shape:.2f}, expected "
+            f"at most {_PARETO})"
+        )
+    if draws.rhat > _RHAT:
+        return Unfit(f"chains disagree (R̂ = {draws.rhat:.3f}, expected at most {_RHAT})")
+    if target.lost > _LOST * target.evaluations:
+        return Unfit(f"the density was NaN at {target.lost / target.evaluations:.0%} of the points")
+    return draws
+
+
+__all__ = ["MOST_DIMENSIONS", "MOST_PROPOSALS", "WORTH", "Draws", "Unfit", "adaptation", "sampled"]

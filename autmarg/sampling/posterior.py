@@ -1,0 +1,127 @@
+"""What ``marg.sample`` returns: draws, how they were made, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax import Array
+
+from autmarg.posterior.evidence import Evidence
+
+if TYPE_CHECKING:
+    from numpyro.infer import MCMC
+
+    from autmarg.posterior.after_fit import AfterFit
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good draws are.
+
+    Attributes:
+        ess: the least bulk effective sample size over the sampled dimensions.
+        rhat: the largest split R̂ there.
+        acceptance: share of proposals accepted; None of NUTS.
+        pareto_shape: k̂ of the proposals' weights, at most 0.5 where they are trusted; None of NUTS.
+        evaluations: of the density (for NUTS of its gradient), with adaptation.
+        divergences: of NUTS; None of independence sampling.
+        evidence: the log evidence, of independence sampling where all priors are proper.
+        seconds: by phase.
+    """
+
+    ess: float
+    rhat: float
+    acceptance: float | None = None
+    pareto_shape: float | None = None
+    evaluations: int | None = None
+    divergences: int | None = None
+    evidence: Evidence | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Draws of the posterior; ``print`` says how they were made and how good they are.
+
+    The transformed model's methods (``recover``, ``summary``, ``to_arviz``, ``predict``, …) take it
+    in place of an ``MCMC``, and know the arguments from it.
+
+    Attributes:
+        marg: the model that was sampled: the one asked, or the one with everything integrated out.
+        args, kwargs: what it was called with.
+        samples: of the sampled sites, [chains, draws, *shape].
+        method: "independence", "nuts", or "exact" where nothing is left to sample.
+        reason: why this method, in words.
+        quality: effective sample sizes and the like.
+        mcmc: the ``MCMC`` that ran NUTS, or None.
+    """
+
+    marg: AfterFit
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    samples: dict[str, Array]
+    num_chains: int
+    num_samples: int
+    method: str
+    reason: str
+    quality: Quality
+    mcmc: MCMC | None = None
+    thinning: int = 1
+
+    def get_samples(self, group_by_chain: bool = False) -> dict[str, Array]:
+        """The draws by site: [draws, …] with the chains joined, or [chains, draws, …]."""
+        if group_by_chain:
+            return dict(self.samples)
+        return {name: x.reshape(-1, *x.shape[2:]) for name, x in self.samples.items()}
+
+    def get_extra_fields(self, group_by_chain: bool = False) -> dict[str, Array]:
+        """What NUTS collected besides, as of an ``MCMC``."""
+        return {} if self.mcmc is None else self.mcmc.get_extra_fields(group_by_chain)
+
+    def recover(self, rng_key: Any = None, **options: Any) -> dict[str, Array]:
+        """Draws of every latent of the source; see :meth:`autmarg.MarginalizedModel.recover`.
+
+        Args:
+            rng_key: a JAX random key; by default a fixed one.
+            options: of that method.
+        """
+        key = jax.random.key(0) if rng_key is None else rng_key
+        return self.marg.recover(key, self, *self.args, **options, **self.kwargs)
+
+    def __str__(self) -> str:
+        return "\n".join([self._title(), f"  {self.reason}", *self._quality(), *self._time()])
+
+    def __repr__(self) -> str:
+        return f"<{self._title()}>"
+
+    def _title(self) -> str:
+        count = f"{self.num_chains} chains of {self.num_samples:,} draws"
+        name = getattr(self.marg, "__name__", "model")
+        how = {"independence": "by independence sampling", "nuts": "by NUTS"}
+        return f"posterior of '{name}': {count}, {how.get(self.method, 'exact')}"
+
+    def _quality(self) -> list[str]:
+        q = self.quality
+        if self.method == "exact":
+            return []
+        lines = [f"  least effective sample size {q.ess:,.0f}, largest R̂ {q.rhat:.3f}"]
+        if q.acceptance is not None:
+            lines.append(
+                f"  acceptance {q.acceptance:.0%}, k̂ {q.pareto_shape:.2f} (trusted up to 0.5), "
+                f"{q.evaluations:,} densities"
+            )
+        if q.divergences is not None:
+            lines.append(f"  {q.divergences:,} divergences, {q.evaluations:,} gradients")
+        if q.evidence is not None:
+            lines.append(f"  {q.evidence}")
+        return lines
+
+    def _time(self) -> list[str]:
+        parts = [f"{name} {seconds:.2f}" for name, seconds in self.quality.seconds.items()]
+        return [f"  seconds: {', '.join(parts)}"] if parts else []
+
+
+__all__ = ["Posterior", "Quality"]

@@ -1,0 +1,162 @@
+"""Proposals: mixtures of multivariate t densities, folded at zero in some coordinates.
+
+Where a positive coordinate's mass reaches zero, a component is drawn on the whole line and the sign
+dropped. With E_m the vectors of signs of its folded coordinates the density is
+
+    q(x) = Σ_m w_m Σ_{e ∈ E_m} t(e ∘ x; ν_m, μ_m, L_m L_mᵀ),
+
+each term of the inner sum being an image of the component. The last component is a wide one with a
+share of its own: it bounds the weights p/q from above where the others' tails are too light (a
+defensive mixture; Hesterberg 1995).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = np.ndarray
+_REACH = 4.0  # standard deviations from zero, beyond which a component is not folded
+_FOLDED = 3  # coordinates of a component at most: its images are 2 to their number
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A mixture of folded t densities in p dimensions.
+
+    Attributes:
+        weight: of each component, [M].
+        loc, factor, freedom: centre [M, p], lower triangular root of the scale matrix [M, p, p],
+            and degrees of freedom [M] of each.
+        folded: the coordinates of each component whose sign is dropped, [M, p].
+    """
+
+    weight: Array
+    loc: Array
+    factor: Array
+    freedom: Array
+    folded: Array
+
+    @classmethod
+    def of(
+        cls, weight: Array, loc: Array, scale: Array, freedom: Array, positive: Array
+    ) -> Proposal:
+        """Components with scale matrices [M, p, p], folded where their mass reaches zero.
+
+        ``positive`` says which coordinates have no density below zero, [p].
+        """
+        deviation = np.sqrt(np.diagonal(scale, axis1=1, axis2=2))
+        ratio = np.where(positive, np.abs(loc) / deviation, np.inf)
+        rank = np.argsort(np.argsort(ratio, axis=1), axis=1)
+        folded = (ratio < _REACH) & (rank < _FOLDED)
+        return cls(weight, loc, np.linalg.cholesky(scale), freedom, folded)
+
+    @property
+    def size(self) -> int:
+        """Dimensions p."""
+        return self.loc.shape[1]
+
+    @cached_property
+    def scale(self) -> Array:
+        """L Lᵀ of each component, [M, p, p]."""
+        return self.factor @ self.factor.transpose(0, 2, 1)
+
+    @cached_property
+    def images(self) -> tuple[Array, Array]:
+        """The component [J] and the vector of signs [J, p] of each image."""
+        owner: list[int] = []
+        signs: list[Array] = []
+        for m, folded in enumerate(self.folded):
+            for choice in product((1.0, -1.0), repeat=int(folded.sum())):
+                own = np.ones(self.size)
+                own[folded] = choice
+                owner.append(m)
+                signs.append(own)
+        return np.array(owner), np.array(signs)
+
+    def terms(self, x: Any) -> tuple[Any, Any]:
+        """log w t(e ∘ x) of each image and its squared distance, [n, J], at x [n, p].
+
+        ``x`` is an array of NumPy or of JAX, and so are these.
+        """
+        xp: Any = np if isinstance(x, np.ndarray) else jnp
+        owner, signs = self.images
+        p, v = self.size, self.freedom
+        inverse = np.linalg.inv(self.factor)
+        turned = inverse[owner] * signs[:, None]  # [J, p, p]
+        centre = np.einsum("mij,mj->mi", inverse, self.loc)[owner]
+        z = (x @ turned.reshape(-1, p).T).reshape(len(x), -1, p) - centre
+        distance = xp.einsum("njp,njp->nj", z, z)
+        log_det = np.log(np.abs(np.diagonal(self.factor, axis1=1, axis2=2))).sum(-1)
+        front = np.log(self.weight) + _constants(v, p) - log_det
+        return front[owner] - 0.5 * (v + p)[owner] * xp.log1p(distance / v[owner]), distance
+
+    def log_density(self, x: Any) -> Any:
+        """log q at x [n, p]."""
+        return log_sum(self.terms(x)[0])
+
+    def draw(self, random: np.random.Generator, count: int) -> Array:
+        """Points [count, p]."""
+        part = random.choice(len(self.weight), count, p=self.weight)
+        noise = random.standard_normal((count, self.size))
+        heavy = np.sqrt(self.freedom[part] / random.chisquare(self.freedom[part]))
+        x = self.loc[part] + np.einsum("nij,nj->ni", self.factor[part], noise) * heavy[:, None]
+        return np.where(self.folded[part], np.abs(x), x)
+
+    def drawn(self, key: Any, count: int) -> Any:
+        """The same under ``jax.jit``, from a JAX random key."""
+        which, normal, chi = jax.random.split(key, 3)
+        part = jax.random.choice(which, len(self.weight), (count,), p=jnp.asarray(self.weight))
+        noise = jax.random.normal(normal, (count, self.size))
+        half = 0.5 * jnp.asarray(self.freedom)[part]
+        heavy = jnp.sqrt(half / jax.random.gamma(chi, half))
+        turned = jnp.einsum("nij,nj->ni", jnp.asarray(self.factor)[part], noise)
+        x = jnp.asarray(self.loc)[part] + turned * heavy[:, None]
+        return jnp.where(jnp.asarray(self.folded)[part], jnp.abs(x), x)
+
+    def defended(self, share: float = 0.15, wider: float = 1.6, freedom: float = 4.0) -> Proposal:
+        """With a component of its own share, ``wider`` times as wide as all of them together."""
+        mean = self.weight @ self.loc
+        apart = self.loc - mean
+        spread = self.scale + apart[:, :, None] * apart[:, None, :]
+        whole = np.linalg.cholesky(np.einsum("m,mij->ij", self.weight, spread))
+        return Proposal(
+            np.append((1 - share) * self.weight, share),
+            np.concatenate([self.loc, mean[None]]),
+            np.concatenate([self.factor, wider * whole[None]]),
+            np.append(self.freedom, freedom),
+            np.concatenate([self.folded, self.folded.any(0, keepdims=True)]),
+        )
+
+
+def _constants(freedom: Array, p: int) -> Array:
+    """log of the constant of a t density in p dimensions, of each component."""
+    each: Sequence[float] = [
+        math.lgamma((v + p) / 2) - math.lgamma(v / 2) - 0.5 * p * math.log(v * math.pi)
+        for v in freedom.tolist()
+    ]
+    return np.array(each)
+
+
+def log_t(distance: Array, freedom: float, p: int) -> Array:
+    """log t at squared distances, for a scale matrix of determinant one."""
+    constant = _constants(np.array([freedom]), p)[0]
+    return constant - 0.5 * (freedom + p) * np.log1p(distance / freedom)
+
+
+def log_sum(terms: Any) -> Any:
+    """log Σ exp of the last axis, of an array of NumPy or of JAX."""
+    xp: Any = np if isinstance(terms, np.ndarray) else jnp
+    top = terms.max(-1, keepdims=True)
+    return top[..., 0] + xp.log(xp.exp(terms - top).sum(-1))
+
+
+__all__ = ["Proposal", "log_sum", "log_t"]

@@ -1,0 +1,232 @@
+"""``marg.sample``: the cheaper of independence sampling and NUTS, and what is left to either."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from autmarg.errors import RequestError
+from autmarg.ir.nodes import Deterministic, NonCentred, Param
+from autmarg.plan.plan import Plan
+from autmarg.plan.pricing import overhead
+from autmarg.posterior.evidence import Evidence, is_proper
+from autmarg.sampling.hmc import run_nuts
+from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled
+from autmarg.sampling.posterior import Posterior, Quality
+from autmarg.sampling.target import Target
+
+if TYPE_CHECKING:
+    from autmarg.posterior.after_fit import AfterFit
+
+METHODS = ("auto", "independence", "nuts")
+
+_VALUE = 0.4  # of a gradient's time that a value takes
+_PROPOSALS, _ADAPTATION = 5, 12_000  # densities for each draw, and before the first one
+_WARMUP = 1_000  # steps of NUTS before the first draw, which are longer than later ones
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A model that can be sampled, with its plan.
+
+    Attributes:
+        marg: the transformed model.
+        plan: for the arguments at hand.
+    """
+
+    marg: AfterFit
+    plan: Plan
+
+    @property
+    def dimensions(self) -> int:
+        """That are sampled."""
+        sizes = self.plan.dimensions
+        return sum(sizes[name] for name in self.plan.kept)
+
+    def independence(self, draws: int) -> float:
+        """Predicted seconds of so many draws by independence sampling."""
+        if not 0 < self.dimensions <= MOST_DIMENSIONS:
+            return float("inf")
+        if self.plan.predicted is None:
+            return 0.0
+        value = _VALUE * self.plan.predicted[0].gradient
+        return (_PROPOSALS * draws + _ADAPTATION) * value
+
+    def nuts(self, draws: int) -> float:
+        """Predicted seconds of so many draws by NUTS."""
+        predicted = self.plan.predicted
+        if predicted is None:
+            return overhead(self.dimensions) * draws
+        return predicted[0].draw * (draws + _WARMUP)
+
+
+def sample(
+    margs: Sequence[AfterFit],
+    rng_key: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    num_samples: int,
+    num_chains: int,
+    method: str,
+    num_warmup: int | None,
+    progress: bool,
+) -> Posterior:
+    """See :meth:`autmarg.MarginalizedModel.sample`.
+
+    Args:
+        margs: the model as asked for, and those that may be sampled in its place.
+        rng_key, args, kwargs, num_samples, num_chains, method, num_warmup, progress: of that
+            method.
+    """
+    if method not in METHODS:
+        expected = ", ".join(map(repr, METHODS))
+        raise RequestError(f"sample takes one of the methods {expected}; found {method!r}")
+    if num_samples < 1 or num_chains < 1:
+        raise RequestError(
+            f"sample was asked for {num_chains} chains of {num_samples} draws: expected one or more"
+        )
+    started = time.perf_counter()
+    routes = [Route(marg, marg.plan(*args, **kwargs)) for marg in margs]
+    planned = time.perf_counter() - started
+    run = _Run(rng_key, args, kwargs, num_samples, num_chains, num_warmup, progress, planned)
+    few = min(routes, key=lambda r: r.independence(run.count))
+    many = min(routes, key=lambda r: r.nuts(run.count))
+    if not many.dimensions:
+        return run.nothing(many)
+    unfit = _unfit(few, many, run, method)
+    if unfit is None:
+        found = run.independence(few)
+        if isinstance(found, Posterior):
+            return found
+        unfit = found
+    if method == "independence":
+        raise RequestError(
+            f"independence sampling does not suit this posterior: {unfit.reason}. Use "
+            "method='nuts', or 'auto', which takes the one that does"
+        )
+    return run.nuts(many, unfit.reason)
+
+
+def _unfit(few: Route, many: Route, run: _Run, method: str) -> Unfit | None:
+    """Why independence sampling is not tried."""
+    if method == "nuts":
+        return Unfit("it was asked for")
+    dimensions = few.dimensions
+    if not 0 < dimensions <= MOST_DIMENSIONS:
+        return Unfit(
+            f"{dimensions} dimensions are left to sample, and proposals for all of them at once "
+            f"are hardly accepted beyond {MOST_DIMENSIONS}"
+        )
+    after = few.plan.rewritten or few.plan.program
+    if any(isinstance(n, Param) for n in after.nodes):
+        return Unfit("the model has params, which NUTS keeps at their initial values")
+    if method == "auto" and few.independence(run.count) > many.nuts(run.count):
+        return Unfit(
+            f"a density of {dimensions} dimensions is predicted to cost more than NUTS in "
+            f"{many.dimensions}"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What was asked of one call."""
+
+    rng_key: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    num_samples: int
+    num_chains: int
+    num_warmup: int | None
+    progress: bool
+    planned: float
+
+    @property
+    def count(self) -> int:
+        return self.num_chains * self.num_samples
+
+    def _posterior(self, route: Route, samples: Any, *rest: Any, **options: Any) -> Posterior:
+        return Posterior(
+            route.marg, self.args, self.kwargs, samples, self.num_chains, self.num_samples, *rest,
+            **options,
+        )  # fmt: skip
+
+    def nothing(self, route: Route) -> Posterior:
+        """Everything is integrated out."""
+        seconds = {"plan": self.planned}
+        nan = float("nan")
+        reason = "everything is integrated out: each recovered draw is an independent one"
+        quality = Quality(nan, nan, seconds=seconds)
+        return self._posterior(route, {}, "exact", reason, quality)
+
+    def independence(self, route: Route) -> Posterior | Unfit:
+        """By independence sampling, unless that is not to be trusted."""
+        model: Any = route.marg
+        started = time.perf_counter()
+        target = Target(model, self.args, self.kwargs)
+        traced = time.perf_counter() - started
+        words = np.asarray(jax.random.key_data(self.rng_key)).reshape(-1).tolist()
+        random = np.random.default_rng(words)
+        draws = sampled(target, random, self.num_chains, self.num_samples)
+        if isinstance(draws, Unfit):
+            return draws
+        started = time.perf_counter()
+        after = route.plan.rewritten or route.plan.program
+        computed = any(isinstance(n, Deterministic | NonCentred) for n in after.nodes)
+        samples = jax.block_until_ready(target.sites(draws.points, computed))
+        seconds = {"plan": self.planned, "trace": traced, **draws.seconds}
+        seconds["sites"] = time.perf_counter() - started
+        reason = f"{target.size} dimension{'s are' if target.size > 1 else ' is'} left to sample"
+        return self._posterior(
+            route, samples, "independence", reason, self._quality(route, draws, seconds)
+        )
+
+    def _quality(self, route: Route, draws: Draws, seconds: dict[str, float]) -> Quality:
+        proper = is_proper(route.marg, self.args, self.kwargs)
+        dimensions = draws.points.shape[-1]
+        evidence = Evidence(draws.log_evidence, draws.error, dimensions) if proper else None
+        return Quality(
+            draws.ess, draws.rhat, draws.acceptance, draws.pareto_shape, draws.evaluations,
+            evidence=evidence, seconds=seconds,
+        )  # fmt: skip
+
+    def nuts(self, route: Route, why: str) -> Posterior:
+        """By NUTS."""
+        started = time.perf_counter()
+        mcmc = run_nuts(
+            route.marg, self.rng_key, self.args, self.kwargs, num_samples=self.num_samples,
+            num_chains=self.num_chains, num_warmup=self.num_warmup, progress=self.progress,
+        )  # fmt: skip
+        seconds = {"plan": self.planned, "compile and sample": time.perf_counter() - started}
+        samples = mcmc.get_samples(group_by_chain=True)
+        return self._posterior(
+            route, samples, "nuts", f"NUTS: {why}", _of_nuts(mcmc, route, samples, seconds),
+            mcmc=mcmc,
+        )  # fmt: skip
+
+
+def _of_nuts(mcmc: Any, route: Route, samples: Any, seconds: dict[str, float]) -> Quality:
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
+    own = [np.asarray(samples[name], float) for name in route.plan.kept if name in samples]
+    enough = own and own[0].shape[1] >= 4
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ess = min((np.nanmin(effective_sample_size(x)) for x in own), default=np.nan)
+        rhat = max((np.nanmax(split_gelman_rubin(x)) for x in own), default=np.nan)
+    fields = mcmc.get_extra_fields()
+    return Quality(
+        float(ess) if enough else float("nan"),
+        float(rhat) if enough else float("nan"),
+        divergences=int(np.sum(fields["diverging"])),
+        evaluations=int(np.sum(fields["num_steps"])),
+        seconds=seconds,
+    )
+
+
+__all__ = ["METHODS", "Route", "sample"]
