@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Lookup, Term
@@ -83,6 +82,8 @@ class Loop:
     @cached_property
     def driven(self) -> dict[int, tuple[_Latent, ...]]:
         """The latents that drive each element, of the elements for which that saves work."""
+        import networkx as nx  # slow to import
+
         graph, direct, far = nx.DiGraph(), {}, {}
         graph.add_nodes_from(range(self.elements))
         for site, reads in self.reads:

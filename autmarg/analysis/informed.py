@@ -20,11 +20,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
-from scipy.optimize import minimize
 
 from autmarg.analysis.families.location_scale import as_location_scale
 from autmarg.ir.nodes import Deterministic, Observe, Sample
@@ -85,6 +83,8 @@ class _Fit:
     @classmethod
     def of(cls, program: Program, node: Sample, observed: list[Observe]) -> _Fit | None:
         """None where data or covariates are not known, or a latent that matters is discrete."""
+        import networkx as nx  # slow to import
+
         tape = program.tape
         below = {node.name, *(c.name for c in observed)}
         names = set.union(below, *(nx.ancestors(program.graph, n) for n in below))
@@ -108,6 +108,8 @@ class _Fit:
 
     def information(self) -> Information | None:
         """F at the fit, None where the elements are not read apart or there is no fit."""
+        from scipy.optimize import minimize  # slow to import
+
         start, unravel = ravel_pytree(self._zeros())
         free = np.concatenate([np.zeros(0, bool), *(self._is_free(n) for n in self.others)])
         signs = np.random.default_rng(0).choice([-1.0, 1.0], self.node.shape)

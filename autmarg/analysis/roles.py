@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-import networkx as nx
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform, IndependentTransform
 
@@ -212,6 +211,8 @@ def _multiplied(facts: Facts, program: Program) -> dict[str, set[str]]:
 
 def _informed(program: Program) -> set[str]:
     """Latents that data or factors read, through other latents too."""
+    import networkx as nx  # slow to import
+
     ends = [n.name for n in program.nodes if isinstance(n, Observe | Factor)]
     return set().union(*(nx.ancestors(program.graph, end) for end in ends))
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import networkx as nx
 import numpy as np
 
 from autmarg.analysis.domain import Affine, Term, as_affine, composed, count, identity, stacked
@@ -175,6 +174,8 @@ def _shifted(start: Any, state: Affine) -> Affine:
 
 def recurrent(means: Mapping[str, Affine]) -> frozenset[str]:
     """Members whose means read each other in time: in a circle, or along a long path."""
+    import networkx as nx  # slow to import
+
     graph = nx.DiGraph()
     graph.add_nodes_from(means)
     for name, mean in means.items():

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 
 from autmarg.compat.jaxprs import Param
 from autmarg.errors import Place
 from autmarg.ir.walk import computed, walk
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class DistributedLoop:
 
     def run(self) -> list[int]:
         """Write the loop; the outer numbers of its outputs."""
+        import networkx as nx  # slow to import
+
         graph = self._dependences()
         condensed = nx.condensation(graph)
         for component in nx.lexicographical_topological_sort(condensed):
@@ -96,6 +100,8 @@ class DistributedLoop:
 
     def _dependences(self) -> nx.DiGraph[Any]:
         """What each live equation and carry needs: an edge from what is needed to what needs it."""
+        import networkx as nx  # slow to import
+
         graph = nx.DiGraph()
         sources = [
             s for v in (*self.carry_out, *self.stacked_out) if (s := self._source(v)) is not None

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from autmarg.errors import Refusal
 from autmarg.ir.fingerprint import Fingerprint
 from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample, Static, Structure
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.tape import Tape
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,8 @@ class Program(AsValue):
     @cached_property
     def graph(self) -> nx.DiGraph[Any]:
         """Sites as vertices, an edge from every latent to each site that reads it."""
+        import networkx as nx  # slow to import
+
         graph = nx.DiGraph()
         for node in self.nodes:
             graph.add_node(node.name, node=node)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import networkx as nx
-
 from autmarg.errors import InternalError
 from autmarg.ir.nodes import Factor, Marginal, Node, NonCentred, Observe, Param, Recover, Sample
 from autmarg.ir.program import Program
@@ -125,6 +123,8 @@ def _integrated(program: Program) -> Iterator[str]:
 
 def _order(program: Program) -> Iterator[str]:
     """No site reads itself through others, but for sites of one scan, which read their past."""
+    import networkx as nx  # slow to import
+
     scanned = {n.name for n in program.nodes if isinstance(n, Sample) and n.scanned}
     graph = program.graph.copy()
     graph.remove_edges_from([(a, b) for a, b in program.graph.edges if {a, b} <= scanned])

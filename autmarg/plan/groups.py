@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import networkx as nx
-
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import NotWritten
@@ -85,6 +83,8 @@ def _readers(program: Program, name: str) -> list[Node]:
 
 def connected(program: Program, members: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     """Members that share a child, or of which one reads another, belong together."""
+    import networkx as nx  # slow to import
+
     graph = nx.Graph()
     for member in members:
         graph.add_node(member.name)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from autmarg.analysis.admissible import Admissible
 from autmarg.errors import Refusal, RequestError, did_you_mean
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
 from autmarg.plan.timing import CHAINS
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover is least
 
@@ -159,6 +160,8 @@ def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]
     Exact for connected sets of up to 24 sites; above, the 2-approximation of Bar-Yehuda and Even
     (1981).
     """
+    import networkx as nx  # slow to import
+
     graph = nx.Graph()
     for a, b in edges:
         graph.add_edge(a, b)
