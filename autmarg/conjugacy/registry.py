@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from autmarg.conjugacy.language import Rule
-from autmarg.conjugacy.parser import parse
-from autmarg.conjugacy.pattern import patterns
-from autmarg.conjugacy.proof import Proof, prove
 from autmarg.errors import ModelError
+
+if TYPE_CHECKING:
+    from autmarg.conjugacy.language import Rule
+    from autmarg.conjugacy.proof import Proof
 
 _FOLDER = Path(__file__).parent / "shipped"
 # Reasons why not are those of the last rule of a child, hence complements first.
@@ -39,7 +40,13 @@ _added: list[Rule] = []
 def shipped() -> tuple[Rule, ...]:
     """The rules of this package. Each is proved when a program first meets it."""
     texts = ((_FOLDER / f"{name}.rules").read_text(encoding="utf-8") for name in SHIPPED)
-    return tuple(rule for text in texts for rule in parse(text))
+    return tuple(rule for text in texts for rule in _read(text))
+
+
+def _read(text: str) -> tuple[Rule, ...]:
+    from autmarg.conjugacy.parser import parse  # needs SymPy, which is slow to import
+
+    return parse(text)
 
 
 def check_file(path: Path) -> Iterator[Proof]:
@@ -53,10 +60,13 @@ def check_file(path: Path) -> Iterator[Proof]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
-    yield from (_checked(rule) for rule in parse(text))
+    yield from (_checked(rule) for rule in _read(text))
 
 
 def _checked(rule: Rule) -> Proof:
+    from autmarg.conjugacy.pattern import patterns  # needs SymPy, too
+    from autmarg.conjugacy.proof import prove
+
     patterns(rule)
     return prove(rule)
 
@@ -83,7 +93,7 @@ def register_rule(text: str, *, replace: bool = False) -> tuple[Proof, ...]:
             neither proved nor refuted (UnprovedRuleError), or its name is taken. Nothing is added
             then; the message has what is left over in the proof.
     """
-    found = parse(text)
+    found = _read(text)
     proofs = tuple(_checked(rule) for rule in found)
     names = [rule.name for rule in found]
     others = [rule for rule in _added if not (replace and rule.name in names)]

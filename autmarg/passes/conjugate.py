@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autmarg.conjugacy.conjugate import ConjugateMarginal
-from autmarg.conjugacy.unread import UnreadPrior
 from autmarg.ir.nodes import Recover, of_sites
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
@@ -27,6 +25,10 @@ class Conjugate:
         Raises:
             RequestError: there is no plan, or a pass in between changed what it is about.
         """
+        # Rules need SymPy, which is slow to import.
+        from autmarg.conjugacy.conjugate import ConjugateMarginal
+        from autmarg.conjugacy.unread import UnreadPrior
+
         plan = plan_of(program, self.name)
         for found in plan.conjugacies:
             if any(group.name not in program for group in found.groups):

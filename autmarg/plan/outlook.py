@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, source_work
-from autmarg.conjugacy.match import Conjugacy
 from autmarg.ir.program import Program
 from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.groups import Group, groups_of
@@ -20,6 +20,9 @@ from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.prediction import BASE, Effects, Prediction, steps
 from autmarg.plan.pricing import source_seconds
 from autmarg.plan.select import Request
+
+if TYPE_CHECKING:
+    from autmarg.conjugacy.match import Conjugacy
 
 _SCALES = 8  # sampled scales from which they are taken to be one for each effect
 

@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-import sympy
-
 from autmarg.analysis.needed import complete
-from autmarg.conjugacy.match import Conjugacy
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
@@ -20,6 +16,10 @@ from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.prediction import Prediction
 
 if TYPE_CHECKING:
+    import networkx as nx
+    import sympy
+
+    from autmarg.conjugacy.match import Conjugacy
     from autmarg.report.entries import Entry
 
 
@@ -101,6 +101,8 @@ class Plan(AsValue):
     @property
     def cost(self) -> sympy.Expr:
         """Multiply-adds of one log-density, in the sizes of each stage."""
+        import sympy  # slow to import
+
         return sympy.Add(*(c.flops for g in self.groups for c in g.costs))
 
     def explain(self) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
-import sympy
+if TYPE_CHECKING:
+    import sympy
 
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 # The sizes in which costs are, and what a reader of a plan is told of them.
@@ -26,6 +28,8 @@ SYMBOLS = {
 
 def symbols(names: str) -> tuple[sympy.Symbol, ...]:
     """Sizes by their letters, those of :data:`SYMBOLS`, as sympy has them."""
+    import sympy  # slow to import
+
     return sympy.symbols(names, positive=True, integer=True, seq=True)
 
 
