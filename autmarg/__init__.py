@@ -2,6 +2,7 @@
 
 from autmarg.analysis.families import Gaussian, register_gaussian
 from autmarg.compare import Comparison, compare
+from autmarg.compat.executables import enable_cache
 from autmarg.conjugacy.registry import register_rule
 from autmarg.driver import MarginalizedModel, transform
 from autmarg.errors import (
@@ -21,6 +22,8 @@ from autmarg.gaussian.stages import register_stage
 from autmarg.gaussian.terms import register_term
 from autmarg.passes.default import default_passes
 from autmarg.passes.pipeline import Pass, Passes, Step
+from autmarg.sampling.kernel import IndependenceSampler
+from autmarg.sampling.posterior import Posterior
 from autmarg.verify import Report, verify
 
 __version__ = "0.1.0"
@@ -31,6 +34,7 @@ __all__ = [
     "ExactnessError",
     "Gaussian",
     "InconclusiveError",
+    "IndependenceSampler",
     "InternalError",
     "MarginalizedModel",
     "ModelError",
@@ -38,6 +42,7 @@ __all__ = [
     "PassError",
     "Passes",
     "Place",
+    "Posterior",
     "Refusal",
     "Report",
     "RequestError",
@@ -46,6 +51,7 @@ __all__ = [
     "WrongRuleError",
     "compare",
     "default_passes",
+    "enable_cache",
     "register_gaussian",
     "register_rule",
     "register_stage",

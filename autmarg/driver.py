@@ -280,15 +280,16 @@ class MarginalizedModel(AfterFit, Sampling):
             )
         return dict(samples)
 
-    def candidates(self) -> list[MarginalizedModel]:
-        """This model, and the one with all integrated out if it was left open what is."""
+    def candidates(self, plan: Plan) -> list[MarginalizedModel]:
+        """This model, and where its plan leaves sites for their cost, the one without them."""
+        if all(refusal.rule != "cost" for refusal in plan.refusals):
+            return [self]
         if self._everything is None:
-            open_ = [p for p in self.passes if isinstance(p, Detect) and p.is_open]
-            if open_:
-                every = replace(open_[0], request=replace(open_[0].request, marginalize="all"))
-                passes = self.passes.replace(every.name, every)
-                self._everything = MarginalizedModel(self.source.fn, passes)
-        return [self] if self._everything is None else [self, self._everything]
+            detect = next(p for p in self.passes if isinstance(p, Detect))
+            every = replace(detect, request=replace(detect.request, marginalize="all"))
+            passes = self.passes.replace(every.name, every)
+            self._everything = MarginalizedModel(self.source.fn, passes)
+        return [self, self._everything]
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""

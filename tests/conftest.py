@@ -28,6 +28,7 @@ from examples.data import MissingData, load
 from examples.models import Published, Reference
 
 jax.config.update("jax_enable_x64", True)
+os.environ["AUTMARG_CACHE"] = ""  # nothing compiled comes from another run
 os.environ["AUTMARG_MACHINE"] = ""  # plans as on the reference machine, wherever tests run
 gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, of which few are garbage
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from tqdm.auto import tqdm
 
 from autmarg.compat.programs import compiled
@@ -54,11 +55,18 @@ def in_batches(
             here = min(batch, count - start)
             some = np.minimum(start + np.arange(-(-here // together) * together), count - 1)
             some = some.reshape(-1, together)
-            out = run(own[some], {site: value[some] for site, value in values.items()}, traced)
+            each = {site: _rows(value, some) for site, value in values.items()}
+            out = run(_rows(own, some), each, traced)
             out = jax.tree.map(lambda x, n=here: _joined(x)[:n], out)
             parts.append(jax.block_until_ready(out))
             bar.update(here)
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+
+
+def _rows(x: Any, places: np.ndarray) -> Any:
+    """Some rows of an array; of known numbers by NumPy, which compiles nothing."""
+    known = not isinstance(x, Tracer) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jnp.asarray(np.asarray(x)[places]) if known else x[places]
 
 
 def _joined(x: Any) -> Any:

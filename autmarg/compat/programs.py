@@ -3,7 +3,7 @@
 The numbers that a function closes over (data, cross-products) are found when it is traced.
 :func:`traced_once` lets a program around it see them as its own, and :func:`compiled` makes them
 arguments of an executable, which all programs of equal text share: other data of the same structure
-are not compiled again, in this process or, with JAX's own cache on disk, in another. Integers
+are not compiled again, in this process or, by the files that it leaves, in another. Integers
 (levels, places in arrays) are structure, and stay constants.
 
 A kernel of NumPyro's compiles its loop itself and has no arguments for such numbers. There they are
@@ -12,8 +12,6 @@ constants.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +21,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from autmarg.compat.executables import executable
 from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun
-
-_KEPT = 64  # executables of a process
-_EXECUTABLES: OrderedDict[bytes, Any] = OrderedDict()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,22 +74,8 @@ class Program:
             return self  # where arrays lie is part of such a program
         with jax.ensure_compile_time_eval():  # also inside another program
             numbers = [jnp.asarray(x) for x in self.numbers]
-        found = _shared(self.run.lower(numbers, *flat), len(numbers))
+        found = executable(self.run.lower(numbers, *flat), len(numbers))
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
-
-
-def _shared(lowered: Any, numbers: int) -> Any:
-    """The executable of a program, which all programs of the same text share.
-
-    ``numbers`` says how many of its arguments are numbers that the function closes over.
-    """
-    key = hashlib.sha256(f"{numbers} {lowered.as_text()}".encode()).digest()
-    if key not in _EXECUTABLES:
-        while len(_EXECUTABLES) >= _KEPT:
-            _EXECUTABLES.popitem(last=False)
-        _EXECUTABLES[key] = lowered.compile()
-    _EXECUTABLES.move_to_end(key)
-    return _EXECUTABLES[key]
 
 
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""XLA's options for a program that runs once: compiling it takes longer than running it."""
+"""XLA's options for programs whose compilation takes longer than most of their runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,34 @@ _QUICK: dict[str, Any] = {
 _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # they take half of the time
 
 
-@cache
+# Half of the compilation's time, for a tenth of the run's (value: 20 -> 21 µs, 146 -> 134).
+_SOONER = {**_OLDER_EMITTERS, "xla_backend_optimization_level": 1}
+
+
 def quick() -> dict[str, Any]:
-    """Compiler options for quick compilation, those that this version knows."""
-    options = {**_QUICK, **_OLDER_EMITTERS}
+    """Compiler options for a program that runs once, those that this version knows."""
+    return _known({**_QUICK, **_OLDER_EMITTERS}, _QUICK)
+
+
+def sooner() -> dict[str, Any]:
+    """Compiler options for a program that runs for seconds, those that this version knows."""
+    if jax.config.read("jax_disable_most_optimizations"):
+        return {}
+    return _known(_SOONER, {})
+
+
+def _known(options: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+    return options if _accepted(tuple(options.items())) else otherwise
+
+
+@cache
+def _accepted(options: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether XLA knows all of some options."""
     try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=options)
+        jax.jit(lambda: 0).lower().compile(compiler_options=dict(options))
     except jax.errors.JaxRuntimeError:  # they were removed
-        return _QUICK
-    return options
+        return False
+    return True
 
 
-__all__ = ["quick"]
+__all__ = ["quick", "sooner"]

@@ -33,6 +33,7 @@ from autmarg.compat.jaxprs import (
     body_of,
     frames_of,
 )
+from autmarg.compat.xla import quick
 from autmarg.errors import Place
 from autmarg.ir.loops import DistributedLoop
 from autmarg.ir.shards import is_sharded, on_host
@@ -214,7 +215,8 @@ class Tape:
             return [env[v] for v in outputs]
 
         with jax.ensure_compile_time_eval():
-            results = jax.jit(run)({v: self.constants[v] for v in given})
+            once = jax.jit(run, compiler_options=quick())
+            results = once({v: self.constants[v] for v in given})
             return {v: _as_known(r) for v, r in zip(outputs, results, strict=True)}
 
 

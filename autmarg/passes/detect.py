@@ -26,11 +26,6 @@ class Detect:
     request: Request = field(default_factory=Request)
     name = "detect"
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it was left to the planner what is integrated out."""
-        return self.request.marginalize == "auto"
-
     def apply(self, program: Program) -> Program:
         """The program on its folded tape, with its plan."""
         facts = facts_of(normalise(program))

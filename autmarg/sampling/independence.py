@@ -143,14 +143,20 @@ def _modes(target: Target, random: np.random.Generator) -> list[Mode] | Unfit:
 def _drawn(
     target: Target, last: Round, random: np.random.Generator, num_chains: int, num_samples: int
 ) -> Draws:
-    """As many proposals for each draw as the weights of all of them ask for."""
-    every, log_weights = 0, last.log_weights
+    """As many proposals for each draw as the weights of all of them ask for.
+
+    Where those of the first proposals, one for each draw, have a heavy tail, there are no more.
+    """
+    every, needed, log_weights = 0, 1, last.log_weights
     parts: list[tuple[Array, Array]] = []
-    while (needed := min(proposals_for(log_weights, WORTH), MOST_PROPOSALS)) > every:
+    while needed > every:
         x = last.proposal.draw(random, num_chains * num_samples * (needed - every))
         weighed = target.log_density(x) - last.proposal.log_density(x)
         parts.append((x.reshape(num_chains, -1, target.size), weighed.reshape(num_chains, -1)))
-        every, log_weights = needed, np.concatenate([w.reshape(-1) for _, w in parts])
+        log_weights = np.concatenate([w.reshape(-1) for _, w in parts])
+        every = needed
+        if pareto_shape(log_weights) <= _PARETO:
+            needed = min(proposals_for(log_weights, WORTH), MOST_PROPOSALS)
     x, weighed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     # Chains start at points of the last round, drawn by their weights.
     first = random.choice(len(last.points), num_chains, p=normalised(last.log_weights))

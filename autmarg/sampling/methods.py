@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from numpyro.infer import NUTS
 
@@ -12,20 +12,15 @@ from autmarg.sampling.posterior import Posterior
 from autmarg.sampling.sample import sample
 from autmarg.trace.columns import as_arrays
 
-if TYPE_CHECKING:
-    from autmarg.posterior.after_fit import AfterFit
-
 
 class Sampling:
     """Methods of :class:`autmarg.MarginalizedModel` that draw from its posterior.
 
     Attributes:
         plan: what is integrated out for some arguments.
-        candidates: the models that may be sampled for this one, itself first.
     """
 
     plan: Callable[..., Any]
-    candidates: Callable[[], Sequence[AfterFit]]
 
     def sample(
         self,
@@ -66,8 +61,9 @@ class Sampling:
                 posterior, and it says why.
             ModelError: the model or the data are wrong.
         """
+        marg: Any = self
         return sample(
-            self.candidates(), rng_key, *as_arrays(args, kwargs), num_samples=num_samples,
+            marg, rng_key, *as_arrays(args, kwargs), num_samples=num_samples,
             num_chains=num_chains, method=method, num_warmup=num_warmup, progress=progress,
         )  # fmt: skip
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from autmarg.posterior.evidence import Evidence
@@ -75,7 +77,8 @@ class Posterior:
         """The draws by site: [draws, …] with the chains joined, or [chains, draws, …]."""
         if group_by_chain:
             return dict(self.samples)
-        return {name: x.reshape(-1, *x.shape[2:]) for name, x in self.samples.items()}
+        flat = {n: np.asarray(x).reshape(-1, *x.shape[2:]) for n, x in self.samples.items()}
+        return {name: jnp.asarray(x) for name, x in flat.items()}
 
     def get_extra_fields(self, group_by_chain: bool = False) -> dict[str, Array]:
         """What NUTS collected besides, as of an ``MCMC``."""

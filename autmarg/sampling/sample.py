@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from autmarg.compat.executables import enable_usual_cache
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import Deterministic, NonCentred, Param
 from autmarg.plan.plan import Plan
@@ -66,7 +66,7 @@ class Route:
 
 
 def sample(
-    margs: Sequence[AfterFit],
+    marg: AfterFit,
     rng_key: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -80,7 +80,7 @@ def sample(
     """See :meth:`autmarg.MarginalizedModel.sample`.
 
     Args:
-        margs: the model as asked for, and those that may be sampled in its place.
+        marg: the model.
         rng_key, args, kwargs, num_samples, num_chains, method, num_warmup, progress: of that
             method.
     """
@@ -91,8 +91,11 @@ def sample(
         raise RequestError(
             f"sample was asked for {num_chains} chains of {num_samples} draws: expected one or more"
         )
+    enable_usual_cache()
     started = time.perf_counter()
-    routes = [Route(marg, marg.plan(*args, **kwargs)) for marg in margs]
+    plan = marg.plan(*args, **kwargs)
+    others = [Route(m, m.plan(*args, **kwargs)) for m in marg.candidates(plan)[1:]]
+    routes = [Route(marg, plan), *others]
     planned = time.perf_counter() - started
     run = _Run(rng_key, args, kwargs, num_samples, num_chains, num_warmup, progress, planned)
     few = min(routes, key=lambda r: r.independence(run.count))

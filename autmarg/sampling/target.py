@@ -175,12 +175,12 @@ class Target:
         ``deterministic`` asks for the deterministic sites, too, for which the model is run.
         """
         lead = points.shape[:-1]
-        rows = jnp.asarray(points.reshape(-1, self.size))
+        rows = points.reshape(-1, self.size)
         if deterministic or any(c.bijection is None for c in self.coordinates):
             each = compiled(lambda x: jax.lax.map(self._constrained, x))(rows)
         else:
-            each = jax.jit(jax.vmap(self._moved))(rows)
-        return {name: x.reshape(*lead, *x.shape[1:]) for name, x in each.items()}
+            each = compiled(jax.vmap(self._moved))(rows)
+        return {n: jnp.asarray(np.asarray(x).reshape(*lead, *x.shape[1:])) for n, x in each.items()}
 
     def _constrained(self, point: Array) -> dict[str, Array]:
         found = constrain_fn(

@@ -1,0 +1,174 @@
+"""Executables by the text of their program: shared in a process, and kept on disk between them.
+
+On disk an executable has a file of its own, named by a hash of the program's text, of the versions
+of JAX and of the compiler, and of the processor: what was compiled for another machine is never
+found. A file that cannot be read or written is left alone, with a warning: nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import sys
+import tempfile
+import warnings
+from collections import OrderedDict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+from jax.experimental import serialize_executable
+
+from autmarg.compat.xla import sooner
+
+_KEPT = 64  # executables of a process
+_MOST = 512 * 2**20  # bytes of all files
+_EXECUTABLES: OrderedDict[bytes, Any] = OrderedDict()
+_VARIABLE = "AUTMARG_CACHE"
+
+
+class _Disk:
+    """Where executables are kept; ``folder`` is None while they are not, or until it is decided."""
+
+    folder: Path | None = None
+    decided = False
+
+
+def enable_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
+    """Keep compiled programs on disk, for later processes; ``marg.sample`` does so by itself.
+
+    Numbers (data, cross-products) are arguments of these programs: data of the same shape and
+    grouping find them, too. The folder holds up to 512 MB, of which the least recently used goes
+    first, and can be deleted at any time.
+
+    Args:
+        folder: where; by default ``$AUTMARG_CACHE``, or ``autmarg`` in the user's folder for
+            caches.
+
+    Returns:
+        The folder; None where ``AUTMARG_CACHE`` is set and empty, which keeps nothing.
+    """
+    wanted = os.environ.get(_VARIABLE) if folder is None else folder
+    _Disk.folder = Path(wanted) if wanted else (_usual() if wanted is None else None)
+    _Disk.decided = True
+    return _Disk.folder
+
+
+def enable_usual_cache() -> None:
+    """The same for the usual folder, unless that was decided already."""
+    if not _Disk.decided:
+        enable_cache()
+
+
+def _usual() -> Path:
+    """The user's folder for caches."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "autmarg"
+
+
+def executable(lowered: Any, numbers: int) -> Any:
+    """The executable of a lowered program, which all programs of the same text share.
+
+    Args:
+        lowered: what ``jax.jit(…).lower(…)`` gives.
+        numbers: how many of its arguments are numbers that the function closes over.
+    """
+    options = sooner()
+    text = f"{numbers} {sorted(options.items())} {lowered.as_text()}"
+    key = hashlib.sha256(text.encode()).digest()
+    if key not in _EXECUTABLES:
+        while len(_EXECUTABLES) >= _KEPT:
+            _EXECUTABLES.popitem(last=False)
+        _EXECUTABLES[key] = _read(key) or _compiled(key, lowered, options)
+    _EXECUTABLES.move_to_end(key)
+    return _EXECUTABLES[key]
+
+
+def _compiled(key: bytes, lowered: Any, options: dict[str, Any]) -> Any:
+    found = lowered.compile(compiler_options=options)
+    _write(key, found)
+    return found
+
+
+@cache
+def _machine() -> str:
+    """What an executable depends on besides its program."""
+    versions = [jax.__version__, jaxlib.__version__, jax.default_backend()]
+    kinds = sorted({device.device_kind for device in jax.local_devices()})
+    return " ".join([*versions, *kinds, platform.machine(), _processor()])
+
+
+def _processor() -> str:
+    """The processor's model and instructions, where the system tells."""
+    about = Path("/proc/cpuinfo")
+    if not about.exists():
+        return platform.processor()
+    lines = about.read_text().splitlines()
+    own = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return " ".join(sorted(own))
+
+
+def _path(key: bytes) -> Path | None:
+    if _Disk.folder is None:
+        return None
+    name = hashlib.sha256(key + _machine().encode()).hexdigest()
+    return _Disk.folder / f"{name}.executable"
+
+
+def _read(key: bytes) -> Any:
+    """An executable from disk; None where it is not there."""
+    path = _path(key)
+    if path is None or not path.exists():
+        return None
+    try:
+        found = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+        os.utime(path)
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError, jax.errors.JaxRuntimeError) as e:
+        _warn("read", path, e)
+        return None
+    return found
+
+
+def _write(key: bytes, found: Any) -> None:
+    """Put an executable on disk, whole or not at all, and the oldest ones away."""
+    path = _path(key)
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = pickle.dumps(serialize_executable.serialize(found))
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(content)
+        os.replace(file.name, path)
+        _prune(path.parent)
+    except (OSError, ValueError, pickle.PicklingError, jax.errors.JaxRuntimeError) as error:
+        _warn("write", path, error)
+
+
+def _prune(folder: Path) -> None:
+    files = sorted(folder.glob("*.executable"), key=lambda f: -f.stat().st_mtime)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > _MOST:
+            file.unlink(missing_ok=True)
+
+
+def _warn(what: str, path: Path, error: Exception) -> None:
+    warnings.warn(
+        f"autmarg cannot {what} the compiled program {path} and goes on without it: {error}. "
+        f"Delete the folder, or set {_VARIABLE} to another one or to nothing",
+        stacklevel=2,
+    )
+
+
+__all__ = ["enable_cache", "enable_usual_cache", "executable"]

@@ -1,0 +1,167 @@
+"""``marg.sample`` from the call to what is done with its draws."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC
+
+import autmarg
+
+RNG = np.random.default_rng(0)
+GROUP = np.arange(60) % 6
+Y = RNG.normal(size=60) + 2 * RNG.normal(size=6)[GROUP]
+KEY = jax.random.key(0)
+
+
+def groups(group, y=None):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 5.0))
+    scale = numpyro.sample("scale", dist.HalfNormal(3.0))
+    noise = numpyro.sample("noise", dist.HalfNormal(2.0))
+    with numpyro.plate("groups", 6):
+        u = numpyro.sample("u", dist.Normal(mean, scale))
+    numpyro.sample("y", dist.Normal(u[group], noise), obs=y)
+
+
+@pytest.fixture(scope="module")
+def marg() -> autmarg.MarginalizedModel:
+    return autmarg.transform(groups)
+
+
+@pytest.fixture(scope="module")
+def posterior(marg) -> autmarg.Posterior:
+    return marg.sample(KEY, GROUP, Y, num_samples=500)
+
+
+def moments(marg) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations of scale and noise by quadrature of the marginal density."""
+    tau, sigma = np.meshgrid(np.linspace(0.02, 12, 300), np.linspace(0.6, 1.6, 200))
+    n = np.full(6, 10)
+    means = np.array([Y[g == GROUP].mean() for g in range(6)])
+    within = sum(((Y[g == GROUP] - means[g]) ** 2).sum() for g in range(6))
+    log_p = -(tau**2) / 18 - sigma**2 / 8 - within / (2 * sigma**2) - (60 - 6) * np.log(sigma)
+    v = tau[..., None] ** 2 + sigma[..., None] ** 2 / n
+    a, b = (1 / v).sum(-1) + 1 / 25, (means / v).sum(-1)
+    log_p += -0.5 * np.log(v).sum(-1) - 0.5 * np.log(a) + 0.5 * b**2 / a
+    log_p -= 0.5 * (means**2 / v).sum(-1)
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    mean = np.array([(p * tau).sum(), (p * sigma).sum()])
+    second = np.array([(p * tau**2).sum(), (p * sigma**2).sum()])
+    return mean, np.sqrt(second - mean**2)
+
+
+def test_moments_by_quadrature(marg, posterior):
+    mean, deviation = moments(marg)
+    draws = posterior.get_samples()
+    for k, name in enumerate(("scale", "noise")):
+        x = np.asarray(draws[name])
+        assert abs(x.mean() - mean[k]) < 5 * deviation[k] / np.sqrt(len(x))
+        assert x.std() == pytest.approx(deviation[k], rel=0.1)
+
+
+def test_the_methods_take_it_for_an_mcmc(marg, posterior):
+    recovered = marg.recover(KEY, posterior)
+    assert recovered["u"].shape == (2000, 6)
+    assert marg.recover(KEY, posterior, GROUP, Y, group_by_chain=True)["u"].shape == (4, 500, 6)
+    fit = marg.to_arviz(posterior, log_likelihood=None)
+    assert fit.posterior["u"].shape == (4, 500, 6)
+    assert "scale" in str(marg.summary(posterior))
+    found = marg.log_evidence(KEY, posterior)
+    own = posterior.quality.evidence
+    assert abs(found.log_evidence - own.log_evidence) < 5 * (found.error + own.error)
+
+
+def test_other_data_are_refused(marg, posterior):
+    with pytest.raises(autmarg.RequestError, match="other data"):
+        marg.recover(KEY, posterior, GROUP, Y + 1)
+
+
+def test_it_says_how_it_was_made(posterior):
+    text = str(posterior)
+    assert "by independence sampling" in text
+    assert "2 dimensions are left to sample" in text
+    assert "k̂" in text and "log p(y)" in text
+    assert posterior.quality.acceptance > 0.7
+
+
+def test_the_same_key_gives_the_same_draws(marg, posterior):
+    again = marg.sample(KEY, GROUP, Y, num_samples=500).get_samples()
+    np.testing.assert_array_equal(again["scale"], posterior.get_samples()["scale"])
+
+
+def test_everything_integrated_out():
+    def model(y):
+        mean = numpyro.sample("mean", dist.Normal(0.0, 5.0))
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    marg = autmarg.transform(model)
+    found = marg.sample(KEY, Y, num_samples=50, num_chains=2)
+    assert found.method == "exact"
+    assert found.get_samples() == {}
+    assert marg.recover(KEY, found)["mean"].shape == (100,)
+
+
+def test_a_site_left_for_its_cost_is_no_reason_for_another_models_draws():
+    """Draws of the model with everything integrated out are recovered by it."""
+
+    def wide(y):
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        u = numpyro.sample("u", dist.Normal(0.0, scale).expand([6]).to_event(1))
+        numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=y)
+
+    kept = autmarg.transform(wide, keep=["u"])
+    every = autmarg.transform(wide, marginalize="all")
+    found = every.sample(KEY, Y, num_samples=50, num_chains=2)
+    assert kept.recover(KEY, found)["u"].shape == (100, 6)
+
+
+def test_requests_that_cannot_be_met(marg):
+    with pytest.raises(autmarg.RequestError, match="'auto', 'independence', 'nuts'; found 'gibbs'"):
+        marg.sample(KEY, GROUP, Y, method="gibbs")
+    with pytest.raises(autmarg.RequestError, match="expected one or more"):
+        marg.sample(KEY, GROUP, Y, num_samples=0)
+
+
+def thirty(y):
+    rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0).expand([30]).to_event(1))
+    numpyro.sample("y", dist.Normal(rate, 1.0), obs=y)
+
+
+def test_where_independence_sampling_does_not_suit():
+    marg = autmarg.transform(thirty)
+    with pytest.raises(autmarg.RequestError, match=r"30 dimensions are left.*method='nuts'"):
+        marg.sample(KEY, np.ones(30), method="independence")
+    found = marg.sample(KEY, np.ones(30), num_samples=20, num_chains=2, num_warmup=20)
+    assert found.method == "nuts"
+    assert "30 dimensions are left" in str(found)
+    assert found.get_samples()["rate"].shape == (40, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["vectorized", "sequential"])
+def test_as_a_kernel(marg, method):
+    every = autmarg.IndependenceSampler(marg)
+    mcmc = MCMC(
+        every, num_warmup=0, num_samples=1000, num_chains=4, chain_method=method,
+        progress_bar=False,
+    )  # fmt: skip
+    mcmc.run(KEY, GROUP, Y)
+    mean, deviation = moments(marg)
+    x = np.asarray(mcmc.get_samples()["scale"])
+    assert abs(x.mean() - mean[0]) < 5 * deviation[0] / np.sqrt(len(x))
+    assert marg.recover(KEY, mcmc, GROUP, Y)["u"].shape == (4000, 6)
+
+
+@pytest.mark.slow
+def test_in_single_precision():
+    with jax.enable_x64(False):
+        marg = autmarg.transform(groups)
+        found = marg.sample(KEY, GROUP, np.asarray(Y, np.float32))
+        mean, deviation = moments(marg)
+        x = np.asarray(found.get_samples()["scale"])
+    assert found.method == "independence"
+    assert abs(x.mean() - mean[0]) < 5 * deviation[0] / np.sqrt(len(x))
