@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from autmarg.backend.compiled import Programs
-from autmarg.posterior import densities, evidence, inference_data, plots, pointwise, summary
+from autmarg.posterior import densities, evidence, inference_data, plots, summary
 from autmarg.posterior.draws import arguments_for, draws_of, made_by
 from autmarg.posterior.predict import Wanted, fit_of, predict
 from autmarg.trace.capture import trace_program
@@ -352,6 +352,8 @@ class AfterFit:
             RequestError: draws of a sampled site are missing, the data are others than those of
                 the run, or there is no such group.
         """
+        from autmarg.posterior import pointwise  # rules need SymPy, which is slow to import
+
         args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
         draws = draws_of(mcmc_or_samples, "log_likelihood", group_by_chain=group_by_chain)
         marg = made_by(mcmc_or_samples, self)
