@@ -16,11 +16,11 @@ import tempfile
 import warnings
 from collections import OrderedDict
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 from jax.experimental import serialize_executable
 
 from autmarg.compat.xla import sooner
@@ -102,7 +102,7 @@ def _compiled(key: bytes, lowered: Any, options: dict[str, Any]) -> Any:
 @cache
 def _machine() -> str:
     """What an executable depends on besides its program."""
-    versions = [jax.__version__, jaxlib.__version__, jax.default_backend()]
+    versions = [jax.__version__, version("jaxlib"), jax.default_backend()]
     kinds = sorted({device.device_kind for device in jax.local_devices()})
     return " ".join([*versions, *kinds, platform.machine(), _processor()])
 

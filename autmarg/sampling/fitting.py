@@ -11,6 +11,8 @@ the sums being over points and the images of m.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from autmarg.sampling.proposal import Proposal, log_sum, log_t
@@ -18,7 +20,8 @@ from autmarg.sampling.proposal import Proposal, log_sum, log_t
 Array = np.ndarray
 
 _FREEDOM = (4.0, 6.0, 10.0)  # more would leave the tails to chance
-_ITERATIONS, _NEAR = 15, 1e-3  # nats a point, from which EM goes on
+_ITERATIONS, _NEAR = 12, 1e-3  # nats a point, from which EM goes on
+_MOST = 3000  # points that are fitted to
 _POINTS = 4  # effective points for each dimension of a component, at least
 _HALF_NORMAL = 1.4  # mean over deviation: 1.32 of a half-normal, more off zero
 _RIDGE = 1e-3  # least variance within a component, relative to the whole
@@ -33,45 +36,84 @@ def fitted(x: Array, weights: Array, start: Proposal, positive: Array) -> Propos
         start: components; those of too few points are dropped.
         positive: which coordinates have no density below zero, [p].
     """
-    here = weights > 1e-2 / len(x)
-    x, weights = x[here], weights[here] / weights[here].sum()
+    points = _Points.of(x, weights, positive)
     before, found = -np.inf, start
     for _ in range(_ITERATIONS):
-        terms, distance = found.terms(x)
+        distance = points.distances(found)
+        terms = found.of_distance(distance)
         whole = log_sum(terms)
-        likelihood = float(weights @ whole)
+        likelihood = float(points.weights @ whole)
         if likelihood - before < _NEAR:
             break
         before = likelihood
-        shares = np.exp(terms - whole[:, None]) * weights[:, None]
-        found = _maximised(found, x, weights, shares, distance, positive)
+        shares = np.exp(terms - whole[:, None]) * points.weights[:, None]
+        found = _maximised(found, points, shares, distance)
     return found
 
 
-def _maximised(
-    now: Proposal, x: Array, weights: Array, shares: Array, distance: Array, positive: Array
-) -> Proposal:
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Weighted points with their products, so that a step of EM is two products of matrices.
+
+    Attributes:
+        x: [n, p], less ``centre``.
+        products: x_i x_j of each point, [n, p²].
+        weights: [n].
+        centre: [p]; zero where signs are dropped.
+        positive: [p].
+    """
+
+    x: Array
+    products: Array
+    weights: Array
+    centre: Array
+    positive: Array
+
+    @classmethod
+    def of(cls, x: Array, weights: Array, positive: Array) -> _Points:
+        """The points that count, or every second of them, …, where there are many."""
+        here = np.flatnonzero(weights > 1e-2 / len(x))
+        here = here[:: -(-len(here) // _MOST)]
+        own = weights[here] / weights[here].sum()
+        centre = np.where(positive, 0.0, own @ x[here])
+        x = x[here] - centre
+        products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+        return cls(x, products, own, centre, positive)
+
+    def distances(self, proposal: Proposal) -> Array:
+        """Squared distances [n, J] from the images of a proposal's components."""
+        owner, signs = proposal.images
+        inverse = np.linalg.inv(proposal.factor)
+        precision = (inverse.transpose(0, 2, 1) @ inverse)[owner]
+        precision = precision * signs[:, :, None] * signs[:, None, :]
+        loc = signs * (proposal.loc - self.centre)[owner]
+        slope = np.einsum("jpq,jq->jp", precision, loc)
+        flat = precision.reshape(len(owner), -1)
+        squares = self.products @ flat.T - 2 * self.x @ slope.T
+        return np.maximum(squares + np.einsum("jp,jp->j", slope, loc), 0.0)
+
+
+def _maximised(now: Proposal, points: _Points, shares: Array, distance: Array) -> Proposal:
     """One step of EM from shares w r [n, J] and squared distances [n, J]."""
     owner, signs = now.images
     p = now.size
-    own = np.array([shares[:, owner == m].sum() for m in range(len(now.weight))])
-    least = _POINTS * p * float(np.square(weights).sum())
-    kept = [m for m in range(len(own)) if own[m] > least] or [int(np.argmax(own))]
-    ridge = _RIDGE * np.diag(weights @ np.square(x - weights @ x))
-    locs, scales, freedoms = [], [], []
-    for m in kept:
-        images, v = np.flatnonzero(owner == m), now.freedom[m]
-        counts = shares[:, images] * (v + p) / (v + distance[:, images])  # w r u
-        loc = np.einsum("jp,jp->p", signs[images], counts.T @ x) / counts.sum()
-        scale = ridge.copy()
-        for j, count in zip(images, counts.T, strict=True):
-            apart = signs[j] * x - loc
-            scale += (apart * count[:, None]).T @ apart / own[m]
-        locs.append(loc)
-        scales.append(scale)
-        freedoms.append(_freedom(shares[:, images], distance[:, images], p))
+    belongs = owner == np.arange(len(now.weight))[:, None]  # [M, J]
+    counts = shares * (now.freedom[owner] + p) / (now.freedom[owner] + distance)  # w r u
+    own, count = belongs @ shares.sum(0), belongs @ counts.sum(0)
+    least = _POINTS * p * float(np.square(points.weights).sum())
+    kept = np.flatnonzero(own > least) if (own > least).any() else [int(np.argmax(own))]
+    loc = belongs @ (signs * (counts.T @ points.x)) / count[:, None]
+    both = (signs[:, :, None] * signs[:, None, :]).reshape(len(owner), -1)
+    second = (belongs @ (both * (counts.T @ points.products))).reshape(-1, p, p)
+    scale = second - count[:, None, None] * loc[:, :, None] * loc[:, None, :]
+    ridge = _RIDGE * np.diag(points.weights @ np.square(points.x - points.weights @ points.x))
+    freedom = [_freedom(shares[:, own], distance[:, own], p) for own in belongs[kept]]
     return Proposal.of(
-        own[kept] / own[kept].sum(), np.stack(locs), np.stack(scales), np.array(freedoms), positive
+        own[kept] / own[kept].sum(),
+        loc[kept] + points.centre,
+        scale[kept] / own[kept, None, None] + ridge,
+        np.array(freedom),
+        points.positive,
     )
 
 

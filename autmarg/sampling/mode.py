@@ -17,8 +17,8 @@ import numpy as np
 Array = np.ndarray
 Density = Callable[[Array], Array]
 
-STARTS = 6
-_CLOUD = 64  # points that each start is the best of
+# Points that each start is the best of: of many to be near the top, of few to be anywhere.
+_CLOUDS = (96, 96, 32, 8, 4, 2, 1, 1)
 _RADII = (1.0, 3.0, 8.0)  # of the boxes that they are drawn from
 _REAL = (1.0, 8.0, 60.0)  # the same of coordinates that are no logarithm or the like
 _STEPS, _NEAR = 60, 0.02  # most of Newton's; nats of improvement at which they end
@@ -67,12 +67,13 @@ def modes(density: Density, real: Array, random: np.random.Generator, reach: flo
         None of them where no start has a finite density.
     """
     radii = np.where(real, np.array(_REAL)[:, None], np.array(_RADII)[:, None])
-    radius = radii[random.integers(len(radii), size=STARTS * _CLOUD)]
+    radius = radii[random.integers(len(radii), size=sum(_CLOUDS))]
     cloud = random.uniform(-radius, radius)
     cloud[0] = 0.0
     values = density(cloud)
-    # (the best of each of several sets: they seldom lie together where there are several modes)
-    order = np.argmax(values.reshape(STARTS, _CLOUD), axis=1) + _CLOUD * np.arange(STARTS)
+    first = np.cumsum(_CLOUDS) - _CLOUDS
+    sets = [range(k, k + size) for k, size in zip(first, _CLOUDS, strict=True)]
+    order = np.array([max(own, key=values.__getitem__) for own in sets])
     found: list[Mode] = []
     for start in order[np.isfinite(values[order])]:
         farthest = np.where(real, np.inf, _FARTHEST)

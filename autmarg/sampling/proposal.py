@@ -89,15 +89,22 @@ class Proposal:
         """
         xp: Any = np if isinstance(x, np.ndarray) else jnp
         owner, signs = self.images
-        p, v = self.size, self.freedom
+        p = self.size
         inverse = np.linalg.inv(self.factor)
         turned = inverse[owner] * signs[:, None]  # [J, p, p]
         centre = np.einsum("mij,mj->mi", inverse, self.loc)[owner]
         z = (x @ turned.reshape(-1, p).T).reshape(len(x), -1, p) - centre
         distance = xp.einsum("njp,njp->nj", z, z)
+        return self.of_distance(distance), distance
+
+    def of_distance(self, distance: Any) -> Any:
+        """log w t of each image at squared distances [n, J]."""
+        xp: Any = np if isinstance(distance, np.ndarray) else jnp
+        owner, v = self.images[0], self.freedom
         log_det = np.log(np.abs(np.diagonal(self.factor, axis1=1, axis2=2))).sum(-1)
-        front = np.log(self.weight) + _constants(v, p) - log_det
-        return front[owner] - 0.5 * (v + p)[owner] * xp.log1p(distance / v[owner]), distance
+        front = np.log(self.weight) + _constants(v, self.size) - log_det
+        heavy = 0.5 * (v + self.size)[owner]
+        return front[owner] - heavy * xp.log1p(distance / v[owner])
 
     def log_density(self, x: Any) -> Any:
         """log q at x [n, p]."""

@@ -7,9 +7,11 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _CHILD = "one-cold"
 
@@ -23,8 +25,12 @@ def cold(
     draws: int,
     dense_mass: bool,
 ):
-    """One row for each method and repeat: wall seconds of a process of its own, methods in turn."""
+    """One row for each method and repeat: wall seconds of a process of its own, methods in turn.
+
+    ``sample-warm`` finds what ``sample`` left in the compilation cache.
+    """
     rows = []
+    kept = tempfile.mkdtemp()
     for _ in range(repeats):
         for method in methods:
             words = ["--sets", name, "--methods", method, "--cores", str(cores)]
@@ -32,6 +38,9 @@ def cold(
             words += ["--dense-mass"] if dense_mass else []
             command = [sys.executable, "-m", "examples.benchmarks", _CHILD, *words]
             environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+            environment["AUTMARG_CACHE"] = kept if method == "sample-warm" else ""
+            if method == "sample-warm":  # once before, for what it leaves
+                subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
             started = time.perf_counter()
             done = subprocess.run(
                 command, check=True, env=environment, stdout=subprocess.PIPE, text=True
@@ -43,7 +52,7 @@ def cold(
 
 
 def one_cold(name: str, method_name: str, warmup: int, draws: int, dense_mass: bool) -> None:
-    """What runs in the cold process: as a user would, with NumPyro's own MCMC."""
+    """What runs in the cold process: as a user would, with NumPyro's own MCMC or marg.sample."""
     entered = time.perf_counter()
     import jax
     from numpyro.infer import MCMC, NUTS
@@ -53,20 +62,47 @@ def one_cold(name: str, method_name: str, warmup: int, draws: int, dense_mass: b
 
     data = load_set(name)
     imported = time.perf_counter()
+    if method_name.startswith("sample"):
+        _say(_one_sample(data, draws), imported - entered)
+        return
     each = method(data, method_name)
     assert each is not None
     planned = time.perf_counter()
     kernel = each.marg.nuts() if dense_mass and each.marg else NUTS(each.model)
     mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
     mcmc.run(jax.random.key(0), *data.args)
-    jax.block_until_ready(mcmc.get_samples())
+    draws_of_sites = jax.block_until_ready(mcmc.get_samples())
     drawn = time.perf_counter()
+    jax.block_until_ready(each.recover(jax.random.key(1), draws_of_sites))
+    recovered = time.perf_counter()
     seconds = {
-        "import_s": imported - entered,
         "plan_s": planned - imported,
         "run_s": drawn - planned,
+        "recover_s": recovered - drawn,
     }
-    print(json.dumps({**seconds, "peak_mbytes": _peak() / 1024}))
+    _say(seconds, imported - entered)
+
+
+def _one_sample(data: Any, draws: int) -> dict[str, float]:
+    """The same by ``marg.sample``, in four chains."""
+    import jax
+
+    import autmarg
+
+    started = time.perf_counter()
+    marg = autmarg.transform(data.source)
+    posterior = marg.sample(jax.random.key(0), *data.args, num_samples=draws // 4)
+    drawn = time.perf_counter()
+    jax.block_until_ready(marg.recover(jax.random.key(1), posterior))
+    plan = posterior.quality.seconds["plan"]
+    recovered = time.perf_counter()
+    return {
+        "plan_s": plan, "run_s": drawn - started - plan, "recover_s": recovered - drawn
+    }  # fmt: skip
+
+
+def _say(seconds: dict[str, float], imported: float) -> None:
+    print(json.dumps({"import_s": imported, **seconds, "peak_mbytes": _peak() / 1024}))
 
 
 def _peak() -> float:

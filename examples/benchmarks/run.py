@@ -12,6 +12,7 @@ from examples.benchmarks.cold import cold, one_cold
 from examples.benchmarks.filters import STEPS, filters
 from examples.benchmarks.floors import floors, sizes
 from examples.benchmarks.gradients import gradients
+from examples.benchmarks.independence import independence
 from examples.benchmarks.lme4 import lme4, missing
 from examples.benchmarks.measure import append, read, table
 from examples.benchmarks.methods import METHODS, Method, method, subsets
@@ -23,11 +24,14 @@ Rows = Sequence[dict[str, Any]]
 _SAMPLED = tuple(name for name in METHODS if name != "dense")
 _SHORT_TIMED = ("source", "noncentred", "all", "auto")
 _CHAINS, _TOGETHER = ("dutch", "dillonE1", "eeg"), (1, 2, 4, 8)
-_COLD = ("source", "noncentred", "auto", "all")
+_COLD = ("source", "auto", "sample", "sample-warm")
 # (warm-up, draws); large sets take fewer, and the short setting leaves the largest out.
 _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
-_TABLES = ("gradients", "chains", "filters", "sampling", "precision", "cold", "floors", "lme4")
+_TABLES = (
+    "gradients", "chains", "filters", "sampling", "independence", "precision", "cold", "floors",
+    "lme4",
+)  # fmt: skip
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
 
@@ -93,6 +97,15 @@ def _sampling(options: argparse.Namespace, cores: int) -> None:
         _keep(options, cores, "sampling", rows)
 
 
+def _independence(options: argparse.Namespace, cores: int) -> None:
+    for name in options.sets or NAMES:
+        data = load_set(name)
+        if options.short and data.rows > _LARGEST:
+            continue
+        rows = independence(data, options.seeds, options.draws or 1000, 4)
+        _keep(options, cores, "independence", rows)
+
+
 def _precision(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or NAMES:
         data = load_set(name)
@@ -135,7 +148,8 @@ def _lme4(options: argparse.Namespace, cores: int) -> None:
 
 
 def _everything(options: argparse.Namespace, cores: int) -> None:
-    for task in (_gradients, _chains, _filters, _floors, _lme4, _cold, _sampling):
+    tasks = (_gradients, _chains, _filters, _floors, _lme4, _cold, _independence, _sampling)
+    for task in tasks:
         task(options, cores)
     if not options.short:
         _precision(options, cores)
@@ -164,6 +178,7 @@ _TASKS = {
     "chains": _chains,
     "filters": _filters,
     "sampling": _sampling,
+    "independence": _independence,
     "precision": _precision,
     "cold": _cold,
     "one-cold": _one_cold,

@@ -123,7 +123,7 @@ def nowhere():
 
 
 GALLERY = {
-    two_modes: "several modes or a curved ridge|heavy tail",
+    two_modes: "several modes or a curved ridge|heavy tail|no independent draw",
     funnel: "no independent draw",
     thirty: "30 dimensions are left",
     ridge: "several modes or a curved ridge",
