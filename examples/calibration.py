@@ -9,7 +9,9 @@ and the source's joint log-density, which sees what is wrong jointly (Modrák et
 Simulation-based calibration checking for Bayesian computation)::
 
     python examples/calibration.py [--model crossed nested chain distributional]
-                                   [--datasets 50] [--seed 0]
+                                   [--sampler nuts sample] [--datasets 50] [--seed 0]
+
+With ``--sampler sample`` the draws are those of ``marg.sample`` in place of NUTS.
 """
 
 from __future__ import annotations
@@ -193,9 +195,39 @@ def calibrate(name: str, datasets: int, seed: int) -> Calibration:
     return Calibration(name, ranks, integrated, int(divergences.sum()), seconds)
 
 
+def calibrate_sample(name: str, datasets: int, seed: int) -> Calibration:
+    """The same with draws of ``marg.sample``, one data set after the other."""
+    started, source = time.perf_counter(), MODELS[name]
+    marg = autmarg.transform(source)
+    prior_key, key = jax.random.split(jax.random.key(seed))
+    truth = dict(Predictive(source, num_samples=datasets)(prior_key))
+    data = truth.pop("y")
+
+    @jax.jit
+    @jax.vmap
+    def joint(latents: Values, y: Any) -> Any:
+        return log_density(source, (y,), {}, latents)[0]
+
+    runs, nuts = [], 0
+    for k, y in enumerate(np.asarray(data)):
+        sampling_key, recovery_key = jax.random.split(jax.random.fold_in(key, k))
+        posterior = marg.sample(sampling_key, y, num_samples=DRAWS, num_chains=1)
+        nuts += posterior.method == "nuts"
+        draws = marg.recover(recovery_key, posterior)
+        own = {site: draws[site] for site in truth}
+        runs.append({**own, JOINT: joint(own, np.broadcast_to(y, (DRAWS, *y.shape)))})
+    truth[JOINT] = joint(truth, data)
+    below = scalars({n: np.stack([run[n] for run in runs]) for n in runs[0]}, 2)
+    ranks = {scalar: ranks_of(x, below[scalar]) for scalar, x in scalars(truth, 1).items()}
+    print(f"{name}: {datasets - nuts} by independence sampling, {nuts} by NUTS")
+    integrated = marg.plan(data[0]).integrated
+    return Calibration(name, ranks, integrated, 0, time.perf_counter() - started)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--sampler", choices=("nuts", "sample"), default="nuts")
     parser.add_argument("--datasets", type=int, default=50, help="each (50)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bins", type=Path, help="a CSV file for counts of ranks in ten bins")
@@ -204,7 +236,8 @@ def main() -> None:
     numpyro.enable_x64()
     smallest, statistics = 1.0, 0
     for name in options.model:
-        result = calibrate(name, options.datasets, options.seed)
+        by = calibrate if options.sampler == "nuts" else calibrate_sample
+        result = by(name, options.datasets, options.seed)
         print(result, end="\n\n", flush=True)
         statistics += len(result.ranks)
         for scalar, ranks in result.ranks.items():

@@ -23,7 +23,7 @@ Array = np.ndarray
 MOST_DIMENSIONS = 12
 MOST_PROPOSALS = 20  # for each draw, with which a density is given up
 WORTH = 0.95  # independent draws that each draw should be worth
-_PARETO, _RHAT = 0.5, 1.02
+_PARETO, _RHAT, _FEW_DRAWS = 0.5, 0.02, 20.0
 _RETRIES = 2  # with a proposal fitted to what was drawn
 _OTHER_MODE = 7.0  # nats of mass, below the largest mode's, from which another one matters
 _LOST = 0.01  # share of proposals without a density, where it should have one
@@ -193,8 +193,10 @@ def _trusted(target: Target, draws: Draws) -> Draws | Unfit:
             f"the weights of proposals have a heavy tail (k̂ = {draws.pareto_shape:.2f}, expected "
             f"at most {_PARETO})"
         )
-    if draws.rhat > _RHAT:
-        return Unfit(f"chains disagree (R̂ = {draws.rhat:.3f}, expected at most {_RHAT})")
+    # (R̂ of independent draws is further from one the fewer there are)
+    most = 1 + max(_RHAT, _FEW_DRAWS / draws.points.shape[1])
+    if draws.rhat > most:
+        return Unfit(f"chains disagree (R̂ = {draws.rhat:.3f}, expected at most {most:.3f})")
     if target.lost > _LOST * target.evaluations:
         return Unfit(f"the density was NaN at {target.lost / target.evaluations:.0%} of the points")
     return draws
