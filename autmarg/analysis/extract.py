@@ -18,7 +18,7 @@ import numpy as np
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, composed
 from autmarg.analysis.finite import check_mean, check_scale, check_value
-from autmarg.analysis.flat import flat_elements, has_no_density
+from autmarg.analysis.flat import flat_elements, has_no_density, masked_elements
 from autmarg.analysis.interpret import AffineInterpreter, run
 from autmarg.analysis.reduction import reduced
 from autmarg.analysis.rows import (
@@ -213,6 +213,7 @@ class _System:
         columns, total = {}, 0
         for node in self.nodes:
             member, prior = self._member(node, total)
+            member = self._with_mask(node, member)
             columns[node.name] = _Column(member, prior, self._tempered(node, member, prior))
             total += member.blocks * member.size
         for state in derived.values():
@@ -246,6 +247,13 @@ class _System:
         d = prior.shape[-1]
         member = Member(node.name, node.size // d, d, offset, flat=flat)
         return member, _unscaled(prior, flat)
+
+    def _with_mask(self, node: Sample, member: Member) -> Member:
+        """A member that knows its masked columns: with a basis, those of whole groups."""
+        masked = masked_elements(self.facts.normalised, node)
+        if masked is not None and member.basis is not None:
+            masked = np.repeat(masked.reshape(member.groups, -1)[:, 0], member.basis.shape[1])
+        return member if masked is None else replace(member, masked=masked)
 
     def _in_basis(self, node: Sample, site: GaussianSite, offset: int) -> tuple[Member, Any]:
         """A member with a known basis: multiplied out where it is square, else columns of its own.

@@ -2,8 +2,8 @@
 
 A mask takes the density of a latent's elements out of the program: ∫ p(y | x) dx over such an x is
 an integral over a flat prior, where the data make it finite. Elements that no density reads say
-nothing, and data cannot: they are drawn from their own distribution, which the program does not
-count (see ``Recovery``).
+nothing, and data cannot: they are masked, drawn from their own distribution, which no density
+counts.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ def flat_elements(normalised: Normalised, latent: Sample) -> np.ndarray | None:
     return flat if flat.any() else None
 
 
+def masked_elements(normalised: Normalised, latent: Sample) -> np.ndarray | None:
+    """[size] whether a mask is over an element of a Gaussian latent that no density reads; None
+    where that is so for none."""
+    mask = _known_mask(normalised, normalised.gaussian[latent.name])
+    if mask is None:
+        return None
+    flat = flat_elements(normalised, latent)
+    masked = ~mask if flat is None else ~mask & ~flat
+    return masked if masked.any() else None
+
+
 def _elements_read(normalised: Normalised, latent: Sample) -> np.ndarray:
     """[size] whether the density of another site, or of a later element, reads an element."""
     read = np.zeros(latent.size, bool)
@@ -82,4 +93,4 @@ def _columns(normalised: Normalised, site: GaussianSite, number: int, name: str)
     return known(read, *(tape.avals[tape.inputs[n]] for n in others))
 
 
-__all__ = ["flat_elements", "has_no_density"]
+__all__ = ["flat_elements", "has_no_density", "masked_elements"]

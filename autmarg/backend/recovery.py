@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
-from autmarg.compat.numpyro import unwrapped
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
@@ -70,34 +69,14 @@ class Recovery:
             flat, log_density = node.density.draw(given, jax.random.fold_in(key, k), stretch)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
-        return drawn, total - self.log_masked(self.members.values(), {**given, **drawn})
+        return drawn, total
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members."""
-        total = sum(
+        return sum(
             node.density.log_conditional(values, {m.name: members[m.name] for m in node.members})
             for node in self.nodes
         )
-        return total - self.log_masked(self.members.values(), {**values, **members})
-
-    def log_masked(self, members: Iterable[Sample], values: Mapping[str, Any]) -> Any:
-        """log-density of those elements that a mask takes out of the source's density.
-
-        Nothing reads them; they are drawn from their own distribution, which the source does not
-        count. (Those that something reads have a flat prior, with which they are drawn.)
-        """
-        total: Any = 0.0
-        flat = {name: f for node in self.nodes for name, f in node.density.flat.items()}
-        for member in members:
-            fn = member.distribution.build(self.program.tape, values)
-            if unwrapped(fn).effective_masks:
-                value = values[member.name]
-                terms = _unmasked(fn).log_prob(value) - fn.log_prob(value)
-                if member.name in flat:  # whole draws are flat
-                    own = flat[member.name].reshape(*terms.shape, -1)[..., 0]
-                    terms = jnp.where(own, 0.0, terms)
-                total += terms.sum()
-        return total
 
     def moments(
         self, values: Mapping[str, Any], traced: Mapping[str, Any]
@@ -244,10 +223,3 @@ class Recovery:
             value = jnp.broadcast_to(value, (*lead, *node.shape))
             flat[node.name] = value.reshape(math.prod(lead), *node.shape)
         return flat
-
-
-def _unmasked(fn: Any) -> Any:
-    """A distribution without its masks."""
-    base = unwrapped(fn).base
-    events = fn.event_dim - base.event_dim
-    return base.expand((*fn.batch_shape, *fn.event_shape[:events])).to_event(events)

@@ -40,11 +40,6 @@ class ConjugateMarginal:
         own = self.update.tape.dependencies(self.update.numbers)
         return own.union(*(each.inputs for each in self.gaussians)) - {self.update.member}
 
-    @property
-    def flat(self) -> dict[str, Any]:
-        """Of members with a flat prior, which elements have it."""
-        return {name: f for each in self.gaussians for name, f in each.flat.items()}
-
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(children | θ), a scalar."""
         return self._updated(values)[1]

@@ -46,11 +46,6 @@ class UnreadPrior:
         """Names of what the prior depends on."""
         return self.tape.dependencies(self.member.distribution.values)
 
-    @property
-    def flat(self) -> dict[str, Any]:
-        """No element has a flat prior."""
-        return {}
-
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """Zero: the prior integrates to one."""
         return jnp.zeros(())

@@ -12,7 +12,7 @@ precision ω[precision[i]]; those with correlated noise come in blocks with a fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
@@ -42,7 +42,8 @@ class Member:
     of each group next to each other and ``basis`` [d, k] orthonormal.
 
     ``flat`` [blocks · size] says which columns have a flat prior instead, z over all real numbers
-    with L = 1 and m = 0; None where none has.
+    with L = 1 and m = 0; None where none has. ``masked`` [blocks · size] says which have a prior
+    that the program does not count, and are read by no rows; None where all are counted.
     """
 
     name: str
@@ -52,11 +53,19 @@ class Member:
     basis: Float[np.ndarray, "d k"] | None = None
     random: bool = True
     flat: Bool[np.ndarray, "blocks*size"] | None = None
+    masked: Bool[np.ndarray, "blocks*size"] | None = None
 
     @property
     def columns(self) -> Int[np.ndarray, "blocks size"]:
         """[blocks, size] column numbers."""
         return self.offset + np.arange(self.blocks * self.size).reshape(self.blocks, self.size)
+
+    @property
+    def counted(self) -> Int[np.ndarray, "some"]:
+        """Numbers of the blocks whose prior the program counts; of flat ones, L is one."""
+        if self.masked is None:
+            return np.arange(self.blocks)
+        return np.flatnonzero(~self.masked.reshape(self.blocks, self.size)[:, 0])
 
     @property
     def groups(self) -> int:
@@ -170,6 +179,16 @@ class Rows:
             total = total + (known * omega[term.slot] * v[term.column]).sum(axis=1)
         return total
 
+    def squared(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, "n"]:
+        """[n] sums of squares of the rows' summands at ω and v, which say how rows round."""
+        total = jnp.zeros(self.n, omega.dtype)
+        for term in self.terms:
+            known = jnp.asarray(term.known, omega.dtype)
+            total = total + jnp.square(known * omega[term.slot] * v[term.column]).sum(axis=1)
+        return total
+
 
 @dataclass(frozen=True, eq=False)
 class AffineForm:
@@ -233,9 +252,18 @@ class AffineForm:
     @cached_property
     def flat(self) -> Bool[np.ndarray, "columns"]:
         """[columns] whether a column has a flat prior."""
+        return self._flags([m.flat for m in self.members])
+
+    @cached_property
+    def counted(self) -> Bool[np.ndarray, "columns"]:
+        """[columns] whether the members' density counts a column: it has noise of its own, and no
+        mask is over it."""
+        return self.random & ~self._flags([m.masked for m in self.members])
+
+    def _flags(self, given: Sequence[np.ndarray | None]) -> np.ndarray:
+        """[columns] what is said of each member's columns; false where nothing is."""
         none = (np.zeros(m.blocks * m.size, bool) for m in self.members)
-        pairs = zip(self.members, none, strict=True)
-        flags = [zero if m.flat is None else m.flat for m, zero in pairs]
+        flags = [zero if own is None else own for own, zero in zip(given, none, strict=True)]
         return np.concatenate([np.zeros(0, bool), *flags])
 
     def with_elements(self) -> AffineForm:

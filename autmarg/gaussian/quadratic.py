@@ -90,6 +90,9 @@ def unscale(
 
 
 def log_scale(member: Member, prior: Float[Array, "#blocks *dd"]) -> Float[Array, ""]:
-    """log|L| over all blocks of one member."""
+    """log|L| over all blocks of one member that a density counts."""
+    counted = member.counted
+    if prior.shape[0] > 1 and len(counted) < member.blocks:
+        prior = prior[counted]
     logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
-    return logs.sum() * (member.blocks if prior.shape[0] == 1 else 1)
+    return logs.sum() * (len(counted) if prior.shape[0] == 1 else 1)

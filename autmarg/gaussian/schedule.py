@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _LOST, _RELATIVE = 1e-6, 1e-9
 # That share where the digits are lost in adding up the squares themselves.
 _OWN = 1e-12
+# The relative error of pivots from which the estimate, which is of first order, says nothing: then
+# neither do z* and a sum of squares there, whose share would allow any error.
+_FIRST_ORDER = 0.1
 # The same, of what a bound on the error may be for cross-products to be trusted unseen.
 _PLAIN = 1e-8
 
@@ -159,6 +162,7 @@ class Schedule:
         least = _LOST * (self.assembly.n + self.form.columns)
         cancelled = self._cancelled(point, z)
         sound = (estimate <= least + _RELATIVE * squares) & (cancelled <= least + _OWN * squares)
+        sound &= form.error <= _FIRST_ORDER
         sound &= jnp.logical_not(self._overflown(point, squares))
         return jnp.where(sound, 1.0, jnp.nan)
 
@@ -187,8 +191,10 @@ class Schedule:
         z = self._refined(point, solver, noise, self._squares)
         sound = self._sound(point, solver.form, z, self._squares(point, z))
         z = sound * z
-        # Columns without noise of their own have standard normal stand-ins on both sides.
-        idle = jnp.where(self.form.random, 0.0, z)
+        # Columns without noise of their own have standard normal stand-ins on both sides. Those
+        # under a mask are as their prior has them, whose density nobody counts: it is taken out as
+        # it stands here, since values that are rounded would leave a part of it.
+        idle = jnp.where(self.form.counted, 0.0, z)
         squares = jnp.vdot(noise, noise) - jnp.vdot(idle, idle)
         return self.coordinates.values(point, z), sound * self._density(point, solver, squares)
 
@@ -224,7 +230,8 @@ class Schedule:
         mean = self._refined(point, solver, jnp.zeros_like(solver.form.h), self._squares_by_row)
         z = self.coordinates.scaled(point, values)
         change = self.coordinates.centred(point, z) - self.coordinates.centred(point, mean)
-        squares = self._by_row(point, change) + self._prior_squares(z - mean)
+        own = jnp.where(self.form.counted, z - mean, 0.0)
+        squares = self._by_row(point, change) + self._prior_squares(own)
         sound = self._sound(point, solver.form, mean, self._squares(point, mean))
         return sound * self._density(point, solver, squares)
 
@@ -320,7 +327,7 @@ class Schedule:
         for member, prior in zip(self.form.members, point.priors, strict=True):
             if member.random:
                 log_det = log_det - log_scale(member, prior)
-        return log_det - 0.5 * (squares + int(self.form.random.sum()) * np.log(2 * np.pi))
+        return log_det - 0.5 * (squares + int(self.form.counted.sum()) * np.log(2 * np.pi))
 
 
 def _at_minimum(

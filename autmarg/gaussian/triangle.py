@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -80,17 +81,39 @@ class Triangles:
         """The same in a pass over all rows of the form."""
         return weighted(self.form.independent, point.omega, v)
 
-    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> float:
-        """Nothing: squares of rows do not cancel."""
-        return 0.0
+    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
+        """2 |r| ρ + ρ², where the rows r are off by ρ: squares do not cancel, but features may.
+
+        A triangle's column is off by its length's rounding (Higham 2002, Accuracy and Stability of
+        Numerical Algorithms, section 19.3), and the feature times as much off are the rows.
+        """
+        omega = point.omega
+        slots, lengths = self._lengths
+        squares = jnp.dot(omega[slots], jnp.asarray(lengths), precision="highest")
+        off = jnp.vdot(squares, jnp.square(self._features(omega, v)))
+        off = jnp.square(jnp.finfo(off.dtype).epsneg) * off
+        rows = self.values(omega, v)
+        return jax.lax.stop_gradient(2 * jnp.sqrt(off * jnp.vdot(rows, rows)) + off)
+
+    @cached_property
+    def _lengths(self) -> tuple[Int[np.ndarray, "strata"], Float[np.ndarray, "strata F"]]:
+        """Slots of the strata of noise, and each column's sum of squares in their triangles."""
+        slots = np.unique(self.weight)
+        own = [np.square(self.known[self.weight == slot]).sum(axis=0) for slot in slots]
+        return slots, np.reshape(own, (len(slots), len(self.column)))
 
     def values(
         self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
     ) -> Float[Array, "M"]:
         """[M] rows at ω and v, divided by their noise."""
-        features = omega[self.slot] * v[self.column] - jnp.asarray(self.shift)
+        features = self._features(omega, v)
         products = jnp.dot(jnp.asarray(self.known), features, precision="highest")
         return self._weights(omega) * (products + jnp.asarray(self.rest))
+
+    def _features(
+        self, omega: Float[Array, "slots"] | Omega, v: Float[Array, "columns+1"]
+    ) -> Float[Array, "F"]:
+        return omega[self.slot] * v[self.column] - jnp.asarray(self.shift)
 
     def rounding(self, point: Point) -> Float[Array, ""]:
         """What cross-products add up, whose rounding they lose: |B|² and Σ_f |a_f φ̂_f|² / σ².

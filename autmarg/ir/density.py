@@ -9,13 +9,9 @@ from typing import Any, Protocol
 class Density(Protocol):
     """log p(y | θ) and p(members | y, θ), as functions of the kept latents θ by name.
 
-    Members' arrays have their sites' elements, in any shape.
+    Members' arrays have their sites' elements, in any shape. A prior that a mask takes out of the
+    program is counted by neither.
     """
-
-    @property
-    def flat(self) -> Mapping[str, Any]:
-        """Of members with a flat prior, which elements [size] have it."""
-        ...
 
     def log_density(self, values: Mapping[str, Any]) -> Any:
         """log p(y | θ), a scalar."""

@@ -118,8 +118,7 @@ class Identity:
             flat, sampled = node.density.draw(given, own, stretch)
             drawn = {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             formula = node.density.log_conditional(given, drawn)
-            masked = self.recovery.log_masked(node.members, {**given, **drawn})
-            logs[node.marginal] = jnp.where(stretch == 1, sampled, formula) - masked
+            logs[node.marginal] = jnp.where(stretch == 1, sampled, formula)
             members |= drawn
         return members, logs
 

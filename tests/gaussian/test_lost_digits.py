@@ -200,3 +200,81 @@ def test_later_columns_of_a_chain_that_are_collinear(many):
         found = float(density({"s": s}))
         assert np.isnan(found) or abs(found - expected) < 1e-6 * (len(y) + 16), s
         assert s > 100 or np.isfinite(found), s
+
+
+MEANS = np.array([-1.0, 0.3, 1.0])
+TRIANGLE = np.array([[1.0, 0.0, 0.0], [0.3, 0.8, 0.0], [0.2, -0.7, 0.4]])
+LAGS = np.subtract.outer(np.arange(N), np.arange(N))
+COVARIANCES = {"by rows": 0.5 * np.eye(N), "whitened": np.exp(-0.1 * LAGS**2) + 0.3 * np.eye(N)}
+
+
+@pytest.mark.parametrize("noise", COVARIANCES)
+def test_means_that_cancel(noise):
+    """A kept latent times effects whose prior mean is not zero: right, or NaN, at any size of it.
+
+    Each row is then a small difference of large summands, which its squares do not show.
+    """
+
+    def model():
+        t, times = (numpyro.sample(name, dist.HalfCauchy(1.0)) for name in ("t", "times"))
+        u = numpyro.sample("u", dist.MultivariateNormal(MEANS, scale_tril=TRIANGLE))
+        mean = t * u[np.arange(N) % 3]
+        if noise == "by rows":
+            fn = dist.Normal(mean, np.sqrt(0.5) * times)
+        else:
+            fn = dist.MultivariateNormal(mean, times**2 * COVARIANCES[noise])
+        numpyro.sample("y", fn, obs=E)
+
+    marg = autmarg.transform(model, marginalize="all")
+    density = jax.jit(lambda point: log_density(marg, (), {}, point)[0])
+    effects = mpmath.matrix((GROUPS @ TRIANGLE).tolist())
+    mean, y = mpmath.matrix((GROUPS @ MEANS).tolist()), mpmath.matrix(E.tolist())
+    finite = []
+    for exponent in range(15):
+        t = mpmath.mpf(1.5 * 10.0**exponent)
+        covariance = t**2 * effects * effects.T + mpmath.matrix(COVARIANCES[noise].tolist())
+        expected = _normal(y - t * mean, covariance) - mpmath.log(mpmath.pi**2 / 2 * (1 + t**2))
+        found = float(density({"t": float(t), "times": 1.0}))
+        finite.append(np.isfinite(found))
+        assert not finite[-1] or abs(found - expected) < 1e-6 * (N + 3)
+    assert all(finite[:9])
+
+
+SPREAD = np.repeat([1.0, -1.0, -1.1], 4) + 0.02 * np.arange(N)
+CROSSED = np.concatenate(
+    [np.repeat(RNG.normal(size=(3, 4)), 4, axis=0), np.tile(np.eye(4), (3, 1))], 1
+)
+
+
+@pytest.mark.parametrize("root", [64, 0], ids=["by rows", "cross-products"])
+def test_noises_of_all_sizes(root, monkeypatch):
+    """Rows whose noises differ by up to 10^120: a share of log p is right, or all of it is NaN.
+
+    Where pivots have no digits the conditional mean has none either, and a sum of squares there may
+    be larger by any factor: it must not vouch for itself.
+    """
+    monkeypatch.setattr(order, "SMALL_ROOT", root)
+
+    def model():
+        t = numpyro.sample("t", dist.HalfCauchy(1.0))
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0).expand([8]))
+        numpyro.sample("y", dist.Normal(CROSSED @ u, jnp.exp(t * SPREAD)), obs=E)
+
+    marg = autmarg.transform(model, marginalize="all")
+    density = jax.jit(lambda t: log_density(marg, (), {}, {"t": t})[0])
+    effects, y = mpmath.matrix(CROSSED.tolist()), mpmath.matrix(E.tolist())
+    with mpmath.workdps(250):
+        for t in (1.0, 5.0, 12.0, 16.0, 30.0, 60.0, 80.0, 100.0, 140.0):
+            noises = mpmath.diag([mpmath.exp(2 * t * mpmath.mpf(float(x))) for x in SPREAD])
+            expected = _normal(y, effects * effects.T + noises)
+            expected -= mpmath.log(mpmath.pi / 2 * (1 + mpmath.mpf(t) ** 2))
+            found = float(density(t))
+            assert np.isfinite(found) or t > 16.0
+            assert np.isnan(found) or abs(found - expected) < 2e-5 + 1e-9 * abs(expected)
+
+
+def _normal(rest: Any, covariance: Any) -> Any:
+    """log N(rest; 0, covariance)."""
+    squares = (rest.T * mpmath.lu_solve(covariance, rest))[0]
+    logs = len(rest) * mpmath.log(2 * mpmath.pi) + mpmath.log(mpmath.det(covariance))
+    return -(logs + squares) / 2

@@ -108,16 +108,26 @@ class Whitened(Term):
 
     def squares(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
         """Σ r² of the whitened rows at v = (δ, 1)."""
-        b, d, _ = self.shape
-        rows = self.rows.evaluate(point.omega, v).reshape(b, d, 1)
-        white = _solve(point.factors[self.number], rows)
-        return jnp.vdot(white, white, precision="highest")
+        return self._square(point, self.rows.evaluate(point.omega, v))
 
     by_row = squares
 
-    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> float:
-        """Nothing: squares of rows do not cancel."""
-        return 0.0
+    def _square(self, point: Point, rows: Float[Array, "n"]) -> Float[Array, ""]:
+        """|L⁻¹ r|² of rows r [n]."""
+        b, d, _ = self.shape
+        white = _solve(point.factors[self.number], rows.reshape(b, d, 1))
+        return jnp.vdot(white, white, precision="highest")
+
+    def lost(self, point: Point, v: Float[Array, "columns+1"]) -> Float[Array, ""]:
+        """2 |r| ρ + ρ², where whitened rows r are off by ρ: squares do not cancel, summands may.
+
+        A row is off by the rounding of its summands. With signs at random, the mean of |L⁻¹ e|² is
+        that over independent errors e of such sizes.
+        """
+        signs = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], self.rows.n), v.dtype)
+        sizes = jnp.sqrt(self.rows.squared(point.omega, v))
+        off = jnp.square(jnp.finfo(v.dtype).epsneg) * self._square(point, signs * sizes)
+        return jax.lax.stop_gradient(2 * jnp.sqrt(off * self.squares(point, v)) + off)
 
     def log_weight(self, point: Point) -> float:
         """Zero: the point's constant has the noise factors' determinants."""
