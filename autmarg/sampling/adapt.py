@@ -18,6 +18,7 @@ from autmarg.sampling.fitting import fitted, single, split
 from autmarg.sampling.mode import Mode
 from autmarg.sampling.proposal import Proposal
 from autmarg.sampling.target import Target
+from autmarg.sampling.warp import Warp, Warped, warp_of
 from autmarg.sampling.weights import effective, normalised
 
 Array = np.ndarray
@@ -35,11 +36,13 @@ class Round:
     Attributes:
         proposal: drawn from.
         points, log_weights: [n, p] and log p/q [n].
+        warp: from the points' coordinates to the target's.
     """
 
     proposal: Proposal
     points: Array
     log_weights: Array
+    warp: Warp
 
     @property
     def efficiency(self) -> float:
@@ -67,12 +70,18 @@ def first_proposal(target: Target, mode: Mode) -> Proposal:
 def adapted(target: Target, mode: Mode, random: np.random.Generator) -> Round:
     """The best round: its proposal has the most effective draws for each evaluation."""
     size = max(_ROUND, _EACH * target.size)
-    rounds = [_round(target, first_proposal(target, mode), random, _FIRST)]
-    best, bare, idle = rounds[0], None, 0
-    for _ in range(_ROUNDS):
+    plain = Warped(target, Warp.none(target.size))
+    rounds = [_round(plain, first_proposal(target, mode), random, _FIRST)]
+    space, best, bare, idle = plain, rounds[0], None, 0
+    for k in range(_ROUNDS):
         x, log_weights = _pooled(rounds[-_POOLED:])
-        bare = _next(target, x, log_weights, bare)
-        rounds.append(_round(target, bare.defended(), random, size))
+        if k == 1:
+            # From here on in coordinates that these points choose, so that rounds start anew.
+            warp = warp_of(x, _flattened(log_weights), target.positive)
+            space, rounds, bare = Warped(target, warp), [], None
+            x = x * warp.widths(x)
+        bare = _next(space, x, log_weights, bare)
+        rounds.append(_round(space, bare.defended(), random, size))
         gained = rounds[-1].efficiency - best.efficiency
         best = rounds[-1] if gained > 0 else best
         idle = 0 if gained > _PAYS or best.efficiency < _FEW else idle + 1
@@ -84,9 +93,9 @@ def adapted(target: Target, mode: Mode, random: np.random.Generator) -> Round:
 def refined(target: Target, rounds: list[Round], random: np.random.Generator) -> Round:
     """A round more, its proposal fitted to all points of some rounds; the last says where from."""
     x, log_weights = _pooled(rounds)
-    bare = _undefended(rounds[-1].proposal)
-    proposal = _next(target, x, log_weights, bare).defended()
-    return _round(target, proposal, random, max(_ROUND, _EACH * target.size))
+    space = Warped(target, rounds[-1].warp)
+    proposal = _next(space, x, log_weights, _undefended(rounds[-1].proposal)).defended()
+    return _round(space, proposal, random, max(_ROUND, _EACH * target.size))
 
 
 def _undefended(proposal: Proposal) -> Proposal:
@@ -96,9 +105,9 @@ def _undefended(proposal: Proposal) -> Proposal:
     return Proposal(weight, *(array[:-1] for array in each))
 
 
-def _round(target: Target, proposal: Proposal, random: np.random.Generator, count: int) -> Round:
-    x = proposal.draw(random, count)
-    return Round(proposal, x, target.log_density(x) - proposal.log_density(x))
+def _round(space: Warped, proposal: Proposal, random: np.random.Generator, count: int) -> Round:
+    y = proposal.draw(random, count)
+    return Round(proposal, y, space.log_density(y) - proposal.log_density(y), space.warp)
 
 
 def _pooled(rounds: list[Round]) -> tuple[Array, Array]:
@@ -117,12 +126,12 @@ def _pooled(rounds: list[Round]) -> tuple[Array, Array]:
     return x, density - mixture
 
 
-def _next(target: Target, x: Array, log_weights: Array, bare: Proposal | None) -> Proposal:
+def _next(space: Warped, x: Array, log_weights: Array, bare: Proposal | None) -> Proposal:
     """The proposal fitted to weighed points, with a component more than ``bare``, the one before.
 
     While few points count, it has one component.
     """
-    weights, positive = _flattened(log_weights), target.positive
+    weights, positive = _flattened(log_weights), space.positive
     if bare is None or effective(weights) < _FEW * len(weights):
         start = single(x, weights, positive)
     elif len(bare.weight) < _COMPONENTS:

@@ -16,6 +16,7 @@ from autmarg.sampling.adapt import Round, adapted, refined
 from autmarg.sampling.metropolis import acceptance, chains, proposals_for
 from autmarg.sampling.mode import Mode, modes
 from autmarg.sampling.target import Target
+from autmarg.sampling.warp import Warped
 from autmarg.sampling.weights import log_mean, normalised, pareto_shape
 
 Array = np.ndarray
@@ -148,10 +149,11 @@ def _drawn(
     Where those of the first proposals, one for each draw, have a heavy tail, there are no more.
     """
     every, needed, log_weights = 0, 1, last.log_weights
+    space = Warped(target, last.warp)
     parts: list[tuple[Array, Array]] = []
     while needed > every:
         x = last.proposal.draw(random, num_chains * num_samples * (needed - every))
-        weighed = target.log_density(x) - last.proposal.log_density(x)
+        weighed = space.log_density(x) - last.proposal.log_density(x)
         parts.append((x.reshape(num_chains, -1, target.size), weighed.reshape(num_chains, -1)))
         log_weights = np.concatenate([w.reshape(-1) for _, w in parts])
         every = needed
@@ -165,11 +167,12 @@ def _drawn(
         np.where((at >= 0)[:, None], x[c][at], last.points[first[c]])
         for c, at in enumerate(places)
     ])  # fmt: skip
+    points = last.warp.x(points)
     enough = num_samples >= 4
     rhat = split_gelman_rubin(points).max(initial=1.0) if enough else np.nan
     ess = effective_sample_size(points).min(initial=np.inf) if enough else np.nan
     log_evidence, error = log_mean(log_weights)
-    drawn = Round(last.proposal, x.reshape(-1, target.size), weighed.reshape(-1))
+    drawn = Round(last.proposal, x.reshape(-1, target.size), weighed.reshape(-1), last.warp)
     return Draws(
         points, drawn, every, acceptance(log_weights),
         pareto_shape(log_weights), float(rhat), float(ess), log_evidence, error,

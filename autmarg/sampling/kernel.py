@@ -89,7 +89,7 @@ class IndependenceSampler(MCMCKernel):
         now = self._round
         weights = jnp.asarray(normalised(now.log_weights))
         place = jax.random.choice(key, len(now.points), p=weights)
-        z = self._target.unconstrained(jnp.asarray(now.points)[place])
+        z = self._target.unconstrained(now.warp.x(jnp.asarray(now.points)[place]))
         return IndependenceState(
             z, jnp.asarray(now.log_weights)[place], jnp.zeros(()), jax.random.fold_in(key, 1)
         )
@@ -106,8 +106,9 @@ class IndependenceSampler(MCMCKernel):
         assert self._target is not None and self._round is not None
         target, proposal = self._target, self._round.proposal
         after, drawing, accepting = jax.random.split(state.rng_key, 3)
-        x = proposal.drawn(drawing, self._every)
-        log_weights = jax.vmap(target.at)(x) - proposal.log_density(x)
+        y, warp = proposal.drawn(drawing, self._every), self._round.warp
+        x = warp.x(y)
+        log_weights = jax.vmap(target.at)(x) + warp.log_slope(y) - proposal.log_density(y)
         log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
         noise = jnp.log(jax.random.uniform(accepting, (self._every,)))
 

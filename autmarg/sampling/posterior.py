@@ -54,7 +54,7 @@ class Posterior:
     Attributes:
         marg: the model that was sampled: the one asked, or the one with everything integrated out.
         args, kwargs: what it was called with.
-        samples: of the sampled sites, [chains, draws, *shape].
+        samples: of the sampled sites, ``[chains, draws, *shape]``.
         method: "independence", "nuts", or "exact" where nothing is left to sample.
         reason: why this method, in words.
         quality: effective sample sizes and the like.
