@@ -24,7 +24,7 @@ from autmarg.sampling.weights import effective, normalised
 Array = np.ndarray
 
 _FIRST, _ROUND, _EACH = 512, 1536, 192  # points of the first round, of a later one, a dimension
-_ROUNDS, _POOLED, _COMPONENTS = 10, 3, 5
+_ROUNDS, _POOLED, _COMPONENTS = 10, 3, 6
 _GOOD, _PAYS, _IDLE = 0.85, 0.02, 2  # efficiency that is good enough; a gain worth a round
 _FEW = 0.1  # share of points that count, below which weights are flattened
 
@@ -84,7 +84,8 @@ def adapted(target: Target, mode: Mode, random: np.random.Generator) -> Round:
         rounds.append(_round(space, bare.defended(), random, size))
         gained = rounds[-1].efficiency - best.efficiency
         best = rounds[-1] if gained > 0 else best
-        idle = 0 if gained > _PAYS or best.efficiency < _FEW else idle + 1
+        growing = len(bare.weight) < _COMPONENTS // 2 or best.efficiency < _FEW
+        idle = 0 if gained > _PAYS or growing else idle + 1
         if best.efficiency > _GOOD or idle == _IDLE:
             break
     return best

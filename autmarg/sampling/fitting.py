@@ -21,7 +21,7 @@ Array = np.ndarray
 
 _FREEDOM = (4.0, 6.0, 10.0)  # more would leave the tails to chance
 _ITERATIONS, _NEAR = 12, 1e-3  # nats a point, from which EM goes on
-_MOST = 6000  # points that are fitted to
+_MOST = 40_000  # points that are fitted to
 _POINTS = 4  # effective points for each dimension of a component, at least
 _HALF_NORMAL = 1.4  # mean over deviation: 1.32 of a half-normal, more off zero
 _RIDGE = 1e-3  # least variance within a component, relative to the whole

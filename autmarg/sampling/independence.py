@@ -7,7 +7,7 @@ knows when it fails: what it refuses is told in words and left to NUTS.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
@@ -22,10 +22,12 @@ from autmarg.sampling.weights import log_mean, normalised, pareto_shape
 Array = np.ndarray
 
 MOST_DIMENSIONS = 12
-MOST_PROPOSALS = 20  # for each draw, with which a density is given up
+# Proposals for each draw, with more than which a proposal, or a density, is given up.
+MANY_PROPOSALS, MOST_PROPOSALS = 10, 20
 WORTH = 0.95  # independent draws that each draw should be worth
 _PARETO, _RHAT, _FEW_DRAWS = 0.5, 0.02, 20.0
-_RETRIES = 2  # with a proposal fitted to what was drawn
+_HOPELESS = 0.6  # k̂ of one proposal for each draw, with which there are no more
+_TRIES = 4  # proposals that are sampled from
 _OTHER_MODE = 7.0  # nats of mass, below the largest mode's, from which another one matters
 _LOST = 0.01  # share of proposals without a density, where it should have one
 
@@ -49,6 +51,7 @@ class Draws:
         points: [chains, draws, p].
         drawn: all proposals with their weights.
         every: proposals for each draw.
+        wanted: those that the weights ask for.
         acceptance: share of proposals that the chains accepted.
         pareto_shape: k̂ of the weights.
         rhat, ess: the largest R̂ and the least effective sample size over the coordinates.
@@ -60,6 +63,7 @@ class Draws:
     points: Array
     drawn: Round
     every: int
+    wanted: int
     acceptance: float
     pareto_shape: float
     rhat: float
@@ -79,13 +83,15 @@ def sampled(
     if isinstance(last, Unfit):
         return last
     started = time.perf_counter()
-    draws = _drawn(target, last, random, num_chains, num_samples)
-    for _ in range(_RETRIES):
+    rounds, size = [last], (num_chains, num_samples)
+    draws = _drawn(target, last, random, size, MANY_PROPOSALS)
+    for k in range(1, _TRIES):
         if isinstance(_trusted(target, draws), Draws):
             break
         # What was drawn is many more points to fit a proposal to.
-        last = refined(target, [last, draws.drawn], random)
-        draws = _drawn(target, last, random, num_chains, num_samples)
+        rounds.append(draws.drawn)
+        most = MANY_PROPOSALS if k < _TRIES - 1 else MOST_PROPOSALS
+        draws = _drawn(target, refined(target, rounds, random), random, size, most)
     _lap(seconds, "sample", started)
     draws.seconds.update(seconds)
     return _trusted(target, draws)
@@ -142,23 +148,29 @@ def _modes(target: Target, random: np.random.Generator) -> list[Mode] | Unfit:
 
 
 def _drawn(
-    target: Target, last: Round, random: np.random.Generator, num_chains: int, num_samples: int
+    target: Target, last: Round, random: np.random.Generator, size: tuple[int, int], most: int
 ) -> Draws:
     """As many proposals for each draw as the weights of all of them ask for.
 
-    Where those of the first proposals, one for each draw, have a heavy tail, there are no more.
+    Args:
+        target: the density.
+        last: with the proposal, and points from it.
+        random: of everything.
+        size: of the draws, (chains, draws of each).
+        most: proposals for each draw; if more are asked for, or if the weights have a heavy tail,
+            there are no more.
     """
-    every, needed, log_weights = 0, 1, last.log_weights
-    space = Warped(target, last.warp)
+    space, (num_chains, num_samples) = Warped(target, last.warp), size
+    every, wanted, log_weights = 0, 1, last.log_weights
     parts: list[tuple[Array, Array]] = []
-    while needed > every:
-        x = last.proposal.draw(random, num_chains * num_samples * (needed - every))
+    while every < wanted <= most:
+        x = last.proposal.draw(random, num_chains * num_samples * (wanted - every))
         weighed = space.log_density(x) - last.proposal.log_density(x)
         parts.append((x.reshape(num_chains, -1, target.size), weighed.reshape(num_chains, -1)))
-        log_weights = np.concatenate([w.reshape(-1) for _, w in parts])
-        every = needed
-        if pareto_shape(log_weights) <= _PARETO:
-            needed = min(proposals_for(log_weights, WORTH), MOST_PROPOSALS)
+        log_weights = np.append(log_weights, weighed)  # those of the last round tell, too
+        every, wanted = wanted, max(wanted, proposals_for(log_weights, WORTH))
+        if pareto_shape(log_weights) > _HOPELESS:
+            break
     x, weighed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     # Chains start at points of the last round, drawn by their weights.
     first = random.choice(len(last.points), num_chains, p=normalised(last.log_weights))
@@ -167,16 +179,19 @@ def _drawn(
         np.where((at >= 0)[:, None], x[c][at], last.points[first[c]])
         for c, at in enumerate(places)
     ])  # fmt: skip
-    points = last.warp.x(points)
-    enough = num_samples >= 4
+    drawn = Round(last.proposal, x.reshape(-1, target.size), weighed.reshape(-1), last.warp)
+    found = _diagnosed(target, last.warp.x(points), drawn, log_weights)
+    return replace(found, every=every, wanted=wanted)
+
+
+def _diagnosed(target: Target, points: Array, drawn: Round, log_weights: Array) -> Draws:
+    enough = points.shape[1] >= 4
     rhat = split_gelman_rubin(points).max(initial=1.0) if enough else np.nan
     ess = effective_sample_size(points).min(initial=np.inf) if enough else np.nan
     log_evidence, error = log_mean(log_weights)
-    drawn = Round(last.proposal, x.reshape(-1, target.size), weighed.reshape(-1), last.warp)
     return Draws(
-        points, drawn, every, acceptance(log_weights),
-        pareto_shape(log_weights), float(rhat), float(ess), log_evidence, error,
-        target.evaluations,
+        points, drawn, 0, 0, acceptance(log_weights), pareto_shape(log_weights), float(rhat),
+        float(ess), log_evidence, error, target.evaluations,
     )  # fmt: skip
 
 
@@ -189,7 +204,7 @@ def _refused(log_weights: Array) -> Unfit:
 
 def _trusted(target: Target, draws: Draws) -> Draws | Unfit:
     """The draws, unless something says that they are wrong."""
-    if draws.every == MOST_PROPOSALS:
+    if draws.wanted > draws.every:
         return _refused(draws.drawn.log_weights)
     if draws.pareto_shape > _PARETO:
         return Unfit(

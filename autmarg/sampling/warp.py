@@ -22,7 +22,7 @@ from autmarg.sampling.target import Target
 
 Array = np.ndarray
 
-_GAIN = 0.02  # nats a point, from which a coordinate is divided
+_GAIN = 0.003  # nats a point, from which a coordinate is divided
 _SHARES = (0.0, 0.3, 0.6, 1.0, 2.0)  # of τ's root mean square, that c may be
 
 
