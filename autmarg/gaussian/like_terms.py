@@ -55,26 +55,35 @@ def _of_all_rows(terms: list[RowTerm]) -> list[RowTerm]:
 
 
 def _row_by_row(terms: list[RowTerm]) -> list[RowTerm]:
-    """Of terms that read other columns or slots in each row."""
-    groups: list[list[RowTerm]] = []
-    for term in terms:
-        for group in groups:
-            if _alike(group[0], term):
-                group.append(term)
-                break
-        else:
-            groups.append([term])
-    return [
-        RowTerm(group[0].column, _sum([each.known for each in group]), group[0].slot)
-        if len(group) > 1
-        else group[0]
-        for group in groups
-    ]
+    """Of terms that read other columns or slots in each row: those alike go to the first one."""
+    found: dict[tuple[bytes, bytes], list[tuple[int, int]]] = {}
+    for t, term in enumerate(terms):
+        for k in range(term.width):
+            found.setdefault(_reads(term, k), []).append((t, k))
+    sums = {}
+    for places in found.values():
+        known = [terms[t].known[:, k % terms[t].known.shape[1]] for t, k in places]
+        sums[places[0]] = _sum(known) if len(known) > 1 else known[0]
+    if len(sums) == sum(term.width for term in terms):
+        return terms
+    out = []
+    for t, term in enumerate(terms):
+        kept = [k for k in range(term.width) if (t, k) in sums]
+        if kept:
+            column, slot = (_some(each, kept) for each in (term.column, term.slot))
+            known = np.stack(np.broadcast_arrays(*(sums[t, k] for k in kept)), axis=1)
+            out.append(RowTerm(column, known, slot))
+    return out
 
 
-def _alike(one: RowTerm, other: RowTerm) -> bool:
-    pairs = ((one.column, other.column), (one.slot, other.slot))
-    return one.width == other.width and all(np.array_equal(a, b) for a, b in pairs)
+def _reads(term: RowTerm, k: int) -> tuple[bytes, bytes]:
+    """Which columns and slots the k-th of a term reads in its rows."""
+    column, slot = (each[:, k % each.shape[1]] for each in (term.column, term.slot))
+    return column.astype(np.int64).tobytes(), slot.astype(np.int64).tobytes()
+
+
+def _some(label: np.ndarray, kept: list[int]) -> np.ndarray:
+    return label if label.shape[1] == 1 else label[:, kept]
 
 
 def _sum(parts: list[np.ndarray]) -> np.ndarray:

@@ -259,16 +259,21 @@ def _precision(rows: Rows) -> np.ndarray:
 
 
 def _dense(rows: Rows, total: int, column: np.ndarray, slot: np.ndarray) -> np.ndarray:
-    """[n, F + 1] coefficients of the features, and of the constant."""
+    """[n, F + 1] coefficients of the features, and of the constant.
+
+    What is nothing but the rounding of summands that cancel is zero: a fit would make 1e15 of it.
+    """
     keys = np.stack([np.append(column, total), np.append(slot, 0)], axis=1)
     order = np.lexsort([keys[:, 1], keys[:, 0]])
-    dense = np.zeros((rows.n, len(keys)))
+    dense, size = np.zeros((2, rows.n, len(keys)))
     for term in rows.terms:
         c, known, p = term.full(rows.n)
         used = np.nonzero(known)
         at = order[find(keys[order], c[used], p[used])]
         np.add.at(dense, (used[0], at), known[used])
-    return dense
+        np.add.at(size, (used[0], at), np.abs(known[used]))
+    noise = 4 * len(rows.terms) * np.finfo(np.float64).eps * size
+    return np.where(np.abs(dense) <= noise, 0.0, dense)
 
 
 def _times(

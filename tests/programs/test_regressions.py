@@ -134,3 +134,32 @@ def test_a_scale_that_is_filled_where_an_index_lies_outside():
         numpyro.sample("y", dist.Normal(u, jnp.exp(log_noise)), obs=np.ones(4))
 
     check_exact(model, "u")
+
+
+def test_means_of_groups_that_centring_takes_out():
+    """Each group's mean, less a third of it three times: draws were of another centre."""
+
+    def model():
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        with numpyro.plate("groups", 4):
+            mean = numpyro.sample("mean", dist.Normal(0.0, scale))
+        u = numpyro.sample("u", dist.Normal(mean[:, None], 1.0).expand([4, 3]).to_event(2))
+        noise = np.linspace(0.4, 1.5, 12).reshape(4, 3)
+        y = np.linspace(-2.0, 1.0, 12).reshape(4, 3) ** 2
+        numpyro.sample("y", dist.Normal(u - u.mean(1, keepdims=True), noise), obs=y)
+
+    check_exact(model, "mean u")
+
+
+def test_summands_that_cancel_in_some_rows_alone():
+    """a/3 + a/3 + b/3 - mean: where a row's three are of one group its coefficient is rounding."""
+
+    def model():
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        u = numpyro.sample("u", dist.Normal(0.0, scale).expand([6]))
+        read = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [3, 4, 5, 3]])
+        weights = np.array([1 / 3, 1 / 3, 1 / 3, -1.0]) * np.linspace(0.7, 1.9, 4)[:, None]
+        mean = (u[read] * weights).sum(1)
+        numpyro.sample("y", dist.Normal(mean, np.linspace(0.5, 1.5, 4)), obs=np.ones(4))
+
+    check_exact(model, "u")
