@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autmarg.sampling.fitting import fitted, single, split
+from autmarg.sampling.metropolis import WORTH, proposals_for
 from autmarg.sampling.mode import Mode
 from autmarg.sampling.proposal import Proposal
 from autmarg.sampling.target import Target
@@ -26,6 +27,7 @@ Array = np.ndarray
 _FIRST, _ROUND, _EACH = 512, 1536, 192  # points of the first round, of a later one, a dimension
 _ROUNDS, _POOLED, _COMPONENTS = 10, 3, 6
 _GOOD, _PAYS, _IDLE = 0.85, 0.02, 2  # efficiency that is good enough; a gain worth a round
+_FAIR, _SAVED = 0.4, 0.2  # efficiency to begin with; share of proposals that a round saves
 _FEW = 0.1  # share of points that count, below which weights are flattened
 
 
@@ -67,8 +69,11 @@ def first_proposal(target: Target, mode: Mode) -> Proposal:
     ).defended()
 
 
-def adapted(target: Target, mode: Mode, random: np.random.Generator) -> Round:
-    """The best round: its proposal has the most effective draws for each evaluation."""
+def adapted(target: Target, mode: Mode, random: np.random.Generator, draws: int) -> Round:
+    """The best round: its proposal has the most effective draws for each evaluation.
+
+    ``draws`` says how many are wanted: for few of them fewer rounds pay.
+    """
     size = max(_ROUND, _EACH * target.size)
     plain = Warped(target, Warp.none(target.size))
     rounds = [_round(plain, first_proposal(target, mode), random, _FIRST)]
@@ -86,9 +91,16 @@ def adapted(target: Target, mode: Mode, random: np.random.Generator) -> Round:
         best = rounds[-1] if gained > 0 else best
         growing = len(bare.weight) < _COMPONENTS // 2 or best.efficiency < _FEW
         idle = 0 if gained > _PAYS or growing else idle + 1
-        if best.efficiency > _GOOD or idle == _IDLE:
+        if best.efficiency > _GOOD or idle == _IDLE or (k and _enough(best, size, draws)):
             break
     return best
+
+
+def _enough(best: Round, size: int, draws: int) -> bool:
+    """Whether a round costs more densities than it may save for so many draws."""
+    if best.efficiency < _FAIR:
+        return False
+    return _SAVED * draws * proposals_for(best.log_weights, WORTH) < size
 
 
 def refined(target: Target, rounds: list[Round], random: np.random.Generator) -> Round:

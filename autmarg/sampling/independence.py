@@ -13,7 +13,7 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from autmarg.sampling.adapt import Round, adapted, refined
-from autmarg.sampling.metropolis import acceptance, chains, proposals_for
+from autmarg.sampling.metropolis import WORTH, acceptance, chains, proposals_for
 from autmarg.sampling.mode import Mode, modes
 from autmarg.sampling.target import Target
 from autmarg.sampling.warp import Warped
@@ -24,7 +24,6 @@ Array = np.ndarray
 MOST_DIMENSIONS = 12
 # Proposals for each draw, with more than which a proposal, or a density, is given up.
 MANY_PROPOSALS, MOST_PROPOSALS = 10, 20
-WORTH = 0.95  # independent draws that each draw should be worth
 _PARETO, _RHAT, _FEW_DRAWS = 0.5, 0.02, 20.0
 _HOPELESS = 0.6  # k̂ of one proposal for each draw, with which there are no more
 _TRIES = 4  # proposals that are sampled from
@@ -79,7 +78,7 @@ def sampled(
 ) -> Draws | Unfit:
     """Draws of a target, or why not."""
     seconds: dict[str, float] = {}
-    last = adaptation(target, random, seconds)
+    last = adaptation(target, random, seconds, num_chains * num_samples)
     if isinstance(last, Unfit):
         return last
     started = time.perf_counter()
@@ -98,9 +97,16 @@ def sampled(
 
 
 def adaptation(
-    target: Target, random: np.random.Generator, seconds: dict[str, float]
+    target: Target, random: np.random.Generator, seconds: dict[str, float], draws: int
 ) -> Round | Unfit:
-    """The best round of adaptation, or why there is none; ``seconds`` get those of each phase."""
+    """The best round of adaptation, or why there is none.
+
+    Args:
+        target: the density.
+        random: of everything.
+        seconds: gets those of each phase.
+        draws: how many are wanted.
+    """
     if target.size > MOST_DIMENSIONS:
         return Unfit(
             f"{target.size} dimensions are left, and proposals for all of them at once are hardly "
@@ -113,7 +119,7 @@ def adaptation(
     if isinstance(found, Unfit):
         return found
     started = _lap(seconds, "mode", started)
-    last = adapted(target, found[0], random)
+    last = adapted(target, found[0], random, draws)
     _lap(seconds, "adapt", started)
     if proposals_for(last.log_weights, WORTH) > MOST_PROPOSALS:
         return _refused(last.log_weights)
@@ -220,4 +226,4 @@ def _trusted(target: Target, draws: Draws) -> Draws | Unfit:
     return draws
 
 
-__all__ = ["MOST_DIMENSIONS", "MOST_PROPOSALS", "WORTH", "Draws", "Unfit", "adaptation", "sampled"]
+__all__ = ["MOST_DIMENSIONS", "MOST_PROPOSALS", "Draws", "Unfit", "adaptation", "sampled"]

@@ -15,10 +15,12 @@ from numpyro.infer.util import constrain_fn
 from autmarg.compat.numpyro import is_prng_key
 from autmarg.errors import RequestError
 from autmarg.sampling.adapt import Round
-from autmarg.sampling.independence import WORTH, Unfit, adaptation
-from autmarg.sampling.metropolis import proposals_for
+from autmarg.sampling.independence import Unfit, adaptation
+from autmarg.sampling.metropolis import WORTH, proposals_for
 from autmarg.sampling.target import Target
 from autmarg.sampling.weights import normalised
+
+_USUAL = 4_000  # draws that adaptation is meant for: a kernel is not told
 
 
 class IndependenceState(NamedTuple):
@@ -74,7 +76,7 @@ class IndependenceSampler(MCMCKernel):
         """
         target = Target(self.model, model_args, model_kwargs or {})
         # (not from the chains' keys, which may be traced: the proposal is one for all of them)
-        found = adaptation(target, np.random.default_rng(0), {})
+        found = adaptation(target, np.random.default_rng(0), {}, _USUAL)
         if isinstance(found, Unfit):
             raise RequestError(
                 f"independence sampling does not suit this posterior: {found.reason}. Use NUTS"

@@ -16,6 +16,8 @@ from autmarg.sampling.weights import normalised
 
 Array = np.ndarray
 
+WORTH = 0.95  # independent draws that each draw should be worth
+
 
 def staying(log_weights: Array) -> Array:
     """λ at each of some points from the proposal, [n]."""
@@ -77,4 +79,4 @@ def chains(log_weights: Array, start: Array, every: int, random: np.random.Gener
     return found
 
 
-__all__ = ["acceptance", "chains", "proposals_for", "staying"]
+__all__ = ["WORTH", "acceptance", "chains", "proposals_for", "staying"]
