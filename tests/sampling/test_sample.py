@@ -8,6 +8,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.infer import MCMC
+from scipy import stats
 
 import autmarg
 
@@ -36,31 +37,41 @@ def posterior(marg) -> autmarg.Posterior:
     return marg.sample(KEY, GROUP, Y, num_samples=500)
 
 
-def moments(marg) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations of scale and noise by quadrature of the marginal density."""
-    tau, sigma = np.meshgrid(np.linspace(0.02, 12, 300), np.linspace(0.6, 1.6, 200))
-    n = np.full(6, 10)
-    means = np.array([Y[g == GROUP].mean() for g in range(6)])
+def by_quadrature() -> tuple[np.ndarray, np.ndarray, float]:
+    """Means and deviations of scale and noise, and log p(y), on a grid of both."""
+    tau, sigma = np.linspace(0.005, 14, 700), np.linspace(0.5, 1.8, 400)
+    cell = (tau[1] - tau[0]) * (sigma[1] - sigma[0])
+    tau, sigma = np.meshgrid(tau, sigma)
+    n, means = np.full(6, 10), np.array([Y[g == GROUP].mean() for g in range(6)])
     within = sum(((Y[g == GROUP] - means[g]) ** 2).sum() for g in range(6))
-    log_p = -(tau**2) / 18 - sigma**2 / 8 - within / (2 * sigma**2) - (60 - 6) * np.log(sigma)
+    log_p = stats.halfnorm(0, 3).logpdf(tau) + stats.halfnorm(0, 2).logpdf(sigma)
+    # The rows about the means of their groups, and these means about their own.
+    log_p += -within / (2 * sigma**2) - 54 * np.log(sigma) - 27 * np.log(2 * np.pi)
+    log_p -= 0.5 * np.log(n).sum()
     v = tau[..., None] ** 2 + sigma[..., None] ** 2 / n
     a, b = (1 / v).sum(-1) + 1 / 25, (means / v).sum(-1)
-    log_p += -0.5 * np.log(v).sum(-1) - 0.5 * np.log(a) + 0.5 * b**2 / a
-    log_p -= 0.5 * (means**2 / v).sum(-1)
+    log_p += 0.5 * (b**2 / a - np.log(25 * a) - (means**2 / v).sum(-1) - np.log(v).sum(-1))
+    log_p -= 3 * np.log(2 * np.pi)
     p = np.exp(log_p - log_p.max())
+    evidence = np.log(p.sum() * cell) + log_p.max()
     p /= p.sum()
     mean = np.array([(p * tau).sum(), (p * sigma).sum()])
     second = np.array([(p * tau**2).sum(), (p * sigma**2).sum()])
-    return mean, np.sqrt(second - mean**2)
+    return mean, np.sqrt(second - mean**2), float(evidence)
 
 
-def test_moments_by_quadrature(marg, posterior):
-    mean, deviation = moments(marg)
+def test_moments_by_quadrature(posterior):
+    mean, deviation, _ = by_quadrature()
     draws = posterior.get_samples()
     for k, name in enumerate(("scale", "noise")):
         x = np.asarray(draws[name])
         assert abs(x.mean() - mean[k]) < 5 * deviation[k] / np.sqrt(len(x))
         assert x.std() == pytest.approx(deviation[k], rel=0.1)
+
+
+def test_the_evidence_by_quadrature(posterior):
+    found = posterior.quality.evidence
+    assert abs(found.log_evidence - by_quadrature()[2]) < 5 * found.error < 0.05
 
 
 def test_the_methods_take_it_for_an_mcmc(marg, posterior):
@@ -150,7 +161,7 @@ def test_as_a_kernel(marg, method):
         progress_bar=False,
     )  # fmt: skip
     mcmc.run(KEY, GROUP, Y)
-    mean, deviation = moments(marg)
+    mean, deviation, _ = by_quadrature()
     x = np.asarray(mcmc.get_samples()["scale"])
     assert abs(x.mean() - mean[0]) < 5 * deviation[0] / np.sqrt(len(x))
     assert marg.recover(KEY, mcmc, GROUP, Y)["u"].shape == (4000, 6)
@@ -161,7 +172,7 @@ def test_in_single_precision():
     with jax.enable_x64(False):
         marg = autmarg.transform(groups)
         found = marg.sample(KEY, GROUP, np.asarray(Y, np.float32))
-        mean, deviation = moments(marg)
+        mean, deviation, _ = by_quadrature()
         x = np.asarray(found.get_samples()["scale"])
     assert found.method == "independence"
     assert abs(x.mean() - mean[0]) < 5 * deviation[0] / np.sqrt(len(x))
