@@ -123,9 +123,10 @@ def kind_of(transform: Any) -> Kind:
     if isinstance(transform, transforms.ComposeTransform):
         first, *rest = transform.parts
         kind = kind_of(first)
-        moved = all(isinstance(t, transforms.AffineTransform) for t in rest)
+        affine = [t for t in rest if isinstance(t, transforms.AffineTransform)]
+        moved = len(affine) == len(rest)
         if kind is Kind.POSITIVE:  # a lower bound has the slope one, an upper one has not
-            moved = moved and all(isinstance(t.scale, int | float) and t.scale == 1 for t in rest)
+            moved = moved and all(isinstance(t.scale, int | float) and t.scale == 1 for t in affine)
         return kind if moved and kind in (Kind.POSITIVE, Kind.SHARE) else Kind.OTHER
     kinds = {
         transforms.ExpTransform: Kind.POSITIVE,
