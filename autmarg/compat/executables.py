@@ -51,6 +51,9 @@ def enable_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
 
     Returns:
         The folder; None where ``AUTMARG_CACHE`` is set and empty, which keeps nothing.
+
+    Raises:
+        Nothing: a folder that cannot be read or written makes a warning when a program is compiled.
     """
     wanted = os.environ.get(_VARIABLE) if folder is None else folder
     _Disk.folder = Path(wanted) if wanted else (_usual() if wanted is None else None)

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
-from autmarg.compat import programs
+from autmarg.compat import executables, programs
 
 GROUP = np.array([0, 0, 1, 1, 2, 2])
 Y = np.array([0.3, 0.1, -0.5, -0.2, 1.0, 0.8])
@@ -23,8 +23,8 @@ def weighted(data):
 
 def compilations(monkeypatch):
     """The executables that are made from now on."""
-    monkeypatch.setattr(programs, "_EXECUTABLES", type(programs._EXECUTABLES)())
-    return programs._EXECUTABLES
+    monkeypatch.setattr(executables, "_EXECUTABLES", type(executables._EXECUTABLES)())
+    return executables._EXECUTABLES
 
 
 def test_other_numbers_run_the_same_executable(monkeypatch):
