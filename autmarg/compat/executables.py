@@ -24,10 +24,15 @@ import jax
 from jax.experimental import serialize_executable
 
 from autmarg.compat.xla import sooner
+from autmarg.errors import RequestError
 
 _KEPT = 64  # executables of a process
 _MOST = 512 * 2**20  # bytes of all files
 _EXECUTABLES: OrderedDict[bytes, Any] = OrderedDict()
+_UNREADABLE = (  # what a file that is cut off, or of another version, may raise
+    OSError, EOFError, ValueError, TypeError, AttributeError, ImportError, LookupError,
+    pickle.UnpicklingError, jax.errors.JaxRuntimeError,
+)  # fmt: skip
 _VARIABLE = "AUTMARG_CACHE"
 
 
@@ -43,7 +48,7 @@ def enable_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
 
     Numbers (data, cross-products) are arguments of these programs: data of the same shape and
     grouping find them, too. The folder holds up to 512 MB, of which the least recently used goes
-    first, and can be deleted at any time.
+    first, and can be deleted at any time. Its files are trusted: it should be yours alone.
 
     Args:
         folder: where; by default ``$AUTMARG_CACHE``, or ``autmarg`` in the user's folder for
@@ -53,12 +58,14 @@ def enable_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
         The folder; None where ``AUTMARG_CACHE`` is set and empty, which keeps nothing.
 
     Raises:
-        Nothing: a folder that cannot be read or written makes a warning when a program is compiled.
+        RequestError: it is a file. (One that cannot be read or written makes a warning later.)
     """
     wanted = os.environ.get(_VARIABLE) if folder is None else folder
-    _Disk.folder = Path(wanted) if wanted else (_usual() if wanted is None else None)
-    _Disk.decided = True
-    return _Disk.folder
+    found = Path(wanted) if wanted else (_usual() if wanted is None else None)
+    if found is not None and found.is_file():
+        raise RequestError(f"enable_cache was given the file {found}: expected a folder")
+    _Disk.folder, _Disk.decided = found, True
+    return found
 
 
 def enable_usual_cache() -> None:
@@ -135,8 +142,8 @@ def _read(key: bytes) -> Any:
     try:
         found = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
         os.utime(path)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError, jax.errors.JaxRuntimeError) as e:
-        _warn("read", path, e)
+    except _UNREADABLE as error:
+        _warn("read", path, error)
         return None
     return found
 

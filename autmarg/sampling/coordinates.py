@@ -27,8 +27,6 @@ from numpyro import handlers
 from numpyro.distributions import biject_to, transforms
 from numpyro.infer import init_to_uniform
 
-from autmarg.errors import RequestError
-
 Model = Callable[..., Any]
 
 
@@ -40,6 +38,7 @@ class Kind(Enum):
     CORRELATION = "z = logit Φ(x) / 2"
     REAL = "z = x, the site's values"
     OTHER = "z = x"
+    DISCRETE = "no density to propose from"
 
     def unconstrained(self, x: Array) -> Array:
         """z."""
@@ -85,11 +84,7 @@ class Coordinate:
 def coordinates_of(
     model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Coordinate, ...]:
-    """The sampled sites of a model, in program order.
-
-    Raises:
-        RequestError: a sampled site is discrete.
-    """
+    """The sampled sites of a model, in program order."""
     found: list[Coordinate] = []
 
     def trace(key: Array) -> None:
@@ -106,10 +101,7 @@ def coordinates_of(
 def _coordinate(site: Mapping[str, Any]) -> Coordinate:
     fn = site["fn"]
     if fn.support.is_discrete:
-        raise RequestError(
-            f"the sampled site '{site['name']}' is discrete: expected continuous sites where "
-            "proposals are drawn from a density; use method='nuts' with numpyro's enumeration"
-        )
+        return Coordinate(site["name"], jnp.shape(site["value"]), Kind.DISCRETE)
     transform = biject_to(fn.support)
     shape = transform.inverse_shape(jnp.shape(site["value"]))
     known = not any(isinstance(x, Tracer) for x in jax.tree.leaves(transform))

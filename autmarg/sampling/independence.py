@@ -13,6 +13,7 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from autmarg.sampling.adapt import Round, adapted, refined
+from autmarg.sampling.coordinates import Kind
 from autmarg.sampling.metropolis import WORTH, acceptance, chains, proposals_for
 from autmarg.sampling.mode import Mode, modes
 from autmarg.sampling.target import Target
@@ -112,6 +113,9 @@ def adaptation(
             f"{target.size} dimensions are left, and proposals for all of them at once are hardly "
             f"accepted beyond {MOST_DIMENSIONS}"
         )
+    discrete = [c.name for c in target.coordinates if c.kind is Kind.DISCRETE]
+    if discrete:
+        return Unfit(f"the sampled site '{discrete[0]}' is discrete")
     started = time.perf_counter()
     target.log_density(np.zeros((1, target.size)))
     started = _lap(seconds, "compile", started)

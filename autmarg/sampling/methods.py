@@ -50,15 +50,15 @@ class Sampling:
             num_chains: chains.
             num_warmup: steps of NUTS before the draws; 500 by default.
             method: "auto", "independence" or "nuts".
-            progress: show a bar while NUTS runs.
+            progress: show a bar while NUTS runs. (What takes more than five seconds says so.)
 
         Returns:
             What ``recover``, ``summary``, ``to_arviz`` and the other methods take in place of an
             ``MCMC``.
 
         Raises:
-            RequestError: an option is malformed; or ``method="independence"`` does not suit the
-                posterior, and it says why.
+            RequestError: an option is malformed; arguments are traced; or ``method="independence"``
+                does not suit the posterior, and it says why.
             ModelError: the model or the data are wrong.
         """
         marg: Any = self

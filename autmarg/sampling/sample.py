@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.errors import RequestError
@@ -15,6 +16,7 @@ from autmarg.ir.nodes import Deterministic, NonCentred, Param
 from autmarg.plan.plan import Plan
 from autmarg.plan.pricing import overhead
 from autmarg.posterior.evidence import Evidence, is_proper
+from autmarg.progress import working
 from autmarg.sampling.hmc import WARMUP, run_nuts
 from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled
 from autmarg.sampling.posterior import Posterior, Quality
@@ -92,6 +94,11 @@ def sample(
     if num_samples < 1 or num_chains < 1:
         raise RequestError(
             f"sample was asked for {num_chains} chains of {num_samples} draws: expected one or more"
+        )
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((rng_key, args, kwargs))):
+        raise RequestError(
+            "sample was called inside jax.jit, vmap or the like: expected known arguments, for it "
+            "adapts to them outside of JAX; use MCMC(NUTS(marg)) there"
         )
     enable_usual_cache()
     started = time.perf_counter()
@@ -178,7 +185,8 @@ class _Run:
         traced = time.perf_counter() - started
         words = np.asarray(jax.random.key_data(self.rng_key)).reshape(-1).tolist()
         random = np.random.default_rng(words)
-        draws = sampled(target, random, self.num_chains, self.num_samples)
+        with working(f"sampling '{getattr(model, '__name__', 'model')}'"):
+            draws = sampled(target, random, self.num_chains, self.num_samples)
         if isinstance(draws, Unfit):
             return draws
         started = time.perf_counter()

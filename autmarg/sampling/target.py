@@ -23,7 +23,7 @@ class Target:
     """log p(x, y) over the coordinates x [p] of what a model samples.
 
     Args:
-        model: a NumPyro model; all of its sampled sites are continuous.
+        model: a NumPyro model.
         args, kwargs: what it is called with.
 
     Attributes:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import autmarg
 from autmarg.compat import executables
 from autmarg.compat.programs import compiled
 
@@ -51,9 +52,15 @@ def test_a_spoilt_file_is_no_error(folder):
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, folder):
     (tmp_path / "file").write_text("")
-    executables.enable_cache(tmp_path / "file")
+    executables.enable_cache(tmp_path / "file" / "below")
     with pytest.warns(UserWarning, match="cannot write the compiled program"):
         assert total(np.arange(5.0), 1.0) == 10.0
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(autmarg.RequestError, match="expected a folder"):
+        autmarg.enable_cache(tmp_path / "file")
 
 
 def test_the_oldest_go_first(folder, monkeypatch):

@@ -56,6 +56,7 @@ ALLOWED = {
         "ir",
         "compat",
         "errors",
+        "progress",
     },
     "report": {"plan", "analysis", "ir", "compat", "errors", "gaussian", "notebook"},
     "pilot": {"report", "plan", "errors", "notebook"},

@@ -135,6 +135,8 @@ def test_requests_that_cannot_be_met(marg):
         marg.sample(KEY, GROUP, Y, method="gibbs")
     with pytest.raises(autmarg.RequestError, match="expected one or more"):
         marg.sample(KEY, GROUP, Y, num_samples=0)
+    with pytest.raises(autmarg.RequestError, match=r"inside jax\.jit"):
+        jax.jit(lambda y: marg.sample(KEY, GROUP, y).get_samples())(Y)
 
 
 def thirty(y):
