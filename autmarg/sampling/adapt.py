@@ -49,6 +49,8 @@ class Round:
     @property
     def efficiency(self) -> float:
         """Effective draws for each evaluation."""
+        if not np.isfinite(self.log_weights).any():
+            return 0.0
         return effective(normalised(self.log_weights)) / len(self.log_weights)
 
 

@@ -125,6 +125,8 @@ def adaptation(
     started = _lap(seconds, "mode", started)
     last = adapted(target, found[0], random, draws)
     _lap(seconds, "adapt", started)
+    if not np.isfinite(last.log_weights).any():
+        return Unfit("no proposal has a finite density")
     if proposals_for(last.log_weights, WORTH) > MOST_PROPOSALS:
         return _refused(last.log_weights)
     return last
@@ -216,14 +218,14 @@ def _trusted(target: Target, draws: Draws) -> Draws | Unfit:
     """The draws, unless something says that they are wrong."""
     if draws.wanted > draws.every:
         return _refused(draws.drawn.log_weights)
-    if draws.pareto_shape > _PARETO:
+    if not draws.pareto_shape <= _PARETO:  # (NaN, too)
         return Unfit(
             f"the weights of proposals have a heavy tail (k̂ = {draws.pareto_shape:.2f}, expected "
             f"at most {_PARETO})"
         )
     # (R̂ of independent draws is further from one the fewer there are)
     most = 1 + max(_RHAT, _FEW_DRAWS / draws.points.shape[1])
-    if draws.rhat > most:
+    if draws.points.shape[1] >= 4 and not draws.rhat <= most:
         return Unfit(f"chains disagree (R̂ = {draws.rhat:.3f}, expected at most {most:.3f})")
     if target.lost > _LOST * target.evaluations:
         return Unfit(f"the density was NaN at {target.lost / target.evaluations:.0%} of the points")

@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 def normalised(log_weights: Array) -> Array:
-    """Weights that add up to one; those of no density are zero."""
+    """Weights that add up to one; those of no density are zero, and equal where all are."""
     top = log_weights.max()
     if not np.isfinite(top):
         return np.full(len(log_weights), 1 / len(log_weights))
@@ -40,6 +40,9 @@ def pareto_shape(log_weights: Array) -> float:
     prior on k̂ of Vehtari et al.
     """
     count = len(log_weights)
+    if not np.isfinite(log_weights).any():
+        return math.inf  # no point has a density
+    log_weights = np.maximum(log_weights, log_weights.max() - 700.0)
     most = int(min(count / 5, 3 * math.sqrt(count)))
     ordered = np.sort(log_weights)
     tail = np.exp(ordered[-most:] - ordered[-1]) - np.exp(ordered[-most - 1] - ordered[-1])

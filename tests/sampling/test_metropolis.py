@@ -6,6 +6,7 @@ import arviz
 import numpy as np
 import pytest
 
+from autmarg.sampling.adapt import Round
 from autmarg.sampling.metropolis import acceptance, chains, proposals_for, staying
 from autmarg.sampling.weights import effective, log_mean, normalised, pareto_shape
 
@@ -68,6 +69,13 @@ def test_pareto_shape_is_arvizs(shape):
 
 def test_equal_weights_have_no_tail():
     assert pareto_shape(np.zeros(1000)) == -np.inf
+
+
+def test_weights_of_no_density_are_no_good_ones():
+    none = np.full(100, -np.inf)
+    assert pareto_shape(none) == np.inf
+    one = Round(None, np.zeros((100, 1)), none, None)
+    assert one.efficiency == 0.0
 
 
 def test_log_mean_and_its_error():
