@@ -17,7 +17,7 @@ import numpy as np
 from autmarg.sampling.fitting import fitted, single, split
 from autmarg.sampling.metropolis import WORTH, proposals_for
 from autmarg.sampling.mode import Mode
-from autmarg.sampling.proposal import Proposal
+from autmarg.sampling.proposal import Proposal, log_sum
 from autmarg.sampling.target import Target
 from autmarg.sampling.warp import Warp, Warped, warp_of
 from autmarg.sampling.weights import effective, normalised
@@ -131,14 +131,12 @@ def _pooled(rounds: list[Round]) -> tuple[Array, Array]:
     counts = np.array([len(each.points) for each in rounds])
     known = [each.proposal.log_density(x) for each in rounds]
     log_q = np.stack(known) + np.log(counts / counts.sum())[:, None]
-    top = log_q.max(0)
-    mixture = top + np.log(np.exp(log_q - top).sum(0))
     first = np.cumsum(counts) - counts
     density = np.concatenate([
         each.log_weights + own[k : k + n]
         for each, own, k, n in zip(rounds, known, first, counts, strict=True)
     ])  # fmt: skip
-    return x, density - mixture
+    return x, density - log_sum(log_q.T)
 
 
 def _next(space: Warped, x: Array, log_weights: Array, bare: Proposal | None) -> Proposal:

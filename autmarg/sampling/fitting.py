@@ -134,7 +134,7 @@ def single(x: Array, weights: Array, positive: Array) -> Proposal:
     zero = positive & (mean < _HALF_NORMAL * np.sqrt(np.diag(scale)))
     mean = np.where(zero, 0.0, mean)
     scale = _covariance(x, weights, mean)
-    apart = zero[:, None] ^ np.eye(len(mean), dtype=bool) & zero[:, None]
+    apart = zero[:, None] & ~np.eye(len(mean), dtype=bool)
     scale[apart | apart.T] = 0.0
     return Proposal.of(np.ones(1), mean[None], scale[None], np.array([6.0]), positive)
 

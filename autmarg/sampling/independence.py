@@ -43,6 +43,14 @@ class Unfit:
     reason: str
 
 
+def too_many(dimensions: int) -> Unfit:
+    """The refusal of so many dimensions."""
+    return Unfit(
+        f"{dimensions} dimensions are left to sample, and proposals for all of them at once are "
+        f"hardly accepted beyond {MOST_DIMENSIONS}"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Draws in the sampler's coordinates, and how good they are.
@@ -109,10 +117,7 @@ def adaptation(
         draws: how many are wanted.
     """
     if target.size > MOST_DIMENSIONS:
-        return Unfit(
-            f"{target.size} dimensions are left, and proposals for all of them at once are hardly "
-            f"accepted beyond {MOST_DIMENSIONS}"
-        )
+        return too_many(target.size)
     discrete = [c.name for c in target.coordinates if c.kind is Kind.DISCRETE]
     if discrete:
         return Unfit(f"the sampled site '{discrete[0]}' is discrete")
@@ -232,4 +237,12 @@ def _trusted(target: Target, draws: Draws) -> Draws | Unfit:
     return draws
 
 
-__all__ = ["MOST_DIMENSIONS", "MOST_PROPOSALS", "Draws", "Unfit", "adaptation", "sampled"]
+__all__ = [
+    "MOST_DIMENSIONS",
+    "MOST_PROPOSALS",
+    "Draws",
+    "Unfit",
+    "adaptation",
+    "sampled",
+    "too_many",
+]

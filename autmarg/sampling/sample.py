@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jax.core import Tracer
+from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.errors import RequestError
@@ -18,7 +19,7 @@ from autmarg.plan.pricing import overhead
 from autmarg.posterior.evidence import Evidence, is_proper
 from autmarg.progress import working
 from autmarg.sampling.hmc import WARMUP, run_nuts
-from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled
+from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled, too_many
 from autmarg.sampling.posterior import Posterior, Quality
 from autmarg.sampling.target import Target
 
@@ -131,10 +132,7 @@ def _unfit(few: Route, many: Route, run: _Run, method: str) -> Unfit | None:
         return Unfit("it was asked for")
     dimensions = few.dimensions
     if not 0 < dimensions <= MOST_DIMENSIONS:
-        return Unfit(
-            f"{dimensions} dimensions are left to sample, and proposals for all of them at once "
-            f"are hardly accepted beyond {MOST_DIMENSIONS}"
-        )
+        return too_many(dimensions)
     after = few.plan.rewritten or few.plan.program
     if any(isinstance(n, Param) for n in after.nodes):
         return Unfit("the model has params, which NUTS keeps at their initial values")
@@ -225,8 +223,6 @@ class _Run:
 
 
 def _of_nuts(mcmc: Any, route: Route, samples: Any, seconds: dict[str, float]) -> Quality:
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
     own = [np.asarray(samples[name], float) for name in route.plan.kept if name in samples]
     enough = own and own[0].shape[1] >= 4
     with np.errstate(invalid="ignore", divide="ignore"):
