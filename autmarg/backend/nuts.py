@@ -56,8 +56,8 @@ class _Start:
         return jax.jit(start, compiler_options=compiler_options)(init_params, rng_key)
 
 
-def _keeps_values(program: Program) -> bool:
-    """Whether NumPyro's kernel keeps values from its first run: of params and mutable sites."""
+def keeps_values(program: Program) -> bool:
+    """Whether only NumPyro's kernel can run a program: it keeps params and mutable sites."""
     return bool(program.obstacles) or any(isinstance(n, Param) for n in program.nodes)
 
 
@@ -99,7 +99,7 @@ class MarginalNUTS(Kernel):
             return jax.tree.map(lambda x: x[0], found) if row else found
 
         found = None
-        if outermost and not _keeps_values(plan.program):
+        if outermost and not keeps_values(plan.program):
             found = jax.jit(find, compiler_options=quick())(rng_key)
         if found is None or not self._holds(found):
             self.start = known

@@ -234,9 +234,16 @@ def _in_chains(program: Program, samples: Mapping[str, Any], method: str) -> dic
     return {name: value[None] for name, value in arrays.items()}
 
 
+_STATISTICS = {  # of NUTS, by NumPyro's names and by ArviZ's
+    "num_steps": "n_steps", "accept_prob": "acceptance_rate", "diverging": "diverging",
+    "energy": "energy",
+}  # fmt: skip
+
+
 def _sample_stats(mcmc: Any) -> Dataset | None:
     """Divergences, energy, steps, …: those fields that the run collected, by ArviZ's names."""
-    mcmc = getattr(mcmc, "mcmc", mcmc)  # of what marg.sample returned
+    if hasattr(mcmc, "fields"):
+        return _statistics(mcmc.get_extra_fields(group_by_chain=True))
     if mcmc is None or getattr(mcmc.sampler, "model", None) is None or run_arguments(mcmc) is None:
         return None
     arviz = needed("arviz", "to_arviz")
@@ -245,6 +252,19 @@ def _sample_stats(mcmc: Any) -> Dataset | None:
         return None
     stats = found["sample_stats"]
     return stats.to_dataset() if hasattr(stats, "to_dataset") else stats
+
+
+def _statistics(fields: Mapping[str, Any]) -> Dataset | None:
+    """The fields of what ``marg.sample`` returned."""
+    if not fields:
+        return None
+    xarray = needed("xarray", "to_arviz")
+    found = {own: np.asarray(fields[name]) for name, own in _STATISTICS.items()}
+    found["lp"] = -np.asarray(fields["potential_energy"])
+    found["tree_depth"] = np.log2(found["n_steps"]).astype(int) + 1
+    sizes = dict(zip(("chain", "draw"), found["lp"].shape, strict=True))
+    coordinates = {name: np.arange(size) for name, size in sizes.items()}
+    return xarray.Dataset({n: (tuple(sizes), x) for n, x in found.items()}, coordinates)
 
 
 def _observed(program: Program) -> dict[str, np.ndarray]:

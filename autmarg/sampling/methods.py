@@ -39,16 +39,17 @@ class Sampling:
         proposals from a mixture of t densities fitted to the posterior, accepted so that it is the
         posterior exactly (:mod:`autmarg.sampling.independence`). Where that is not to be trusted (a
         heavy tail of the proposals' weights, chains that disagree, several modes, few proposals
-        accepted), and in more dimensions, they come from NUTS; ``print`` of the result says which,
-        and why. With ``marginalize="auto"`` the model with everything integrated out may be the one
-        that is sampled.
+        accepted), and in more dimensions, they come from NUTS, started near the mode
+        (:mod:`autmarg.sampling.start`); ``print`` of the result says which, and why. With
+        ``marginalize="auto"`` the model with everything integrated out may be the one that is
+        sampled.
 
         Args:
             rng_key: a JAX random key.
             args, kwargs: what the model is called with, data included.
             num_samples: draws of each chain.
             num_chains: chains.
-            num_warmup: steps of NUTS before the draws; 500 by default.
+            num_warmup: steps of NUTS before the draws; 150 by default.
             method: "auto", "independence" or "nuts".
             progress: show a bar while NUTS runs. (What takes more than five seconds says so.)
 

@@ -58,7 +58,10 @@ class Posterior:
         method: "independence", "nuts", or "exact" where nothing is left to sample.
         reason: why this method, in words.
         quality: effective sample sizes and the like.
-        mcmc: the ``MCMC`` that ran NUTS, or None.
+        mcmc: NumPyro's ``MCMC``, where it ran NUTS: for models with params and the like.
+        thinning: as of an ``MCMC``.
+        fields: of NUTS, ``num_steps``, ``diverging`` and others by NumPyro's names,
+            ``[chains, draws]``.
     """
 
     marg: AfterFit
@@ -72,6 +75,7 @@ class Posterior:
     quality: Quality
     mcmc: MCMC | None = None
     thinning: int = 1
+    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def get_samples(self, group_by_chain: bool = False) -> dict[str, Array]:
         """The draws by site: [draws, …] with the chains joined, or [chains, draws, …]."""
@@ -82,7 +86,8 @@ class Posterior:
 
     def get_extra_fields(self, group_by_chain: bool = False) -> dict[str, Array]:
         """What NUTS collected besides, as of an ``MCMC``."""
-        return {} if self.mcmc is None else self.mcmc.get_extra_fields(group_by_chain)
+        grouped = {name: jnp.asarray(x) for name, x in self.fields.items()}
+        return grouped if group_by_chain else {n: x.reshape(-1) for n, x in grouped.items()}
 
     def recover(self, rng_key: Any = None, **options: Any) -> dict[str, Array]:
         """Draws of every latent of the source; see :meth:`autmarg.MarginalizedModel.recover`.

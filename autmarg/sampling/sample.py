@@ -18,7 +18,7 @@ from autmarg.plan.plan import Plan
 from autmarg.plan.pricing import overhead
 from autmarg.posterior.evidence import Evidence, is_proper
 from autmarg.progress import working
-from autmarg.sampling.hmc import WARMUP, run_nuts
+from autmarg.sampling.hmc import WARMUP, Asked, Run, run_nuts
 from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled, too_many
 from autmarg.sampling.posterior import Posterior, Quality
 from autmarg.sampling.target import Target
@@ -209,31 +209,28 @@ class _Run:
 
     def nuts(self, route: Route, why: str) -> Posterior:
         """By NUTS."""
-        started = time.perf_counter()
-        mcmc = run_nuts(
-            route.marg, self.rng_key, self.args, self.kwargs, num_samples=self.num_samples,
-            num_chains=self.num_chains, num_warmup=self.num_warmup, progress=self.progress,
-        )  # fmt: skip
-        seconds = {"plan": self.planned, "compile and sample": time.perf_counter() - started}
-        samples = mcmc.get_samples(group_by_chain=True)
+        asked = Asked(self.num_samples, self.num_chains, self.num_warmup, self.progress)
+        name = getattr(route.marg, "__name__", "model")
+        with working(f"sampling '{name}' by NUTS"):
+            run = run_nuts(route.marg, route.plan, self.rng_key, self.args, self.kwargs, asked)
         return self._posterior(
-            route, samples, "nuts", f"NUTS: {why}", _of_nuts(mcmc, route, samples, seconds),
-            mcmc=mcmc,
+            route, run.samples, "nuts", f"NUTS: {why}; {run.started}",
+            _of_nuts(run, route, {"plan": self.planned, **run.seconds}),
+            mcmc=run.mcmc, fields=run.fields,
         )  # fmt: skip
 
 
-def _of_nuts(mcmc: Any, route: Route, samples: Any, seconds: dict[str, float]) -> Quality:
-    own = [np.asarray(samples[name], float) for name in route.plan.kept if name in samples]
+def _of_nuts(run: Run, route: Route, seconds: dict[str, float]) -> Quality:
+    own = [np.asarray(run.samples[n], float) for n in route.plan.kept if n in run.samples]
     enough = own and own[0].shape[1] >= 4
     with np.errstate(invalid="ignore", divide="ignore"):
         ess = min((np.nanmin(effective_sample_size(x)) for x in own), default=np.nan)
         rhat = max((np.nanmax(split_gelman_rubin(x)) for x in own), default=np.nan)
-    fields = mcmc.get_extra_fields()
     return Quality(
         float(ess) if enough else float("nan"),
         float(rhat) if enough else float("nan"),
-        divergences=int(np.sum(fields["diverging"])),
-        evaluations=int(np.sum(fields["num_steps"])),
+        divergences=int(np.sum(run.fields["diverging"])),
+        evaluations=int(np.sum(run.fields["num_steps"])) + (run.warmup or 0),
         seconds=seconds,
     )
 

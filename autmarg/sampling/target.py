@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro import handlers
-from numpyro.infer.util import constrain_fn, potential_energy
 
 from autmarg.compat.programs import compiled
-from autmarg.sampling.coordinates import Coordinate, Kind, Model, coordinates_of
+from autmarg.sampling.coordinates import Kind, Model
+from autmarg.sampling.space import Space
 
 _SIDE = 16  # points worked on side by side: what they need should stay in a processor's cache
 _ROWS = 32  # of them one after the other, at most, in one call
 
 
-class Target:
+class Target(Space):
     """log p(x, y) over the coordinates x [p] of what a model samples.
 
     Args:
@@ -27,7 +26,6 @@ class Target:
         args, kwargs: what it is called with.
 
     Attributes:
-        coordinates: its sampled sites.
         positive: which of the coordinates are those of positive sites, [p].
         real: which are those of sites over all reals, [p].
         evaluations: how many densities were asked for.
@@ -35,31 +33,17 @@ class Target:
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self.coordinates = coordinates_of(model, args, kwargs)
+        super().__init__(model, args, kwargs)
         kinds = [c.kind for c in self.coordinates for _ in range(c.size)]
         self.positive = np.array([kind is Kind.POSITIVE for kind in kinds], bool)
         self.real = np.array([kind is Kind.REAL for kind in kinds], bool)
         self.evaluations = self.lost = 0
-        # (sites that draw keys of their own, which their density does not read)
-        self._model = handlers.seed(model, jax.random.key(0))
-        self._args, self._kwargs = args, dict(kwargs)
         self._run = compiled(self._rows)
-
-    @property
-    def size(self) -> int:
-        """Dimensions p."""
-        return len(self.positive)
 
     @property
     def digits(self) -> int:
         """Decimal digits of its densities."""
         return int(np.finfo(jnp.zeros(0).dtype).precision)
-
-    def split(self, point: Array) -> Iterator[tuple[Coordinate, Array]]:
-        """Each site with its coordinates, of a point [p]."""
-        ends = np.cumsum([c.size for c in self.coordinates]).tolist()
-        for c, end in zip(self.coordinates, ends, strict=True):
-            yield c, point[end - c.size : end].reshape(c.shape)
 
     def unconstrained(self, point: Array) -> dict[str, Array]:
         """NumPyro's unconstrained values by site, of coordinates [p]."""
@@ -67,34 +51,9 @@ class Target:
 
     def at(self, point: Array) -> Array:
         """log p(x, y) at one point [p]: -∞ where a positive site's coordinate is below zero."""
-        energy = potential_energy(self._model, self._args, self._kwargs, self.unconstrained(point))
         slope = sum(c.kind.log_slope(own) for c, own in self.split(point))
         below = (jnp.asarray(self.positive) & (point < 0)).any()
-        return jnp.where(below, -jnp.inf, slope - energy)
-
-    def sites(self, points: np.ndarray, deterministic: bool) -> dict[str, Array]:
-        """Values of the sampled sites, [*lead, *shape], at points [*lead, p].
-
-        ``deterministic`` asks for the deterministic sites, too, for which the model is run.
-        """
-        lead = points.shape[:-1]
-        rows = points.reshape(-1, self.size)
-        if deterministic or any(c.bijection is None for c in self.coordinates):
-            each = compiled(lambda x: jax.lax.map(self._constrained, x))(rows)
-        else:
-            each = compiled(jax.vmap(self._moved))(rows)
-        return {n: jnp.asarray(np.asarray(x).reshape(*lead, *x.shape[1:])) for n, x in each.items()}
-
-    def _constrained(self, point: Array) -> dict[str, Array]:
-        found = constrain_fn(
-            self._model, self._args, self._kwargs, self.unconstrained(point),
-            return_deterministic=True,
-        )  # fmt: skip
-        return dict(found)
-
-    def _moved(self, point: Array) -> dict[str, Array]:
-        own = self.unconstrained(point)
-        return {c.name: c.bijection(own[c.name]) for c in self.coordinates}
+        return jnp.where(below, -jnp.inf, slope - self.energy(point))
 
     def _rows(self, points: Array, count: Array) -> Array:
         """Densities [rows, side] of points [rows, side, p], of the first ``count`` rows."""

@@ -1,0 +1,89 @@
+"""What a model samples as one vector of NumPyro's unconstrained values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro import handlers
+from numpyro.infer.util import constrain_fn, potential_energy
+
+from autmarg.compat.programs import compiled
+from autmarg.sampling.coordinates import Coordinate, Model, coordinates_of
+
+
+class Space:
+    """The sampled sites of a model, one after the other in a real vector z [p].
+
+    Args:
+        model: a NumPyro model.
+        args, kwargs: what it is called with.
+        first: sites that come before the others.
+
+    Attributes:
+        coordinates: the sites.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        first: Collection[str] = (),
+    ) -> None:
+        found = coordinates_of(model, args, kwargs)
+        self.coordinates = tuple(sorted(found, key=lambda c: c.name not in first))
+        # (sites that draw keys of their own, which their density does not read)
+        self._model = handlers.seed(model, jax.random.key(0))
+        self._args, self._kwargs = args, dict(kwargs)
+
+    @property
+    def size(self) -> int:
+        """Dimensions p."""
+        return sum(c.size for c in self.coordinates)
+
+    def split(self, point: Array) -> Iterator[tuple[Coordinate, Array]]:
+        """Each site with its part of a point [p]."""
+        ends = np.cumsum([c.size for c in self.coordinates]).tolist()
+        for c, end in zip(self.coordinates, ends, strict=True):
+            yield c, point[end - c.size : end].reshape(c.shape)
+
+    def unconstrained(self, point: Array) -> dict[str, Array]:
+        """NumPyro's unconstrained values by site, of a point [p]."""
+        return {c.name: own for c, own in self.split(point)}
+
+    def energy(self, point: Array) -> Array:
+        """-log p(z, y) of NumPyro's unconstrained values at one point [p]."""
+        values = self.unconstrained(point)
+        return jnp.asarray(potential_energy(self._model, self._args, self._kwargs, values))
+
+    def sites(self, points: np.ndarray, deterministic: bool) -> dict[str, Array]:
+        """Values of the sampled sites, [*lead, *shape], at points [*lead, p].
+
+        ``deterministic`` asks for the deterministic sites, too, for which the model is run.
+        """
+        lead = points.shape[:-1]
+        rows = points.reshape(-1, self.size)
+        if deterministic or any(c.bijection is None for c in self.coordinates):
+            each = compiled(lambda x: jax.lax.map(self._constrained, x))(rows)
+        else:
+            each = compiled(jax.vmap(self._moved))(rows)
+        return {n: jnp.asarray(np.asarray(x).reshape(*lead, *x.shape[1:])) for n, x in each.items()}
+
+    def _constrained(self, point: Array) -> dict[str, Array]:
+        found = constrain_fn(
+            self._model, self._args, self._kwargs, self.unconstrained(point),
+            return_deterministic=True,
+        )  # fmt: skip
+        return dict(found)
+
+    def _moved(self, point: Array) -> dict[str, Array]:
+        own = self.unconstrained(point)
+        return {c.name: c.bijection(own[c.name]) for c in self.coordinates}
+
+
+__all__ = ["Space"]
