@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autmarg import commands
+from autmarg.compat.executables import enable_usual_cache
 from autmarg.conjugacy.registry import check_file
 from autmarg.errors import AutmargError, ExactnessError, UnprovedRuleError, WrongRuleError
 from autmarg.trace.record import place_of_error
@@ -94,6 +95,7 @@ def _check_rules(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
+    enable_usual_cache()
     try:
         code = options.run(options)
         sys.stdout.flush()  # here, where a closed pipe can still be caught

@@ -11,6 +11,7 @@ import pytest
 import autmarg
 from autmarg import commands
 from autmarg.__main__ import main
+from autmarg.compat import executables
 from tests.support.lanes import lanes
 
 
@@ -239,3 +240,11 @@ def test_the_demo_runs(tmp_path):
         assert f"== {example}" in done.stdout
         assert any(line[:2] == [example, "source"] for line in table)
     assert "penicillin, autmarg" in done.stderr
+
+
+def test_commands_keep_what_they_compile_on_disk(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(executables._Disk, "folder", None)
+    monkeypatch.setattr(executables._Disk, "decided", False)
+    monkeypatch.setenv("AUTMARG_CACHE", str(tmp_path))
+    assert main(["plan", file[0], f"{file[1]}args"]) == 0
+    assert executables._Disk.folder == tmp_path
