@@ -20,6 +20,7 @@ from autmarg.backend.distributions import (
 from autmarg.backend.given import as_written, check_shape, is_given
 from autmarg.backend.rows import leaves_out_rows
 from autmarg.backend.support import is_traced, outside, restricted
+from autmarg.compat.correlations import in_closed_form
 from autmarg.errors import ImproperPriorError, InternalError, RequestError
 from autmarg.ir.nodes import (
     Ancestral,
@@ -124,7 +125,7 @@ class Emission:
         elif self._is_sequential(node):
             fn = self._sequential(node)
         else:
-            fn = node.distribution.build(self.program.tape, self.values)
+            fn = in_closed_form(node.distribution.build(self.program.tape, self.values))
         with self._inside(node):
             if isinstance(node, Observe):
                 # NumPyro would compare a NumPy array with traced bounds of a support in NumPy.

@@ -27,6 +27,8 @@ from numpyro import handlers
 from numpyro.distributions import biject_to, transforms
 from numpyro.infer import init_to_uniform
 
+from autmarg.compat.correlations import PairTransform
+
 Model = Callable[..., Any]
 
 
@@ -125,6 +127,7 @@ def kind_of(transform: Any) -> Kind:
         transforms.SigmoidTransform: Kind.SHARE,
         transforms.StickBreakingTransform: Kind.SHARE,
         transforms.CorrCholeskyTransform: Kind.CORRELATION,
+        PairTransform: Kind.CORRELATION,
         transforms.IdentityTransform: Kind.REAL,
     }
     return kinds.get(type(transform), Kind.OTHER)
