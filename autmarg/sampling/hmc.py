@@ -26,7 +26,7 @@ from autmarg.sampling.warmup import warmed
 if TYPE_CHECKING:
     from autmarg.posterior.after_fit import AfterFit
 
-WARMUP = 150  # as good as 500 from NumPyro's start, by NumPyro's schedule (docs/samplers.md)
+WARMUP = 150  # more effective draws for each gradient than 500, warm-up counted (docs/sampling.md)
 _NUMPYROS = 500  # steps of NumPyro's own warm-up
 _FIELDS = ("num_steps", "accept_prob", "diverging", "energy", "potential_energy")
 
@@ -111,7 +111,9 @@ def _run(
 ) -> _Chains | None:
     """The chains; None where no random point has a finite density."""
     dense = sum(c.size for c in space.coordinates if c.name in first)
-    stepper = Stepper(space, together=jax.default_backend() != "cpu")
+    several = jax.local_device_count() >= asked.num_chains  # as asked for by NumPyro's users
+    threads = asked.num_chains if several else 1
+    stepper = Stepper(space, together=jax.default_backend() != "cpu", threads=threads)
     starts = [start(stepper, random, dense) for _ in range(asked.num_chains)]
     known = [each for each in starts if each is not None]
     if len(known) < len(starts):

@@ -8,6 +8,7 @@ many steps as it is asked for, so that warm-up, draws and progress are calls of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -74,10 +75,11 @@ class Stepper:
     Args:
         space: whose points are sampled.
         together: whether chains go side by side in one program, as suits an accelerator.
+        threads: how many chains run at the same time otherwise.
     """
 
-    def __init__(self, space: Space, *, together: bool) -> None:
-        self.size, self.together = space.size, together
+    def __init__(self, space: Space, *, together: bool, threads: int = 1) -> None:
+        self.size, self.together, self.threads = space.size, together, threads
         self.real = np.array(
             [c.kind is Kind.REAL for c in space.coordinates for _ in range(c.size)], bool
         )
@@ -93,7 +95,8 @@ class Stepper:
 
     def compile(self, chains: list[Chain], frames: list[Frame]) -> None:
         """Compile the loop of steps for chains and frames like these."""
-        self._take(chains, frames, 0, False)
+        some = chains if self.together else chains[:1]
+        self._take(some, frames[: len(some)], 0, False)
 
     def take(
         self, chains: list[Chain], frames: list[Frame], count: int, *, adapting: bool = False,
@@ -125,7 +128,17 @@ class Stepper:
     ) -> tuple[list[Chain], list[Steps]]:
         options = jnp.asarray(adapting), jnp.asarray(count)
         if not self.together:
-            each = [self._run(c, f, *options) for c, f in zip(chains, frames, strict=True)]
+            double = jax.config.read("jax_enable_x64")  # which a thread does not inherit
+
+            def run(chain: Chain, frame: Frame) -> tuple[Chain, Steps]:
+                with jax.enable_x64(double):
+                    return jax.block_until_ready(self._run(chain, frame, *options))
+
+            if self.threads == 1:
+                each = list(map(run, chains, frames))
+            else:
+                with ThreadPoolExecutor(self.threads) as pool:
+                    each = list(pool.map(run, chains, frames))
             return [c for c, _ in each], [out for _, out in each]
         stacked = [jax.tree.map(lambda *xs: jnp.stack(xs), *each) for each in (chains, frames)]
         found = jax.device_get(self._run(*stacked, *options))

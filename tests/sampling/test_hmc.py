@@ -228,14 +228,17 @@ def test_chains_side_by_side_are_the_chains_one_by_one():
         value, slope = jax.value_and_grad(energy)(frame.origin)
         chains.append(Chain.started(Place(jnp.zeros(3), value, slope), key))
         frames.append(frame)
-    runs = [
-        Stepper(Line(energy, 3), together=together).take(chains, frames, 6, adapting=True)
-        for together in (False, True)
-    ]
-    for alone, beside in zip(*(taken for _, taken in runs), strict=True):
-        np.testing.assert_allclose(alone.draws, beside.draws, rtol=1e-8)
-    for alone, beside in zip(*(chains for chains, _ in runs), strict=True):
-        np.testing.assert_allclose(alone.step_size, beside.step_size, rtol=1e-8)
+    line = Line(energy, 3)
+    steppers = [
+        Stepper(line, together=False), Stepper(line, together=False, threads=2),
+        Stepper(line, together=True),
+    ]  # fmt: skip
+    runs = [stepper.take(chains, frames, 6, adapting=True) for stepper in steppers]
+    (first, taken), *others = runs
+    for ends, steps in others:
+        for k in range(2):
+            np.testing.assert_allclose(steps[k].draws, taken[k].draws, rtol=1e-8)
+            np.testing.assert_allclose(ends[k].step_size, first[k].step_size, rtol=1e-8)
 
 
 def test_warm_up_finds_scales_and_a_step_size():
