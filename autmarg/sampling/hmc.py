@@ -134,7 +134,7 @@ def _run(
         clock.lap("warm up")
         taken = stepper.take(chains, frames, asked.num_samples, watch=bar.update)[1]
     clock.lap("sample")
-    z = [np.asarray(f.z(jnp.asarray(s.draws))) for f, s in zip(frames, taken, strict=True)]
+    z = [np.asarray(f.z(s.draws)) for f, s in zip(frames, taken, strict=True)]
     return _Chains(np.stack(z), taken, warmup, _words(known))
 
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+
+from autmarg.compat.kernels import Numbers
 
 _DOUBT = 5.0  # draws that weigh as much as the belief that scaled coordinates are uncorrelated
 _SEVERAL = 20  # draws whose own covariance counts
@@ -34,36 +35,40 @@ class Frame(NamedTuple):
         scales: its diagonal over the others, [p - k].
     """
 
-    origin: Array
-    block: Array
-    scales: Array
+    origin: Numbers
+    block: Numbers
+    scales: Numbers
 
     @classmethod
     def at(cls, origin: np.ndarray, dense: int) -> Frame:
         """NumPyro's own coordinates, but for the origin; the first ``dense`` are a block."""
-        return cls(
-            jnp.asarray(origin), jnp.eye(dense, dtype=origin.dtype),
-            jnp.ones(len(origin) - dense, origin.dtype),
-        )  # fmt: skip
+        kind = jnp.result_type(float)
+        others = len(origin) - dense
+        return cls(np.asarray(origin, kind), np.eye(dense, dtype=kind), np.ones(others, kind))
 
-    def z(self, w: Array) -> Array:
+    def z(self, w: Numbers) -> Numbers:
         """z [*lead, p] of coordinates w [*lead, p]."""
-        k = self.scales.shape[0]
-        dense = len(self.origin) - k
-        parts = [w[..., :dense] @ self.block.T, w[..., dense:] * self.scales]
-        return self.origin + jnp.concatenate(parts, -1)
+        dense = len(self.block)
+        return self.origin + _joined(w[..., :dense] @ self.block.T, w[..., dense:] * self.scales)
 
-    def pulled(self, gradient: Array) -> Array:
+    def pulled(self, gradient: Numbers) -> Numbers:
         """Gradient in w, [p], of a gradient in z."""
         dense = len(self.block)
-        return jnp.concatenate([gradient[:dense] @ self.block, gradient[dense:] * self.scales])
+        return _joined(gradient[:dense] @ self.block, gradient[dense:] * self.scales)
 
     def stretched(self, block: np.ndarray, scales: np.ndarray) -> Frame:
         """Coordinates w′ with w = diag(block, scales) w′, about the same origin."""
+        kind = jnp.result_type(float)
         return self._replace(
-            block=jnp.asarray(np.asarray(self.block) @ block),
-            scales=jnp.asarray(np.asarray(self.scales) * scales),
+            block=np.asarray(self.block @ block, kind),
+            scales=np.asarray(self.scales * scales, kind),
         )
+
+
+def _joined(*parts: Numbers) -> Numbers:
+    """Side by side; numbers stay NumPy's, for each of JAX's operations would be compiled."""
+    known = all(isinstance(x, np.ndarray) for x in parts)
+    return np.concatenate(parts, -1) if known else jnp.concatenate(parts, -1)
 
 
 def learned(draws: np.ndarray, gradients: np.ndarray, dense: int) -> tuple[np.ndarray, np.ndarray]:

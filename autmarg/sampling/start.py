@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 
 from autmarg.compat.kernels import Place
@@ -57,7 +56,7 @@ def start(stepper: Stepper, random: np.random.Generator, dense: int) -> Start | 
     surface = _Surface(stepper, dense)
     best, is_end = surface.best(_way_down(stepper, first))
     frame = surface.frame(best)
-    left = 0.5 * float(np.sum(np.square(frame.pulled(jnp.asarray(best.gradient)))))
+    left = 0.5 * float(np.sum(np.square(frame.pulled(best.gradient))))
     if not np.isfinite(left) or (is_end and left > max(_ENDED, 0.05 * stepper.size)):
         origin = Frame.at(np.asarray(first.point), dense)
         unfit = f"the search of a mode ended {left:,.1g} nats away from one"
@@ -175,7 +174,7 @@ def _drawn(stepper: Stepper, mode: Place, frame: Frame, noise: np.ndarray) -> Pl
     """A place in the frame as far from the mode as this noise, or nearer, where that is no draw."""
     for shorter in (1.0, 0.5, 0.25, 0.0):
         point = shorter * noise
-        found = stepper.place(np.asarray(frame.z(jnp.asarray(point))))
+        found = stepper.place(np.asarray(frame.z(point)))
         if found.energy < mode.energy + 2 * len(noise) + 5 and np.isfinite(found.gradient).all():
             break
-    return Place(point, found.energy, np.asarray(frame.pulled(jnp.asarray(found.gradient))))
+    return Place(point, found.energy, frame.pulled(found.gradient))

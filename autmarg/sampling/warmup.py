@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from autmarg.compat.kernels import Place, averaging_from, step_size_of
@@ -56,14 +55,14 @@ def _moved(chain: Chain, frame: Frame, steps: Steps) -> tuple[Chain, Frame]:
     """The chain in a frame about its place, in which what it drew is round."""
     draws, gradients = np.asarray(steps.draws), np.asarray(steps.gradients)
     block, scales = learned(draws, gradients, len(frame.block))
-    place, dense = chain.place, len(block)
-    gradient = np.asarray(place.gradient)
-    pulled = np.concatenate([gradient[:dense] @ block, gradient[dense:] * scales])
-    here = frame._replace(origin=frame.z(jnp.asarray(place.point)))
-    origin = jnp.zeros_like(place.point)
+    place = Place(*map(np.asarray, chain.place))
+    turned = Frame(np.zeros_like(place.point), block, scales)
+    here = frame._replace(origin=frame.z(place.point))
     size = step_size_of(chain.averaging, average=True)
+    pulled = np.asarray(turned.pulled(place.gradient), place.point.dtype)
     moved = chain._replace(
-        place=Place(origin, place.energy, jnp.asarray(pulled)), averaging=averaging_from(size)
+        place=Place(np.zeros_like(place.point), place.energy, pulled),
+        averaging=averaging_from(size),
     )
     return moved, here.stretched(block, scales)
 

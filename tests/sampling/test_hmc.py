@@ -251,3 +251,15 @@ def test_warm_up_finds_scales_and_a_step_size():
     np.testing.assert_allclose(found, scales, rtol=0.2)
     assert 0.3 < float(chain.step_size) < 1.5
     assert gradients > 150
+
+
+@pytest.mark.slow
+def test_in_single_precision():
+    with jax.enable_x64(False):
+        y = np.asarray(COUNTS, np.float32)
+        found = autmarg.transform(counts).sample(KEY, GROUP, y, method="nuts", num_samples=500)
+        draws = np.asarray(found.get_samples()["scale"])
+    assert draws.dtype == np.float32
+    assert found.quality.rhat < 1.05
+    error = draws.std() / np.sqrt(found.quality.ess)
+    assert abs(draws.mean() - by_quadrature()["scale"]) < 5 * error
