@@ -24,6 +24,7 @@ _ENDED = 0.5  # nats above the mode at which a search has found it
 _FLAT = (
     0.25  # least curvature of a logarithm and the like: their priors are no wider than about two
 )
+_NONE = 1e-12  # curvature of a real coordinate that is none
 _PROBES = 8
 
 
@@ -162,7 +163,9 @@ def _triangle(own: np.ndarray, profile: np.ndarray, real: np.ndarray) -> np.ndar
         real: which coordinates are of sites over all reals, of any scale.
     """
     curvature = np.abs(np.diag(own))
-    curvature = np.maximum(curvature, np.where(real, 1e-300, _FLAT))
+    curvature = np.where(
+        real, np.where(curvature > _NONE, curvature, 1.0), np.maximum(curvature, _FLAT)
+    )
     size = 1 / np.sqrt(np.where(np.isfinite(curvature), curvature, 1.0))
     scaled = np.nan_to_num(profile * size * size[:, None], posinf=0.0, neginf=0.0)
     values, vectors = np.linalg.eigh(scaled)

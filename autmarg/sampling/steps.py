@@ -172,7 +172,7 @@ class Stepper:
 
     def places(self, points: np.ndarray) -> Place:
         """Energies [n] and gradients [n, p] in z at points z [n, p]."""
-        found: list[Place] = []
+        found = [Place(points[:0], np.zeros(0), points[:0])]
         for k in range(0, len(points), _POINTS):
             some = points[k : k + _POINTS]
             padded = np.zeros((_POINTS, self.size), jnp.result_type(float))

@@ -213,6 +213,14 @@ def test_a_start_where_effects_have_their_mean_and_their_scale_is_not_zero():
     assert np.corrcoef(found.frame.origin[1:], expected)[0, 1] > 0.95
 
 
+def test_a_start_where_every_site_is_an_effect():
+    scales = np.array([1.0, 2.0, 5.0])
+    line = Line(lambda z: 0.5 * jnp.sum(jnp.square((z - 1) / scales)), 3)
+    found = start(Stepper(line, together=False), random(), 0)
+    np.testing.assert_allclose(found.frame.origin, 1.0, atol=0.05)
+    np.testing.assert_allclose(found.frame.scales, scales, rtol=1e-4)
+
+
 def test_a_search_that_runs_away_ends_at_a_random_point():
     found = start(Stepper(Line(lambda z: jnp.sum(z), 2), together=False), random(), 2)
     assert "nats away" in found.unfit
