@@ -338,6 +338,7 @@ def transform(
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     chains: str = "auto",
+    nongaussian: str = "off",
     passes: Passes | None = None,
 ) -> MarginalizedModel:
     """Integrate Gaussian latent sites out of a NumPyro model, exactly.
@@ -360,6 +361,10 @@ def transform(
         chains: how integrated chains (walks, state-space models) are filtered: "sequential", step
             by step; "parallel", in blocks of √T steps side by side; "auto" (the default), in blocks
             where there are few chains and many steps. Both are exact and linear in T.
+        nongaussian: what to do for latents under a likelihood that is not Gaussian: "off" (the
+            default; they are sampled as ``reparameterize`` says) or "whiten": they become functions
+            of standard noise, which is sampled instead and whose posterior is nearly standard
+            normal. Exact whatever the likelihood is (:mod:`autmarg.whitening.density`).
         passes: what to compile with instead of :func:`autmarg.default_passes`, which then takes
             the options above.
 
@@ -382,13 +387,13 @@ def transform(
     while isinstance(model, Source):
         model = model.fn
     load_plugins()
-    request = Request.of(marginalize, keep, reparameterize, chains)
+    request = Request.of(marginalize, keep, reparameterize, chains, nongaussian)
     if passes is None:
         passes = passes_for(request)
     elif request != Request():
         raise RequestError(
             "transform was given both passes and options: expected the options in "
-            "autmarg.default_passes(marginalize=…, keep=…, reparameterize=…, chains=…)"
+            "autmarg.default_passes(marginalize=…, keep=…, …)"
         )
     return MarginalizedModel(model, Passes(tuple(passes)))
 

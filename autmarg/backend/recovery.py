@@ -13,6 +13,7 @@ from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
+from autmarg.whitening.density import WhitenedMarginal
 
 
 class Recovery:
@@ -20,12 +21,20 @@ class Recovery:
 
     Args:
         program: a rewritten program with :class:`Recover` nodes.
+
+    Attributes:
+        noise: sites of standard noise of which integrated ones are functions → elements.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes = [n for n in program.nodes if isinstance(n, Recover)]
         self.noncentred = [n for n in program.nodes if isinstance(n, NonCentred)]
+        self.noise = {
+            n.density.noise: n.density.columns
+            for n in self.nodes
+            if isinstance(n.density, WhitenedMarginal)
+        }
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
         self._draw = at_each(self.draw)
@@ -133,7 +142,7 @@ class Recovery:
             batch=batch, together=together, name="recover", show=show,
         )  # fmt: skip
         recovered = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), joined)
-        noise = {n.base.name for n in self.noncentred}
+        noise = {n.base.name for n in self.noncentred} | set(self.noise)
         own = {name: value for name, value in samples.items() if name not in noise}
         return recovered if moments else self._ordered({**own, **recovered})
 

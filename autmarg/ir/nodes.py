@@ -166,6 +166,25 @@ class Observe(Sample):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class StandIn(Observe):
+    """A Gaussian site, its value pseudo-data, in place of one that is not Gaussian.
+
+    It stands in a program from the pass that writes it to the one that takes it out.
+
+    Attributes:
+        original: what it stands in for.
+        predictor: number of its mean, of which, with others, the original is a function.
+    """
+
+    original: Observe
+    predictor: int
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (*super().numbers, *self.original.numbers, self.predictor)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Deterministic(Node):
     """A named function of latents; ``value`` is its number on the tape."""
 

@@ -89,7 +89,8 @@ class Identity:
         first, second, third = jax.random.split(key, 3)
         drawn = prior_draw(self.source, self.args, self.kwargs, first)
         theta = kept_at(
-            self.recovery, self.plan.kept, self.scales, drawn, self.traced, third, exponents
+            self.recovery, self.plan.kept, self.scales, drawn, self.traced, third, exponents,
+            stretch,
         )
         members, conditional = self._conditional(second, theta, stretch)
         # The source says whether it has a density at θ also where we could give it no numbers.
@@ -140,7 +141,7 @@ class Identity:
 
     @cached_property
     def _noise(self) -> frozenset[str]:
-        return frozenset(n.base.name for n in self.recovery.noncentred)
+        return frozenset(n.base.name for n in self.recovery.noncentred) | set(self.recovery.noise)
 
     def _differences(
         self, source: Mapping[str, Any], target: Mapping[str, Any], conditional: Mapping[str, Any]
@@ -160,7 +161,11 @@ class Identity:
     def scopes(self) -> dict[str, tuple[str, ...]]:
         """Marginal → the sites whose densities it has, what is integrated out included."""
         nodes = self.recovery.program.nodes
-        members = {n.marginal: n.integrated for n in nodes if isinstance(n, Recover)}
+        members = {
+            n.marginal: (*n.integrated, *self._noise & n.parents)
+            for n in nodes
+            if isinstance(n, Recover)
+        }
         marginals = {n.name: n for n in nodes if isinstance(n, Marginal)}
         own = {
             name: (*(o.name for o in node.observed), *node.children)

@@ -164,8 +164,12 @@ def kept_at(
     traced: Mapping[str, Any],
     key: Any,
     exponents: Any,
+    stretch: Any,
 ) -> dict[str, Any]:
-    """Kept sites, params and standard noise at a prior draw, the scales moved by powers of ten."""
+    """Kept sites, params and standard noise at a prior draw, the scales moved by powers of ten.
+
+    Noise that makes whole sites is ``stretch`` times as large.
+    """
     tape = recovery.program.tape
     values = {n: jnp.asarray(drawn[n]) for n in (*kept, *(p.name for p in recovery.inputs))}
     for k, scale in enumerate(scales):
@@ -175,4 +179,7 @@ def kept_at(
         z = fn.sample(jax.random.fold_in(key, k), node.base.sample_shape)
         values[node.base.name] = z
         (values[node.name],) = tape.evaluate([node.value], {**traced, **values})
+    for k, (name, size) in enumerate(recovery.noise.items()):
+        own = jax.random.fold_in(key, len(recovery.noncentred) + k)
+        values[name] = stretch * jax.random.normal(own, (size,), dtype=float)
     return values

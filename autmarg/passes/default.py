@@ -15,19 +15,20 @@ def default_passes(
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     chains: str = "auto",
+    nongaussian: str = "off",
 ) -> Passes:
     """The passes that ``transform`` runs, as a list to print, reorder, drop from or extend.
 
     Args:
-        marginalize, keep, reparameterize, chains: as for :func:`autmarg.transform`.
+        marginalize, keep, reparameterize, chains, nongaussian: as for :func:`autmarg.transform`.
 
     Raises:
         RequestError: an option is malformed.
     """
-    return passes_for(Request.of(marginalize, keep, reparameterize, chains))
+    return passes_for(Request.of(marginalize, keep, reparameterize, chains, nongaussian))
 
 
 def passes_for(request: Request) -> Passes:
     """The built-in passes for what a user asked."""
-    detect, *rest = BUILT_IN
-    return Passes((detect(request), *(each() for each in rest)))
+    whiten, detect, *rest = BUILT_IN
+    return Passes((whiten(request), detect(request), *(each() for each in rest)))

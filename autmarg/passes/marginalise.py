@@ -15,11 +15,15 @@ from autmarg.ir.nodes import (
     Observe,
     Recover,
     Sample,
+    StandIn,
     of_sites,
 )
 from autmarg.ir.program import Program
 from autmarg.passes.detect import check_unchanged, plan_of
 from autmarg.plan.groups import ScheduledGroup
+from autmarg.ir.stand_ins import originals, with_originals
+from autmarg.whitening.density import WhitenedMarginal
+from autmarg.whitening.surrogate import standard_noise
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Marginalise:
 
     Members disappear from the sampled sites; observed children move into a :class:`Marginal`
     node, which stands where the last child stood; kept children become :class:`Ancestral`; a
-    :class:`Recover` node at the end draws the members back.
+    :class:`Recover` node at the end draws the members back. Where a child is a stand-in for a site
+    that is not Gaussian, members become functions of standard noise, a sampled site, instead.
     """
 
     name = "marginalise"
@@ -44,8 +49,11 @@ class Marginalise:
             nodes = (*group.members, *group.children, *group.observed)
             check_unchanged(program, nodes, self.name)
             check_readers(program, group.members, {n.name for n in nodes})
-            program = self._without(program, group)
+            stood_in = any(isinstance(n, StandIn) for n in group.observed)
+            program = _whitened(program, group) if stood_in else self._without(program, group)
             yield program
+        if any(isinstance(n, StandIn) for n in program.nodes):
+            yield with_originals(program)
 
     def _without(self, program: Program, group: ScheduledGroup) -> Program:
         """One group integrated out."""
@@ -55,6 +63,25 @@ class Marginalise:
             members=group.members, marginal=group.name, density=density, rule=self.rule,
         )  # fmt: skip
         return integrated_out(program, recover, group.observed, group.children, group.structure)
+
+
+def _whitened(program: Program, group: ScheduledGroup) -> Program:
+    """One group, its members as functions of standard noise."""
+    observed = originals(group.observed)
+    gaussian = GaussianMarginal.of(group)
+    program, noise = standard_noise(program, group.members, gaussian.columns)
+    density = WhitenedMarginal(
+        program.tape, group.members, (*group.children, *observed),
+        (*group.children, *group.observed), gaussian, noise.name,
+    )  # fmt: skip
+    recover = Recover(
+        of_sites("recover", group.members), density.inputs, None,
+        members=group.members, marginal=group.name, density=density, rule="whitened",
+    )  # fmt: skip
+    # (noise first: it is met before the marginal that reads it)
+    program = program.replace_nodes((noise, *program.nodes))
+    instead = {n.name for n in group.observed}
+    return integrated_out(program, recover, observed, group.children, group.structure, instead)
 
 
 def integrated_out(

@@ -11,6 +11,7 @@ from autmarg.errors import Refusal
 from autmarg.ir.nodes import NonCentred
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
+from autmarg.ir.stand_ins import with_originals
 from autmarg.plan.centring import Centring
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.prediction import Prediction
@@ -58,6 +59,7 @@ class Plan(AsValue):
         )
         return replace(
             self,
+            program=with_originals(self.program),
             groups=tuple(g for g in self.groups if {m.name for m in g.members} <= gone),
             conjugacies=tuple(c for c in self.conjugacies if c.member.name in gone),
             refusals=refusals,

@@ -20,6 +20,7 @@ from autmarg.plan.timing import CHAINS
 if TYPE_CHECKING:
     import networkx as nx
 
+NONGAUSSIAN = ("off", "whiten")
 _EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover is least
 
 
@@ -32,12 +33,14 @@ class Request:
         keep: names.
         reparameterize: "auto", "off", "noncentred" or names.
         chains: "auto", "sequential" or "parallel".
+        nongaussian: "off" or "whiten".
     """
 
     marginalize: str | tuple[str, ...] = "auto"
     keep: tuple[str, ...] = ()
     reparameterize: str | tuple[str, ...] = "auto"
     chains: str = "auto"
+    nongaussian: str = "off"
 
     @classmethod
     def of(
@@ -46,6 +49,7 @@ class Request:
         keep: Sequence[str] | str,
         reparameterize: str | Sequence[str] = "auto",
         chains: str = "auto",
+        nongaussian: str = "off",
     ) -> Request:
         """Check the options of ``transform``.
 
@@ -65,7 +69,8 @@ class Request:
                 )
         if chains not in CHAINS:
             raise RequestError(f"chains={chains!r}: expected {', '.join(map(repr, CHAINS))}")
-        return cls(names, keep, centre, chains)
+        nongaussian = str(_words("nongaussian", nongaussian, NONGAUSSIAN))
+        return cls(names, keep, centre, chains, nongaussian)
 
 
 def _words(option: str, value: str | Sequence[str], words: Sequence[str]) -> str | tuple[str, ...]:

@@ -1,0 +1,60 @@
+"""Put Gaussian stand-ins in the place of sites that are not Gaussian, their pseudo-data fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from autmarg.analysis.admissible import facts_of
+from autmarg.analysis.sites import normalise
+from autmarg.gaussian.marginal import GaussianMarginal
+from autmarg.ir.nodes import StandIn
+from autmarg.ir.program import Program
+from autmarg.plan.decide import judge, schedule, choose
+from autmarg.plan.select import Request
+from autmarg.whitening.fit import Fit
+from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
+from autmarg.whitening.surrogate import with_stand_ins
+
+
+@dataclass(frozen=True)
+class Whiten:
+    """Write a stand-in for each observed site that is not Gaussian but reads Gaussian latents.
+
+    'detect' then finds what can be integrated out of the program with stand-ins, and 'marginalise'
+    puts standard noise in its place.
+    """
+
+    request: Request = field(default_factory=Request)
+    name = "whiten"
+
+    def apply(self, program: Program) -> Program:
+        """The program with stand-ins; itself where there is nothing to stand in for."""
+        if self.request.nongaussian == "off" or program.obstacles:
+            return program
+        normalised = normalise(program)
+        facts = facts_of(normalised)
+        sites = likelihoods(facts, whitenable(facts))
+        if not sites:
+            return program
+        fit = self._fit(normalised.program, sites)
+        pseudo = fit.run() if fit is not None else None
+        if fit is None or pseudo is None:
+            return program
+        return with_stand_ins(normalised.program, fit.likelihoods, pseudo)
+
+    def _fit(self, program: Program, sites: tuple[Likelihood, ...]) -> Fit | None:
+        """The program with pseudo-data as inputs; None where no member reads any."""
+        asked = self.request.marginalize
+        request = replace(self.request, marginalize="all" if asked == "auto" else asked)
+        draft = judge(facts_of(normalise(with_stand_ins(program, sites))), request)
+        plan = schedule(choose(draft))
+        groups = [g for g in plan.groups if any(isinstance(n, StandIn) for n in g.observed)]
+        if not groups:
+            return None
+        used = {n.original.name for g in groups for n in g.observed if isinstance(n, StandIn)}
+        return Fit(
+            plan.program,
+            tuple(each for each in sites if each.site.name in used),
+            tuple(GaussianMarginal.of(g) for g in groups),
+            frozenset(n.name for g in groups for n in g.sites) | used,
+        )

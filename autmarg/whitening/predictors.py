@@ -1,0 +1,94 @@
+"""What a non-Gaussian site reads of Gaussian latents: its predictors.
+
+The predictors of a site are the last values, on the way from the latents to the parameters of its
+distribution, that are still affine in them: of ``Poisson(exp(x @ b + u[g]))`` the sum, of
+``Normal(a * exp(u), s)`` the ``u``. Given its predictors (and what is sampled) the site reads none
+of these latents, whichever function of them it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from autmarg.analysis.admissible import Facts
+from autmarg.ir.nodes import Observe
+from autmarg.ir.tape import Tape
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """An observed site that is not Gaussian given its predictors.
+
+    Attributes:
+        site: as the program has it.
+        predictors: numbers on the program's tape.
+    """
+
+    site: Observe
+    predictors: tuple[int, ...]
+
+
+def whitenable(facts: Facts) -> frozenset[str]:
+    """Latents with a proper Gaussian prior in their own units."""
+    gaussian = facts.normalised.gaussian
+    names = (n.name for n in facts.normalised.program.latents)
+    return frozenset(
+        n for n in names if n in gaussian and not gaussian[n].bijection and gaussian[n].proper
+    )
+
+
+def likelihoods(facts: Facts, latents: Collection[str]) -> tuple[Likelihood, ...]:
+    """The observed sites whose density is not Gaussian in some latents, with their predictors.
+
+    Args:
+        facts: of the program.
+        latents: that the predictors should be affine in.
+    """
+    found = []
+    for site in facts.normalised.program.observed:
+        if _is_known(facts, site) and not _is_gaussian(facts, site, latents):
+            predictors = _frontier(facts, site.distribution.values, latents)
+            if predictors:
+                found.append(Likelihood(site, predictors))
+    return tuple(found)
+
+
+def _is_known(facts: Facts, site: Observe) -> bool:
+    """Whether the data, and what else the site reads beside latents, are known."""
+    program = facts.normalised.program
+    latents = {n.name for n in program.latents}
+    reads = program.tape.dependencies(site.numbers)
+    return reads <= latents and not program.tape.dependencies([site.value])
+
+
+def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str]) -> bool:
+    """Whether the mean is affine in the latents, or the scale reads one (then it is kept)."""
+    gaussian = facts.normalised.gaussian.get(site.name)
+    return gaussian is not None and not set(facts.degree(gaussian.loc).nonlinear) & set(latents)
+
+
+def _frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -> tuple[int, ...]:
+    """The last values affine in the latents that some numbers are functions of."""
+    tape, wanted = facts.normalised.program.tape, set(latents)
+    found: dict[int, None] = {}
+    seen, waiting = set(numbers), list(reversed(list(numbers)))
+    while waiting:
+        number = waiting.pop()
+        if not tape.dependencies([number]) & wanted:
+            continue
+        if not set(facts.degree(number).nonlinear) & wanted:
+            found[number] = None
+            continue
+        equation = tape.producer(number)
+        assert equation is not None, "a latent is affine in itself"
+        new = [v for v in equation.inputs if v not in seen]
+        seen |= set(new)
+        waiting += reversed(new)
+    return tuple(found)
+
+
+def cut(tape: Tape, predictors: Collection[int], values: Collection[object]) -> Tape:
+    """The tape with values for some predictors, whatever they are computed from."""
+    given = dict(zip(predictors, values, strict=True))
+    return replace(tape, constants={**tape.constants, **given})

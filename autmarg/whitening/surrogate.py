@@ -1,0 +1,106 @@
+"""Gaussian stand-ins for the sites that are not Gaussian, written into a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from autmarg.ir.edit import written
+from autmarg.ir.nodes import Node, Observe, Sample, StandIn, of_sites
+from autmarg.ir.program import Program
+from autmarg.whitening.predictors import Likelihood
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """Pseudo-data ỹ ~ N(s, 1/w) for one predictor s.
+
+    Attributes:
+        weight: w > 0, of the predictor's shape.
+        value: ỹ.
+    """
+
+    weight: np.ndarray
+    value: np.ndarray
+
+
+def with_stand_ins(
+    program: Program, sites: Sequence[Likelihood], pseudo: Mapping[int, Pseudo] | None = None
+) -> Program:
+    """The program with a Gaussian site for each predictor in place of each of some sites.
+
+    Args:
+        program: normalised.
+        sites: that are replaced.
+        pseudo: by the predictor's number; without, they are inputs of the tape by the names that
+            :func:`scale_of` and :func:`value_of` give.
+    """
+    instead = {each.site.name: each for each in sites}
+    writer, nodes = _Writer(program, pseudo), []
+    for node in program.nodes:
+        each = instead.get(node.name)
+        nodes += [node] if each is None else list(writer.stand_ins(each))
+    return writer.program.replace_nodes(nodes)
+
+
+def scale_of(predictor: int) -> str:
+    """The input that is 1/√w of a predictor."""
+    return f"@scale of pseudo-data {predictor}"
+
+
+def value_of(predictor: int) -> str:
+    """The input that is ỹ of a predictor."""
+    return f"@pseudo-data {predictor}"
+
+
+@dataclass
+class _Writer:
+    program: Program
+    pseudo: Mapping[int, Pseudo] | None
+    _done: list[Node] = field(default_factory=list)
+
+    def stand_ins(self, each: Likelihood) -> Iterator[StandIn]:
+        """The Gaussian sites of one site, the first under its name."""
+        for k, predictor in enumerate(each.predictors):
+            name = each.site.name if k == 0 else f"{each.site.name} (predictor {k + 1})"
+            yield self._stand_in(name, each.site, predictor)
+
+    def _stand_in(self, name: str, site: Observe, predictor: int) -> StandIn:
+        tape = self.program.tape
+        aval = tape.avals[predictor]
+        if self.pseudo is None:
+            for make in (scale_of, value_of):
+                tape = tape.with_input(make(predictor), aval.shape, aval.dtype)
+            numbers = [tape.inputs[make(predictor)] for make in (scale_of, value_of)]
+        else:
+            own = self.pseudo[predictor]
+            known = (own.weight**-0.5, own.value)
+            tape, numbers = tape.extend(lambda: [jnp.asarray(x, aval.dtype) for x in known], ())
+        scale, value = numbers
+        tape, spec = written(tape, _normal, (predictor, scale), aval.shape, 0)
+        self.program = self.program.replace_nodes(self.program.nodes, tape)
+        return StandIn(
+            name, site.parents, site.place, distribution=spec, shape=aval.shape, dtype=aval.dtype,
+            value=value, original=site, predictor=predictor,
+        )  # fmt: skip
+
+
+def _normal(loc: Any, scale: Any) -> dist.Normal:
+    return dist.Normal(loc, scale)
+
+
+def standard_noise(
+    program: Program, members: Iterable[Sample], size: int
+) -> tuple[Program, Sample]:
+    """The program, its tape with an input for standard noise, and the site that it is."""
+    dtype = jnp.result_type(float)
+    name = of_sites("noise", members)
+    tape, spec = written(program.tape, lambda: dist.Normal(jnp.zeros((), dtype), 1), (), (size,), 0)
+    tape = tape.with_input(name, (size,), dtype)
+    noise = Sample(name, frozenset(), None, distribution=spec, shape=(size,), dtype=dtype)
+    return program.replace_nodes(program.nodes, tape), noise
