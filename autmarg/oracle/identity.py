@@ -89,7 +89,13 @@ class Identity:
         first, second, third = jax.random.split(key, 3)
         drawn = prior_draw(self.source, self.args, self.kwargs, first)
         theta = kept_at(
-            self.recovery, self.plan.kept, self.scales, drawn, self.traced, third, exponents,
+            self.recovery,
+            self.plan.kept,
+            self.scales,
+            drawn,
+            self.traced,
+            third,
+            exponents,
             stretch,
         )
         members, conditional = self._conditional(second, theta, stretch)

@@ -19,10 +19,10 @@ from autmarg.ir.nodes import (
     of_sites,
 )
 from autmarg.ir.program import Program
-from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.plan.groups import ScheduledGroup
 from autmarg.ir.stand_ins import originals, with_originals
-from autmarg.whitening.density import WhitenedMarginal
+from autmarg.passes.detect import check_unchanged, plan_of
+from autmarg.passes.whiten import density_of
+from autmarg.plan.groups import ScheduledGroup
 from autmarg.whitening.surrogate import standard_noise
 
 
@@ -67,13 +67,8 @@ class Marginalise:
 
 def _whitened(program: Program, group: ScheduledGroup) -> Program:
     """One group, its members as functions of standard noise."""
-    observed = originals(group.observed)
-    gaussian = GaussianMarginal.of(group)
-    program, noise = standard_noise(program, group.members, gaussian.columns)
-    density = WhitenedMarginal(
-        program.tape, group.members, (*group.children, *observed),
-        (*group.children, *group.observed), gaussian, noise.name,
-    )  # fmt: skip
+    density = density_of(program, group)
+    program, noise = standard_noise(program, density.noise, density.columns)
     recover = Recover(
         of_sites("recover", group.members), density.inputs, None,
         members=group.members, marginal=group.name, density=density, rule="whitened",
@@ -81,6 +76,7 @@ def _whitened(program: Program, group: ScheduledGroup) -> Program:
     # (noise first: it is met before the marginal that reads it)
     program = program.replace_nodes((noise, *program.nodes))
     instead = {n.name for n in group.observed}
+    observed = originals(group.observed)
     return integrated_out(program, recover, observed, group.children, group.structure, instead)
 
 

@@ -7,13 +7,25 @@ from dataclasses import dataclass, field, replace
 from autmarg.analysis.admissible import facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import StandIn
+from autmarg.ir.nodes import StandIn, of_sites
 from autmarg.ir.program import Program
-from autmarg.plan.decide import judge, schedule, choose
+from autmarg.ir.stand_ins import originals
+from autmarg.plan.decide import choose, judge, schedule
+from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.select import Request
+from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.fit import Fit
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
 from autmarg.whitening.surrogate import with_stand_ins
+
+
+def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
+    """The density of a group with stand-ins."""
+    return WhitenedMarginal(
+        program.tape, group.members, (*group.children, *originals(group.observed)),
+        (*group.children, *group.observed), GaussianMarginal.of(group),
+        of_sites("noise", group.members),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,5 @@ class Whiten:
         return Fit(
             plan.program,
             tuple(each for each in sites if each.site.name in used),
-            tuple(GaussianMarginal.of(g) for g in groups),
-            frozenset(n.name for g in groups for n in g.sites) | used,
+            tuple(density_of(plan.program, g) for g in groups),
         )

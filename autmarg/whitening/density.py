@@ -1,7 +1,7 @@
 """The density of a program whose Gaussian latents u are functions of standard noise z.
 
 A site with log-density ℓ(s), s = A(θ)u + c(θ), has a Gaussian stand-in: pseudo-data ỹ ~ N(s, 1/w)
-with known w and ỹ. The stand-ins make a Gaussian model p̃, out of which u is integrated as out of any
+with known w and ỹ. Stand-ins make a Gaussian model p̃, out of which u is integrated as out of any
 other; its conditional p̃(u | ỹ, θ) has exact draws u = T(θ, z) from standard noise z. With
 
     log |∂u/∂z| = log N(z; 0, I) - log p̃(u | ỹ, θ)
@@ -10,9 +10,9 @@ the program's own density, in θ and z instead of θ and u, is
 
     log p(θ, z, y) = log p(θ) + log N(z; 0, I) + [log p(u, y | θ) - log p̃(u | ỹ, θ)].
 
-It holds for any stand-ins: they shape the geometry that a sampler meets, and nothing else. Where they
-are near the likelihood, z is nearly standard normal whatever θ (Osmundsen, Kleppe & Liesenfeld 2021,
-Journal of Computational and Graphical Statistics 30(2), for state-space models).
+It holds for any stand-ins: they shape the geometry that a sampler meets, and nothing else. Where
+they are near the likelihood, z is nearly standard normal whatever θ (Osmundsen, Kleppe & Liesenfeld
+2021, Journal of Computational and Graphical Statistics 30(2), for state-space models).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +29,6 @@ from jax import Array
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,33 +65,34 @@ class WhitenedMarginal:
         own |= children | {self.noise}
         return (own | self.gaussian.inputs) - {m.name for m in self.members}
 
-    def log_density(self, values: Mapping[str, Any]) -> Float[Array, ""]:
+    def log_density(self, values: Mapping[str, Any]) -> Array:
         """log p(u, y | θ) - log p̃(u | ỹ, θ), a scalar."""
         members, log_q = self.image(values)
-        given = {**values, **members}
-        return self._joint((*self.members, *self.others), given) - log_q
+        return self.joint({**values, **members}) - log_q
 
-    def image(self, values: Mapping[str, Any]) -> tuple[dict[str, Array], Float[Array, ""]]:
+    def joint(self, values: Mapping[str, Any]) -> Array:
+        """log p(u, y | θ) at values of u, too, a scalar."""
+        return self._sum((*self.members, *self.others), values)
+
+    def image(self, values: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         """u = T(θ, z), in the shapes of the members, and log p̃(u | ỹ, θ)."""
-        flat, log_q = self.gaussian.drawn(values, values[self.noise])
+        flat, log_q = self.gaussian.image(values, values[self.noise])
         return {m.name: flat[m.name].reshape(m.shape) for m in self.members}, log_q
 
     def draw(
         self, values: Mapping[str, Any], key: Array, stretch: float = 1.0
-    ) -> tuple[dict[str, Array], Float[Array, ""]]:
+    ) -> tuple[dict[str, Array], Array]:
         """u, which z among the values determines, and log |∂z/∂u|."""
         members, _ = self.image(values)
         return members, self.log_conditional(values, members)
 
-    def log_conditional(
-        self, values: Mapping[str, Any], members: Mapping[str, Any]
-    ) -> Float[Array, ""]:
+    def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Array:
         """log |∂z/∂u| at u = T(θ, z), as log p̃(u, ỹ | θ) - log p̃(ỹ | θ) - log N(z; 0, I).
 
         It is not from the factors of :meth:`image`, so that one can be held against the other.
         """
         given = {**values, **{m.name: members[m.name].reshape(m.shape) for m in self.members}}
-        joint = self._joint((*self.members, *self.stand_ins), given)
+        joint = self._sum((*self.members, *self.stand_ins), given)
         return joint - self.gaussian.log_density(values) - self._log_noise(values)
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Array, Array]]:
@@ -102,16 +100,16 @@ class WhitenedMarginal:
         members, _ = self.image(values)
         return {name: (x, jnp.zeros_like(x)) for name, x in members.items()}
 
-    def _log_noise(self, values: Mapping[str, Any]) -> Float[Array, ""]:
+    def _log_noise(self, values: Mapping[str, Any]) -> Array:
         z = values[self.noise]
         return -0.5 * jnp.vdot(z, z) - 0.5 * self.columns * np.log(2 * np.pi)
 
-    def _joint(self, sites: tuple[Sample, ...], values: Mapping[str, Any]) -> Float[Array, ""]:
+    def _sum(self, sites: tuple[Sample, ...], values: Mapping[str, Any]) -> Array:
         """The sum of some sites' log-densities."""
         return sum((log_density(self.tape, site, values) for site in sites), jnp.zeros(()))
 
 
-def log_density(tape: Tape, site: Sample, values: Mapping[str, Any]) -> Float[Array, ""]:
+def log_density(tape: Tape, site: Sample, values: Mapping[str, Any]) -> Array:
     """The log-density of a site at values of all latents, a scalar."""
     fn = site.distribution.build(tape, values)
     if isinstance(site, Observe):

@@ -2,22 +2,19 @@
 
 Two steps in turn. Given θ, Newton's method finds the mode of u: the stand-in of a predictor s with
 slope g and curvature h of the log-likelihood is w = |h|, ỹ = s + g/w, and the conditional mean of u
-under it is the next s (Gay & Welsch 1988 call it iterated weighting). Given the pseudo-data, θ is
-moved uphill on
-
-    log p(θ) + log p̃(ỹ | θ) + Σ [ℓ(ŝ) - log N(ỹ; ŝ, 1/w)],     ŝ at the mean of u given θ,
-
-Laplace's approximation if w is the curvature at ŝ, in unconstrained coordinates with their
-Jacobians, where a scale has a maximum however little the data say of it. Nothing hangs on how far
-this gets: any pseudo-data give the exact posterior.
+given that is the next u. Given the pseudo-data, θ is moved uphill on the density in (θ, z) at
+z = 0, which is Laplace's approximation of log p(θ, y) where w is the curvature at the mean of u.
+That is in unconstrained coordinates with their Jacobians, where a scale has a maximum however
+little the data say of it. Nothing hangs on how far this gets: any pseudo-data give the exact
+posterior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,22 +22,23 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
-from autmarg.compat.xla import quick
-from autmarg.gaussian.marginal import GaussianMarginal
+from autmarg.compat.programs import compiled
 from autmarg.ir.nodes import Factor, Node, Observe, Sample, StandIn
 from autmarg.ir.program import Program
-from autmarg.whitening.density import log_density
+from autmarg.whitening.density import WhitenedMarginal, log_density
 from autmarg.whitening.predictors import Likelihood, cut
 from autmarg.whitening.surrogate import Pseudo, scale_of, value_of
 
 Array = np.ndarray
 
 _ROUNDS, _NEWTON, _UPHILL = 6, 12, 15  # turns; steps of each kind in a turn
-_NEAR, _STILL = 0.05, 0.1  # change of predictors in 1/√w, and of θ, that is none
+_NEAR, _STILL = 0.05, 0.1  # change of predictors, in 1/√w, and of θ, that is none
 _FARTHEST = 1.5  # that θ moves in one turn
-_FLOOR = 1e-3  # of the median weight
-_ALIKE = 1e-6  # relative: how far curvatures along two directions may differ
-_AXIS = 16  # longest last axis whose elements are probed one by one
+_FAINT = 1e-6  # weight of pseudo-data that say nothing
+_LEAST = 1e-3  # weight, of the median one
+_SHORTEST = 0.01  # part of a Newton step
+_ALIKE = 1e-6  # relative: how far curvatures in two directions may differ
+_AXIS = 16  # longest last axis whose elements are taken one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +48,12 @@ class Fit:
     Attributes:
         program: it, scheduled.
         likelihoods: what is stood in for.
-        gaussians: the marginals of the members, given pseudo-data.
-        inside: names of sites whose densities these have, originals with them.
+        densities: of what is integrated out given pseudo-data, connected sets apart.
     """
 
     program: Program
     likelihoods: tuple[Likelihood, ...]
-    gaussians: tuple[GaussianMarginal, ...]
-    inside: frozenset[str]
+    densities: tuple[WhitenedMarginal, ...]
 
     @cached_property
     def predictors(self) -> tuple[int, ...]:
@@ -66,8 +62,8 @@ class Fit:
 
     @cached_property
     def kept(self) -> tuple[Sample, ...]:
-        """Latents that are sampled, and matter here."""
-        members = {m.name for each in self.gaussians for m in each.schedule.form.members}
+        """Latents that are sampled."""
+        members = {m.name for each in self.densities for m in each.members}
         return tuple(n for n in self.program.latents if n.name not in members)
 
     @cached_property
@@ -75,221 +71,189 @@ class Fit:
         """Kept latents above other kept ones, whose joint mode is where their scale is zero."""
         return frozenset().union(*(n.parents for n in self.kept if n.size > 1))
 
+    @cached_property
+    def inside(self) -> frozenset[str]:
+        """Names of sites whose densities are in ``densities``."""
+        return frozenset(n.name for each in self.densities for n in (*each.others, *each.stand_ins))
+
     def run(self) -> dict[int, Pseudo] | None:
         """Pseudo-data by predictor; None where no finite place was found."""
-        with jax.ensure_compile_time_eval():
-            return self._run()
+        with jax.ensure_compile_time_eval():  # also where a transformation is at work outside
+            flat, _ = ravel_pytree(self._zeros)
+            theta, pseudo = np.asarray(flat, float), self._faint()
+            for _ in range(_ROUNDS):
+                mode = self._mode(theta, pseudo)
+                if mode is None:
+                    return None
+                pseudo, before = mode, theta
+                theta = self._uphill(theta, pseudo)
+                if np.abs(theta - before).max(initial=0.0) < _STILL:
+                    break
+            return self._mode(theta, pseudo)
 
-    def _run(self) -> dict[int, Pseudo] | None:
+    def _uphill(self, theta: Array, pseudo: Mapping[int, Pseudo]) -> Array:
+        """θ uphill, as far as the pseudo-data are good for."""
         from scipy.optimize import minimize  # slow to import
 
-        theta, free = self._start
-        pseudo = self._first(theta)
-        if pseudo is None:
-            return None
-        for _ in range(_ROUNDS):
-            pseudo = self._mode(theta, pseudo)
-            if not free.any():
+        if not self._free.any():
+            return theta
+
+        def energy(x: Array) -> tuple[float, Array]:
+            found = self._at(x, pseudo)
+            return -found.value, -np.where(self._free, np.nan_to_num(found.slope), 0.0)
+
+        bounds = [(x - _FARTHEST, x + _FARTHEST) for x in theta]
+        options = {"maxiter": _UPHILL}
+        best = minimize(energy, theta, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return best.x if np.isfinite(best.fun) else theta
+
+    def _mode(self, theta: Array, pseudo: dict[int, Pseudo]) -> dict[int, Pseudo] | None:
+        """Pseudo-data at the mode of the members given θ; None where there are no numbers."""
+        here, step = self._at(theta, pseudo), 1.0
+        for _ in range(_NEWTON):
+            new = self._touching(theta, here.predictors)
+            if new is None:
+                return None
+            tried = _between(pseudo, new, step)
+            there = self._at(theta, tried)
+            while not there.joint >= here.joint - _ALIKE and step > _SHORTEST:
+                step *= 0.5
+                tried = _between(pseudo, new, step)
+                there = self._at(theta, tried)
+            moved = max(
+                (np.abs(there.predictors[p] - here.predictors[p]) * np.sqrt(own.weight)).max()
+                for p, own in tried.items()
+            )
+            pseudo, here, step = tried, there, min(1.0, 2 * step)
+            if moved < _NEAR:
                 break
+        return self._touching(theta, here.predictors)
 
-            def energy(x: Array, pseudo: Mapping[int, Pseudo] = pseudo) -> tuple[float, Array]:
-                value, slope = self._uphill(x, self._inputs(pseudo))
-                if not np.isfinite(value):
-                    return np.inf, np.zeros_like(x)
-                return -float(value), -np.where(free, np.nan_to_num(np.asarray(slope, float)), 0.0)
+    def _faint(self) -> dict[int, Pseudo]:
+        """Pseudo-data that leave members at their prior's mean."""
+        shapes = {p: self.program.tape.avals[p].shape for p in self.predictors}
+        return {p: Pseudo(np.full(n, _FAINT), np.zeros(n)) for p, n in shapes.items()}
 
-            bounds = [(x - _FARTHEST, x + _FARTHEST) for x in theta]
-            options = {"maxiter": _UPHILL}
-            found = minimize(energy, theta, jac=True, method="L-BFGS-B", bounds=bounds,
-                             options=options)  # fmt: skip
-            moved = np.abs(found.x - theta).max(initial=0.0)
-            theta = found.x if np.isfinite(found.fun) else theta
-            if moved < _STILL:
-                break
-        return self._mode(theta, pseudo)
+    def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[int, Pseudo] | None:
+        """Pseudo-data that touch the likelihood where the predictors are."""
+        out = {}
+        for predictor, (slope, curve) in self._derivatives(theta, dict(at)).items():
+            s, g, h = (np.asarray(x, np.float64) for x in (at[predictor], slope, curve))
+            if not all(np.isfinite(x).all() for x in (s, g, h)):
+                return None
+            weight = np.abs(h)
+            positive = weight[weight > 0]
+            least = _LEAST * np.median(positive) if len(positive) else 1.0
+            weight = np.maximum(weight, least)
+            out[predictor] = Pseudo(weight, s + g / weight)
+        return out
 
-    @cached_property
-    def _start(self) -> tuple[Array, Array]:
-        """Unconstrained kept latents, all zero, and which of them are free."""
-        flat, _ = ravel_pytree(self._zeros)
-        free = [np.full(x.size, name not in self.held) for name, x in sorted(self._zeros.items())]
-        return np.asarray(flat, float), np.concatenate([np.zeros(0, bool), *free])
+    def _at(self, theta: Array, pseudo: Mapping[int, Pseudo]) -> _Found:
+        inputs = {scale_of(p): own.weight**-0.5 for p, own in pseudo.items()}
+        inputs |= {value_of(p): own.value for p, own in pseudo.items()}
+        (value, (joint, predictors)), slope = self._density(theta, inputs)
+        value, joint = (float(x) if np.isfinite(x) else -np.inf for x in (value, joint))
+        return _Found(value, joint, np.asarray(slope, float), jax.tree.map(np.asarray, predictors))
 
     @cached_property
     def _zeros(self) -> dict[str, Array]:
+        """Unconstrained kept latents, all zero."""
         shapes = {n.name: n.unconstrained_shape(self.program.tape) for n in self.kept}
         return {name: np.zeros(shape) for name, shape in shapes.items() if shape is not None}
 
-    def _first(self, theta: Array) -> dict[int, Pseudo] | None:
-        """At members of zero: the first pseudo-data."""
-        members = {
-            m.name: jnp.zeros(self._shape(m.name))
-            for each in self.gaussians for m in each.schedule.form.members
-            if m.name in self.program
-        }  # fmt: skip
-        found = jax.jit(self._curvatures, compiler_options=quick())(theta, members)
-        return self._pseudo(found)
-
-    def _mode(self, theta: Array, pseudo: dict[int, Pseudo]) -> dict[int, Pseudo]:
-        """Pseudo-data at the mode of the members given θ."""
-        joint, found = self._newton(theta, self._inputs(pseudo))
-        step = 1.0
-        for _ in range(_NEWTON):
-            new = self._pseudo(found)
-            if new is None:
-                break
-            while True:
-                tried = _between(pseudo, new, step)
-                after, there = self._newton(theta, self._inputs(tried))
-                if after > joint - 1e-9 * abs(joint) or step < 1e-2:
-                    break
-                step *= 0.5
-            if not after > -np.inf:
-                break
-            moved = max(
-                float(np.abs((there[p][0] - found[p][0]) * np.sqrt(tried[p].weight)).max(initial=0))
-                for p in self.predictors
-            )
-            pseudo, joint, found, step = tried, after, there, min(1.0, 2 * step)
-            if moved < _NEAR:
-                break
-        return self._pseudo(found) or pseudo
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        node = self.program[name]
-        assert isinstance(node, Sample)
-        return node.shape
-
-    def _inputs(self, pseudo: Mapping[int, Pseudo]) -> dict[str, Array]:
-        scales = {scale_of(p): own.weight**-0.5 for p, own in pseudo.items()}
-        return scales | {value_of(p): own.value for p, own in pseudo.items()}
-
-    def _pseudo(self, found: Mapping[int, Any]) -> dict[int, Pseudo] | None:
-        """Stand-ins that touch the likelihood where its slopes and curvatures were taken."""
-        out = {}
-        for predictor, triple in found.items():
-            s, slope, curve = (np.asarray(x, np.float64) for x in triple)
-            if not np.isfinite([s, slope, curve]).all():
-                return None
-            weight = np.abs(curve)
-            positive = weight[weight > 0]
-            least = _FLOOR * np.median(positive) if len(positive) else 1.0
-            weight = np.maximum(weight, least)
-            out[predictor] = Pseudo(weight, s + slope / weight)
-        return out
-
-    # What is compiled.
+    @cached_property
+    def _free(self) -> Array:
+        """Which of them are moved, in the order of their names, as they are flattened."""
+        free = [np.full(x.size, name not in self.held) for name, x in sorted(self._zeros.items())]
+        return np.concatenate([np.zeros(0, bool), *free])
 
     @cached_property
-    def _uphill(self) -> Any:
-        return jax.jit(jax.value_and_grad(self._objective), compiler_options=quick())
+    def _density(self) -> Callable[..., Any]:
+        return compiled(jax.value_and_grad(self._log_density, has_aux=True))
 
-    @cached_property
-    def _newton(self) -> Any:
-        """(θ, pseudo-data) → log p(u, y | θ), and predictors with slopes, at the mean of u."""
-
-        def run(theta: Any, inputs: Any) -> tuple[Any, Any]:
-            values, _ = self._values(theta)
-            members, total = self._means({**values, **inputs})
-            found = self._curvatures(theta, members)
-            scores = self._scores({**values, **inputs}, found)
-            return total + scores, found
-
-        compiled = jax.jit(run, compiler_options=quick())
-
-        def at(theta: Array, inputs: Any) -> tuple[float, Any]:
-            joint, found = compiled(theta, inputs)
-            joint = float(joint)
-            return (joint if np.isfinite(joint) else -np.inf), found
-
-        return at
-
-    def _objective(self, theta: Any, inputs: Mapping[str, Any]) -> Any:
+    def _log_density(self, theta: Any, inputs: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
+        """log p(θ, z, y) at z = 0, and there log p(u, y | θ) and the predictors."""
         values, total = self._values(theta)
-        values |= inputs
-        for each in self.gaussians:
-            total = total + each.log_density(values)
-        members, _ = self._means(values)
+        values, joint = {**values, **inputs}, jnp.zeros(())
+        for each in self.densities:
+            values[each.noise] = jnp.zeros(each.columns)
+            members, log_q = each.image(values)
+            values |= members
+            own = each.joint(values)
+            joint, total = joint + own, total + own - log_q
         tape = self.program.tape
-        found = {p: tape.evaluate([p], {**values, **members}) for p in self.predictors}
-        return total + self._scores(values, found)
+        return total, (joint, {p: tape.evaluate([p], values)[0] for p in self.predictors})
 
     def _values(self, theta: Any) -> tuple[dict[str, Any], Any]:
         """Kept latents, and the log-density of all that reads no member, with the Jacobian."""
         _, unravel = ravel_pytree(self._zeros)
         z, values, total = unravel(theta), {}, jnp.zeros(())
-        tape = self.program.tape
         for latent in self.kept:
             if latent.name not in z:
                 continue
-            fn = latent.distribution.build(tape, _or_zeros(self.program, latent, values))
+            fn = latent.distribution.build(self.program.tape, self._reads(latent, values))
             to_support = biject_to(fn.support)
-            values[latent.name] = to_support(z[latent.name])
-            slope = to_support.log_abs_det_jacobian(z[latent.name], values[latent.name])
-            total = total + jnp.sum(slope)
+            x = to_support(z[latent.name])
+            total = total + jnp.sum(to_support.log_abs_det_jacobian(z[latent.name], x))
+            values[latent.name] = x
         for node in self.program.nodes:
             if node.name not in self.inside and node.parents <= set(values):
                 total = total + self._plain(node, values)
         return values, total
 
+    def _reads(self, latent: Sample, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values, zero for what a prior reads that is not among them."""
+        shapes = {n.name: n.shape for n in self.program.latents}
+        return {**{n: jnp.zeros(shapes[n]) for n in latent.parents if n in shapes}, **values}
+
     def _plain(self, node: Node, values: Mapping[str, Any]) -> Any:
         """The log-density of a node that reads no member."""
         tape = self.program.tape
-        if isinstance(node, StandIn):  # that of its site is counted once
-            node = node.original
-            if node.name in self.inside:
-                return 0.0
+        if isinstance(node, StandIn):
+            return 0.0 if node.name != node.original.name else self._plain(node.original, values)
         if isinstance(node, Factor):
             return jnp.sum(tape.evaluate([node.value], values)[0])
         if isinstance(node, Observe) or (isinstance(node, Sample) and node.name in values):
             return log_density(tape, node, values)
         return 0.0
 
-    def _means(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Conditional means of the members, and log p̃(u, ỹ | θ) there."""
-        members, total = {}, jnp.zeros(())
-        for each in self.gaussians:
-            drawn, log_q = each.drawn(values, jnp.zeros(each.columns))
-            total = total + log_q + each.log_density(values)
-            members |= {n: x.reshape(self._shape(n)) for n, x in drawn.items() if n in self.program}
-        return members, total
+    @cached_property
+    def _derivatives(self) -> Callable[..., Any]:
+        """(θ, predictors) → slopes of the log-likelihood in each, and second derivatives."""
 
-    def _scores(self, values: Mapping[str, Any], found: Mapping[int, Any]) -> Any:
-        """Σ [ℓ(s) - log N(ỹ; s, 1/w)]."""
-        total = self._likelihood({p: triple[0] for p, triple in found.items()}, values)
-        for p in self.predictors:
-            scale = values[scale_of(p)]
-            z = (values[value_of(p)] - found[p][0]) / scale
-            total = total + jnp.sum(0.5 * z * z + jnp.log(scale) + 0.5 * np.log(2 * np.pi))
-        return total
+        def derivatives(theta: Any, at: dict[int, Any]) -> dict[int, tuple[Any, Any]]:
+            values, _ = self._values(theta)
+            slopes = jax.grad(lambda s: self._log_likelihood(s, values))
 
-    def _likelihood(self, predictors: Mapping[int, Any], values: Mapping[str, Any]) -> Any:
-        """Σ ℓ, a scalar."""
+            def along(p: int, direction: Any) -> Any:
+                zeros = {q: jnp.zeros_like(x) for q, x in at.items()}
+                return jax.jvp(slopes, (at,), ({**zeros, p: direction},))[1][p]
+
+            first = slopes(at)
+            return {p: (first[p], _diagonal(partial(along, p), x)) for p, x in at.items()}
+
+        return compiled(derivatives)
+
+    def _log_likelihood(self, predictors: Mapping[int, Any], values: Mapping[str, Any]) -> Any:
         tape = cut(self.program.tape, predictors.keys(), predictors.values())
         sites = [each.site for each in self.likelihoods]
         return sum((log_density(tape, site, values) for site in sites), jnp.zeros(()))
 
-    def _curvatures(self, theta: Any, members: Mapping[str, Any]) -> dict[int, tuple[Any, Any, Any]]:
-        """Each predictor with slope and second derivative of Σ ℓ in its elements."""
-        values, _ = self._values(theta)
-        tape = self.program.tape
-        at = {p: tape.evaluate([p], {**values, **members})[0] for p in self.predictors}
-        slopes = jax.grad(lambda s: self._likelihood(s, values))
 
-        def along(p: int, direction: Any) -> Any:
-            zeros = {q: jnp.zeros_like(x) for q, x in at.items()}
-            _, change = jax.jvp(slopes, (at,), ({**zeros, p: direction},))
-            return change[p]
+class _Found(NamedTuple):
+    """At a θ and the mean of u there: the density at z = 0, log p(u, y | θ), the slope in θ."""
 
-        slope = slopes(at)
-        return {p: (x, slope[p], _diagonal(lambda d, p=p: along(p, d), x)) for p, x in at.items()}
+    value: float
+    joint: float
+    slope: Array
+    predictors: dict[int, Array]
 
 
-def _diagonal(along: Any, like: Any) -> Any:
+def _diagonal(along: Callable[[Any], Any], like: Any) -> Any:
     """The diagonal of a Hessian whose products with directions are known.
 
-    Elements that do not share a row have one direction. Whether a row has several elements shows in
-    two directions of different signs; then those along the last axis are taken one by one.
+    Where no row has two elements, one direction tells. Whether one has shows in two directions of
+    different signs; then elements along the last axis are taken one by one.
     """
     signs = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], like.shape), like.dtype)
     plain, mixed = along(jnp.ones_like(like)), signs * along(signs)
@@ -301,7 +265,9 @@ def _diagonal(along: Any, like: Any) -> Any:
     return jnp.where(apart, plain, each)
 
 
-def _between(old: Mapping[int, Pseudo], new: Mapping[int, Pseudo], step: float) -> dict[int, Pseudo]:
+def _between(
+    old: Mapping[int, Pseudo], new: Mapping[int, Pseudo], step: float
+) -> dict[int, Pseudo]:
     """Part of the way from some pseudo-data to others, in their natural parameters."""
     out = {}
     for p, own in new.items():
@@ -309,10 +275,3 @@ def _between(old: Mapping[int, Pseudo], new: Mapping[int, Pseudo], step: float) 
         product = (1 - step) * old[p].weight * old[p].value + step * own.weight * own.value
         out[p] = Pseudo(weight, product / weight)
     return out
-
-
-def _or_zeros(program: Program, latent: Sample, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values, zero for what a prior reads that is not among them."""
-    shapes = {n.name: n.shape for n in program.latents}
-    missing = {n: jnp.zeros(shapes[n]) for n in latent.parents if n not in values and n in shapes}
-    return {**missing, **values}

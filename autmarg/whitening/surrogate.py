@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from autmarg.ir.edit import written
-from autmarg.ir.nodes import Node, Observe, Sample, StandIn, of_sites
+from autmarg.ir.nodes import Node, Observe, Sample, StandIn
 from autmarg.ir.program import Program
 from autmarg.whitening.predictors import Likelihood
 
@@ -94,12 +94,9 @@ def _normal(loc: Any, scale: Any) -> dist.Normal:
     return dist.Normal(loc, scale)
 
 
-def standard_noise(
-    program: Program, members: Iterable[Sample], size: int
-) -> tuple[Program, Sample]:
+def standard_noise(program: Program, name: str, size: int) -> tuple[Program, Sample]:
     """The program, its tape with an input for standard noise, and the site that it is."""
     dtype = jnp.result_type(float)
-    name = of_sites("noise", members)
     tape, spec = written(program.tape, lambda: dist.Normal(jnp.zeros((), dtype), 1), (), (size,), 0)
     tape = tape.with_input(name, (size,), dtype)
     noise = Sample(name, frozenset(), None, distribution=spec, shape=(size,), dtype=dtype)
