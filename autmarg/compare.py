@@ -57,10 +57,10 @@ class _Program:
 
     @property
     def changed(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """Sites integrated out and non-centred, or None where there are none."""
-        if self.plan is None or not (self.plan.integrated or self.plan.noncentred):
+        """Sites integrated out or whitened, and non-centred, or None where there are none."""
+        if self.plan is None or not (self.plan.recovered or self.plan.noncentred):
             return None
-        return self.plan.integrated, self.plan.noncentred
+        return self.plan.recovered, self.plan.noncentred
 
 
 def compare(
@@ -169,9 +169,9 @@ def _pilot(
     if plan is None:
         return Pilot(each.name, note=each.note)
     predicted = plan.predicted[0] if plan.predicted else None
-    pilot = Pilot(each.name, plan.integrated, plan.noncentred, predicted)
+    pilot = Pilot(each.name, plan.recovered, plan.noncentred, predicted)
     for other in earlier:
-        alike = (other.integrated, other.noncentred) == (plan.integrated, plan.noncentred)
+        alike = (other.integrated, other.noncentred) == (plan.recovered, plan.noncentred)
         if alike and not other.same:
             return replace(pilot, same=other.program, note=other.note, measured=other.measured)
     least = _LEAPFROGS * sum(lengths) * (predicted.gradient if predicted else 0.0)

@@ -58,7 +58,7 @@ class Programs:
 
     Attributes:
         passes: what compiles them.
-        integrated: names of the sites that are integrated out in any of them.
+        integrated: names of the sites that are not sampled in any of them.
     """
 
     def __init__(self, passes: Passes) -> None:
@@ -88,7 +88,7 @@ class Programs:
         check_indices(program, one_by_one=True)
         check_indices(compiled.plan.program)
         check_support(compiled.plan.program)
-        self.integrated |= set(compiled.plan.integrated)
+        self.integrated |= set(compiled.plan.recovered)
         if program.comparable:
             _remember(self._compiled, key, compiled)
         return compiled
@@ -116,7 +116,7 @@ class Programs:
         found: set[str] = set()
         for detect in self.passes:
             if isinstance(detect, Detect):
-                found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.integrated)
+                found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.recovered)
         return found
 
 

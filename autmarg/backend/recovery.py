@@ -13,7 +13,6 @@ from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
-from autmarg.whitening.density import WhitenedMarginal
 
 
 class Recovery:
@@ -30,11 +29,7 @@ class Recovery:
         self.program = program
         self.nodes = [n for n in program.nodes if isinstance(n, Recover)]
         self.noncentred = [n for n in program.nodes if isinstance(n, NonCentred)]
-        self.noise = {
-            n.density.noise: n.density.columns
-            for n in self.nodes
-            if isinstance(n.density, WhitenedMarginal)
-        }
+        self.noise = {n.noise: n.density.columns for n in self.nodes if n.noise}
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
         self._draw = at_each(self.draw)

@@ -288,6 +288,9 @@ class Marginal(Node):
         return tuple(v for site in self.observed for v in site.numbers)
 
 
+WHITENED = "whitened"  # the rule of members that are functions of standard noise
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recover(Node):
     """The exact conditional of ``members`` given kept latents and data, drawn after sampling.
@@ -297,6 +300,7 @@ class Recover(Node):
         marginal: name of the node that has their density's other half.
         density: draws them.
         rule: by which they were integrated out; ``why`` they could be, in words, or "".
+        noise: the sampled site of which they are a function, if they are, or "".
     """
 
     members: tuple[Sample, ...]
@@ -304,6 +308,7 @@ class Recover(Node):
     density: Any
     rule: str = ""
     why: str = ""
+    noise: str = ""
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -31,7 +31,8 @@ class Report:
         differing: where it is not exact: the sites whose terms differ, and by how much at worst.
         note: what else there is to say, e.g. that there are no data; or "".
         rows, dimensions: observed elements, and dimensions integrated out or sampled.
-        integrated: the sites integrated out.
+        integrated: the sites that recovery gives back.
+        whitened: those of them that are functions of standard noise.
     """
 
     errors: tuple[float, ...]
@@ -49,6 +50,7 @@ class Report:
     lost: tuple[Mapping[str, float], ...] = ()
     differing: tuple[tuple[str, float], ...] = ()
     note: str = ""
+    whitened: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -77,9 +79,10 @@ class Report:
         return _sized(self.scaled_errors, self.scaled_limits)
 
     def __str__(self) -> str:
-        gone = ", ".join(self.integrated) or "nothing"
+        gone = ", ".join(n for n in self.integrated if n not in self.whitened) or "nothing"
+        white = f"; whitened: {', '.join(self.whitened)}" if self.whitened else ""
         verdict = "NOT EXACT" if self.verdict == NOT_EXACT else self.verdict
-        lines = [f"verify: {verdict}; integrated out: {gone}", *self._compared()]
+        lines = [f"verify: {verdict}; integrated out: {gone}{white}", *self._compared()]
         if self.differing and self.verdict == NOT_EXACT:
             sites = (f"{name} by {error:.2e} nats" for name, error in self.differing[:_SHOWN])
             lines.append(f"the terms that differ: {', '.join(sites)}")

@@ -53,7 +53,7 @@ def report_of(
         int(left_out.sum()),
         _rows(plan.program),
         sum(plan.dimensions.values()),
-        plan.integrated,
+        plan.recovered,
         scaled_tolerance,
         tuple(error[scaled].tolist()),
         tuple(limits[scaled].tolist()),
@@ -61,6 +61,7 @@ def report_of(
         tuple({n: float(x[k]) for n, x in found.scales.items()} for k in np.flatnonzero(lost)),
         tuple(_differing(plan.program, found, scopes, wrong, limits)),
         note,
+        plan.whitened,
     )
 
 

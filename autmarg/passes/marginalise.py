@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from autmarg.errors import RequestError
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import (
+    WHITENED,
     Ancestral,
     Deterministic,
     Marginal,
@@ -71,7 +72,8 @@ def _whitened(program: Program, group: ScheduledGroup) -> Program:
     program, noise = standard_noise(program, density.noise, density.columns)
     recover = Recover(
         of_sites("recover", group.members), density.inputs, None,
-        members=group.members, marginal=group.name, density=density, rule="whitened",
+        members=group.members, marginal=group.name, density=density, rule=WHITENED,
+        noise=density.noise,
     )  # fmt: skip
     # (noise first: it is met before the marginal that reads it)
     program = program.replace_nodes((noise, *program.nodes))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autmarg.analysis.needed import complete
 from autmarg.errors import Refusal
-from autmarg.ir.nodes import NonCentred
+from autmarg.ir.nodes import NonCentred, Recover
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import with_originals
@@ -68,8 +68,8 @@ class Plan(AsValue):
         )
 
     @property
-    def integrated(self) -> tuple[str, ...]:
-        """Names of the sites that are integrated out, in program order."""
+    def recovered(self) -> tuple[str, ...]:
+        """Names of the sites that recovery gives back, in program order."""
         gone = {m.name for g in self.groups for m in g.members}
         gone |= {c.member.name for c in self.conjugacies}
         if self.rewritten is not None:
@@ -77,9 +77,36 @@ class Plan(AsValue):
         return tuple(n.name for n in self.program.latents if n.name in gone)
 
     @property
+    def whitened(self) -> tuple[str, ...]:
+        """Those of them that are functions of standard noise, which is sampled instead."""
+        found = {m.name for node in self._whitening for m in node.members}
+        return tuple(name for name in self.recovered if name in found)
+
+    @property
+    def integrated(self) -> tuple[str, ...]:
+        """Names of the sites that are integrated out, in program order."""
+        whitened = set(self.whitened)
+        return tuple(name for name in self.recovered if name not in whitened)
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Sites of standard noise → the number of their elements."""
+        return {node.noise: sum(m.size for m in node.members) for node in self._whitening}
+
+    @property
+    def _whitening(self) -> list[Recover]:
+        nodes = () if self.rewritten is None else self.rewritten.nodes
+        return [n for n in nodes if isinstance(n, Recover) and n.noise]
+
+    @property
+    def sampled(self) -> int:
+        """Dimensions that are sampled."""
+        return sum(self.dimensions[name] for name in self.kept) + sum(self.noise.values())
+
+    @property
     def kept(self) -> tuple[str, ...]:
         """Names of the latent sites that stay sampled, in program order."""
-        gone, after = set(self.integrated), self.rewritten or self.program
+        gone, after = set(self.recovered), self.rewritten or self.program
         names = (n.name for n in self.program.latents if n.name not in gone)
         return tuple(name for name in names if name in after)
 

@@ -66,10 +66,10 @@ def log_evidence(
     """See :meth:`autmarg.MarginalizedModel.log_evidence`; ``draws`` are grouped by chain."""
     compiled, traced = marg.compiled(*args, **kwargs)
     _check_proper(marg, args, kwargs)
-    kept = compiled.plan.kept
+    sampled = compiled.plan.sampled
     emitted: Any = marg
     model = handlers.seed(emitted, jax.random.key(0))  # of models that draw keys of their own
-    if not kept:
+    if not sampled:
         return Evidence(-float(potential_energy(model, args, kwargs, {})), 0.0, 0)
     lead, flat = compiled.recovery.points(draws.samples, traced, draws.lead, "log_evidence")
     params = {n.name for n in compiled.recovery.inputs}

@@ -50,23 +50,28 @@ def entries(plan: Plan) -> Iterator[Entry]:
     marginals = [n for n in after.nodes if isinstance(n, Marginal)]
     density = {site: n for n in marginals for site in (*n.children, *(o.name for o in n.observed))}
     members = {n.marginal: n.integrated for n in after.nodes if isinstance(n, Recover)}
+    noise = {n.marginal: n.noise for n in after.nodes if isinstance(n, Recover)}
     for node in program.nodes:
         if isinstance(node, Observe):
             marginal = density.get(node.name)
-            yield Entry(node.name, node.size, *_observed(marginal, members))
+            yield Entry(node.name, node.size, *_observed(marginal, members, noise))
         elif isinstance(node, Sample):
             size, how = node.dimensions(program.tape), recover.get(node.name)
             if how is None:
                 action, why, reason = _kept(plan, after, node)
                 yield Entry(node.name, size, action, why, reason=reason)
             elif node.name in groups and how.marginal in _names(groups[node.name], joined):
-                yield _member_entry(program, node, size, groups[node.name])
+                yield _member_entry(program, node, size, groups[node.name], how)
             else:
                 yield Entry(node.name, size, "integrated out", how.why, how.rule)
         elif isinstance(node, Deterministic):
             later = node.parents & set(recover)
             why = f"reads {', '.join(sorted(later))}" if later else NOT_READ
             yield Entry(node.name, 0, "after recovery" if later else "computed", why)
+    for node in after.nodes:
+        if isinstance(node, Recover) and node.noise:
+            why = f"standard noise, which makes {', '.join(node.integrated)}"
+            yield Entry(node.noise, plan.noise[node.noise], "sampled", why)
 
 
 def _names(group: ScheduledGroup, joined: Mapping[str, str]) -> tuple[str, ...]:
@@ -74,10 +79,14 @@ def _names(group: ScheduledGroup, joined: Mapping[str, str]) -> tuple[str, ...]:
     return group.name, joined.get(group.name, group.name)
 
 
-def _observed(marginal: Marginal | None, members: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+def _observed(
+    marginal: Marginal | None, members: Mapping[str, tuple[str, ...]], noise: Mapping[str, str]
+) -> tuple[str, str]:
     """What happens to an observed site, and why."""
     if marginal is None:
         return "observed", NOT_READ
+    if noise.get(marginal.name):
+        return "observed", f"given {', '.join(members[marginal.name])}"
     if gone := members.get(marginal.name):
         return "observed, marginal", f"given {', '.join(gone)}"
     return "observed, cross-products", "mean affine in sampled latents"
@@ -108,14 +117,17 @@ def _short(refusal: Refusal, node: Sample) -> str:
     )
 
 
-def _member_entry(program: Program, node: Sample, size: int, group: ScheduledGroup) -> Entry:
+def _member_entry(
+    program: Program, node: Sample, size: int, group: ScheduledGroup, recover: Recover
+) -> Entry:
+    action = "whitened" if recover.noise else "integrated out"
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():
             why = _affine_readers(program, group, node)
             cost = stage.cost
             how = f"{k}: {cost.structure}"
-            return Entry(node.name, size, "integrated out", why, how, str(cost))
+            return Entry(node.name, size, action, why, how, str(cost))
     raise AssertionError(f"no stage eliminates {node.name}")
 
 

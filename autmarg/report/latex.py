@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import sympy
 
+from autmarg.ir.nodes import WHITENED
 from autmarg.ir.printer import describe
 from autmarg.ir.text import Apply, Atom, Expression, Line, Text, all_lines
 from autmarg.plan.plan import Plan
@@ -67,6 +68,9 @@ class _LatexWriter:
             yield from self._marginal(line)
         elif line.keyword == "recover":
             names = ", ".join(name(inner.name) for inner in line.inner)
+            if line.rule == WHITENED:
+                yield rf"({names}) &= T({', '.join(map(name, line.given))})"
+                return
             given = ", ".join(name(n) for n in (*self._data(line.source), *line.given))
             yield rf"({names}) &\sim p({names} \mid {given}) \quad \text{{(recovery)}}"
         elif line.keyword == "factor":
@@ -80,16 +84,11 @@ class _LatexWriter:
                 yield from self.rows(inner)
 
     def _marginal(self, line: Line) -> Iterator[str]:
-        members = next(
-            (
-                l.inner
-                for l in self.sites.values()
-                if l.keyword == "recover" and l.source == line.name
-            ),
-            (),
-        )
-        if not members:  # only written in cross-products
-            for inner in line.inner:
+        recovers = [l for l in self.sites.values() if l.keyword == "recover"]
+        recover = next((l for l in recovers if l.source == line.name), None)
+        members = () if recover is None else recover.inner
+        if recover is None or recover.rule == WHITENED:  # (the first is in cross-products only)
+            for inner in (*members, *line.inner):
                 yield from self.rows(inner)
             return
         sites = [*(inner.name for inner in line.inner), *(line.mark("of") or ())]

@@ -28,8 +28,10 @@ def plan_table(plan: Plan) -> str:
         lines += ["", "sampled because"]
         for reason in reasons:
             lines += textwrap.wrap(reason, _LINE, initial_indent="  ", subsequent_indent="    ")
+    white = set(plan.whitened)
     for group in plan.groups:
-        lines += ["", f"{group.name}: {density_line(group)}"]
+        what = "surrogate of " if {m.name for m in group.members} & white else ""
+        lines += ["", f"{what}{group.name}: {density_line(group)}"]
         for k, cost in enumerate(group.costs, start=1):
             lines.append(f"  {k}: {cost.structure}; multiply-adds {cost}")
     return "\n".join(lines)
@@ -37,8 +39,15 @@ def plan_table(plan: Plan) -> str:
 
 def summary(plan: Plan) -> str:
     """How much is integrated out, or why nothing is."""
-    gone = sum(plan.dimensions[name] for name in plan.integrated)
-    stay = sum(plan.dimensions[name] for name in plan.kept)
+    gone, white, stay = (
+        sum(plan.dimensions[name] for name in names)
+        for names in (plan.integrated, plan.whitened, plan.kept)
+    )
+    if white:
+        more = f"{gone:,} integrated out, " if gone else ""
+        return (
+            f"{white:,} of {gone + white + stay:,} dimensions whitened, {more}{stay:,} as written"
+        )
     if not gone:
         return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
     return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"
@@ -108,7 +117,12 @@ def rich_table(plan: Plan) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"integrated out": "green", "sampled": "yellow", "observed": "dim"}
+    colours = {
+        "integrated out": "green",
+        "whitened": "green",
+        "sampled": "yellow",
+        "observed": "dim",
+    }
     grid = Table(title=f"plan of '{plan.program.name}': {summary(plan)}", box=box.SIMPLE_HEAD)
     for name in ("site", "size", "what happens", "why", "block structure", "cost"):
         grid.add_column(name, justify="right" if name == "size" else "left")

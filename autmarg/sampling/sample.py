@@ -50,8 +50,7 @@ class Route:
     @property
     def dimensions(self) -> int:
         """That are sampled."""
-        sizes = self.plan.dimensions
-        return sum(sizes[name] for name in self.plan.kept)
+        return self.plan.sampled
 
     def independence(self, draws: int) -> float:
         """Predicted seconds of so many draws by independence sampling."""
