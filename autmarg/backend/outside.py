@@ -40,6 +40,8 @@ def check_handlers(program: Program) -> None:
     for node in program.nodes:
         if isinstance(node, Recover):
             _check_values(program.name, node)
+            if node.noise:
+                _check_noise(node)
         elif isinstance(node, Ancestral):
             _check_replacement(node)
         elif isinstance(node, Marginal):
@@ -49,11 +51,21 @@ def check_handlers(program: Program) -> None:
 def _check_values(model: str, node: Recover) -> None:
     given = [m.name for m in node.members if any(_gives(*seen) for seen in _handlers(m.name, m))]
     if given:
+        gone = f"are functions of '{node.noise}' in" if node.noise else "are integrated out of"
         raise RequestError(
-            f"values were given for {given}, which are integrated out of '{model}' and would be "
+            f"values were given for {given}, which {gone} '{model}', and would be "
             "ignored: with draws that marg.recover returned use marg.source; or apply condition, "
             "do or substitute to the model before transform, pass keep=[…], or (in an "
             "initialisation strategy) return None for these sites"
+        )
+
+
+def _check_noise(node: Recover) -> None:
+    """A power of the density in noise is not that of the density in the sites it makes."""
+    if any(isinstance(handler, handlers.scale) for handler, _ in _handlers(node.noise)):
+        raise RequestError(
+            f"handlers.scale is over '{node.noise}', of which {list(node.integrated)} are "
+            f"functions, so that the power of the density would be another: {_BEFORE}"
         )
 
 

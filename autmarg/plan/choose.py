@@ -28,6 +28,7 @@ from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.terms import Whitened
 from autmarg.gaussian.variance import variance_ratios
+from autmarg.ir.nodes import StandIn
 from autmarg.plan.groups import Group
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
 from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
@@ -41,6 +42,7 @@ _FACTORS = 4  # up to which all sets of factors are tried
 # a gradient of the others is _DEARER times as dear as the source's and does not pay for it.
 _SHARE, _WHOLE, _DEARER = 0.8, 1e-3, 5.0
 _TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
+_IMAGE = 1.5  # times as long as a marginal, for a function of noise with both derivatives
 _GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
 
 NoCost = TooLarge | NotWritten  # why a set of members has no cost
@@ -102,6 +104,7 @@ class Costs:
         self.rest, self.others, self.local, self.again = rest, others, local, again
         self.names = tuple(m.name for m in group.members)
         self._known: dict[tuple[str, ...], list[Price] | NoCost] = {}
+        self.whitened = any(isinstance(n, StandIn) for n in group.observed)
         self.in_time = bool(group.system.form.recurrences or group.system.form.correlated)
 
     @cached_property
@@ -164,6 +167,8 @@ class Costs:
         total = 0.0
         for stages, work, products in prices:
             total, rest = total + stages + evaluation_seconds(work + rest, products), Work()
+        if self.whitened:
+            total = _IMAGE * total + source_seconds(self.source)
         return total
 
     def _priced(self, names: tuple[str, ...]) -> list[Price] | NoCost:

@@ -14,6 +14,7 @@ from autmarg.analysis.admissible import Facts
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, source_work
 from autmarg.ir.program import Program
+from autmarg.ir.stand_ins import with_originals
 from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.order import SMALL_ROOT
@@ -54,6 +55,8 @@ class Outlook:
         """Members that are better sampled, with the choice that says so."""
         found: dict[str, Choice] = {}
         for costs in self.costs:
+            if costs.whitened:
+                continue  # everything in it is sampled, as noise
             if (choice := choose(costs)) is not None:
                 found |= dict.fromkeys(choice.sampled, choice)
         return found
@@ -71,7 +74,9 @@ class Outlook:
         folded = {c.member.name for c in conjugacies}
         everything = [*self.others, *(e for each in costs for e in each.effects.values())]
         gone = {n for each, some in pairs for n in each.names if n not in some} | folded
+        white = {n for each in costs if each.whitened for n in each.names}
         left = [e for e in everything if e.name not in gone]
+        left += [Effects("noise", c.group.system.form.columns) for c in costs if c.whitened]
         inside = {n.name for each in costs for n in each.group.sites}
         known = {site.name for c in conjugacies for site in c.observed}
         rest = source_work(program, {n.name for n in program.nodes} - inside - known)
@@ -81,8 +86,8 @@ class Outlook:
             assert isinstance(seconds, float)
             gradient += seconds
         sizes = {n.name: n.dimensions(program.tape) for n in program.latents}
-        dimensions = sum(size for name, size in sizes.items() if name not in gone)
-        source = source_seconds(source_work(program))
+        dimensions = sum(size for name, size in sizes.items() if name not in gone - white)
+        source = source_seconds(source_work(with_originals(program)))
         return (
             Prediction(gradient, dimensions, BASE * steps(left, not gone)),
             Prediction(source, sum(sizes.values()), BASE * steps(everything, True)),
@@ -97,7 +102,8 @@ def _costs(facts: Facts, request: Request, group: Group, others: Sequence[Effect
     def again(names: Collection[str]) -> tuple[Group, ...] | NotWritten:
         return groups_of(facts, [m for m in group.members if m.name in names])
 
-    source, besides = (source_work(program, names) for names in (own, rest))
+    written = with_originals(program)
+    source, besides = (source_work(written, names) for names in (own, rest))
     return Costs(group, request.chains, source, besides, others, _local(facts, group), again)
 
 

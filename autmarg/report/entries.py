@@ -16,6 +16,7 @@ from autmarg.ir.nodes import (
     Observe,
     Recover,
     Sample,
+    StandIn,
 )
 from autmarg.ir.program import Program
 from autmarg.plan.groups import ScheduledGroup
@@ -135,6 +136,8 @@ def _affine_readers(program: Program, group: ScheduledGroup, node: Node) -> str:
     """Which means, and which observed values, are affine in a member."""
     sites = (*group.members, *group.children, *group.observed)
     readers = [n for n in sites if node.name in n.parents]
+    stood_in = {n.original.name: None for n in readers if isinstance(n, StandIn)}
+    readers = [n for n in readers if not isinstance(n, StandIn)]
     values = [
         n.name
         for n in readers
@@ -142,6 +145,8 @@ def _affine_readers(program: Program, group: ScheduledGroup, node: Node) -> str:
     ]
     means = [n.name for n in readers if n.name not in values]
     parts = [
-        f"{what} of {', '.join(of)}" for what, of in (("mean", means), ("value", values)) if of
+        f"{what} of {', '.join(of)}"
+        for what, of in (("mean", means), ("value", values), ("predictor", [*stood_in]))
+        if of
     ]
     return f"{' and '.join(parts)} affine in it" if parts else "no other density reads it"

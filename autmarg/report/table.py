@@ -43,14 +43,13 @@ def summary(plan: Plan) -> str:
         sum(plan.dimensions[name] for name in names)
         for names in (plan.integrated, plan.whitened, plan.kept)
     )
+    total = gone + white + stay
     if white:
         more = f"{gone:,} integrated out, " if gone else ""
-        return (
-            f"{white:,} of {gone + white + stay:,} dimensions whitened, {more}{stay:,} as written"
-        )
+        return f"{white:,} of {total:,} dimensions whitened, {more}{stay:,} as written"
     if not gone:
         return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
-    return f"{gone:,} of {gone + stay:,} dimensions integrated out, {stay:,} sampled"
+    return f"{gone:,} of {total:,} dimensions integrated out, {stay:,} sampled"
 
 
 def predictions(plan: Plan) -> list[str]:
@@ -117,12 +116,8 @@ def rich_table(plan: Plan) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {
-        "integrated out": "green",
-        "whitened": "green",
-        "sampled": "yellow",
-        "observed": "dim",
-    }
+    colours = {"integrated out": "green", "whitened": "green"}
+    colours |= {"sampled": "yellow", "observed": "dim"}
     grid = Table(title=f"plan of '{plan.program.name}': {summary(plan)}", box=box.SIMPLE_HEAD)
     for name in ("site", "size", "what happens", "why", "block structure", "cost"):
         grid.add_column(name, justify="right" if name == "size" else "left")

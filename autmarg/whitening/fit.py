@@ -31,8 +31,8 @@ from autmarg.whitening.surrogate import Pseudo, scale_of, value_of
 
 Array = np.ndarray
 
-_ROUNDS, _NEWTON, _UPHILL = 6, 12, 15  # turns; steps of each kind in a turn
-_NEAR, _STILL = 0.05, 0.1  # change of predictors, in 1/√w, and of θ, that is none
+_ROUNDS, _NEWTON, _UPHILL = 6, 30, 15  # turns; steps of each kind in a turn
+_NEAR, _STILL = 1e-4, 0.1  # change of predictors, in 1/√w, and of θ, that is none
 _FARTHEST = 1.5  # that θ moves in one turn
 _FAINT = 1e-6  # weight of pseudo-data that say nothing
 _LEAST = 1e-3  # weight, of the median one
