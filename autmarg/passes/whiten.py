@@ -23,7 +23,7 @@ def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
     """The density of a group with stand-ins."""
     return WhitenedMarginal(
         program.tape, group.members, (*group.children, *originals(group.observed)),
-        (*group.children, *group.observed), GaussianMarginal.of(group),
+        GaussianMarginal.of(group),
         of_sites("noise", group.members),
     )  # fmt: skip
 

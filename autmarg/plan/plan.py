@@ -91,7 +91,8 @@ class Plan(AsValue):
     @property
     def noise(self) -> dict[str, int]:
         """Sites of standard noise → the number of their elements."""
-        return {node.noise: sum(m.size for m in node.members) for node in self._whitening}
+        after = self.rewritten or self.program
+        return {node.noise: after[node.noise].size for node in self._whitening}
 
     @property
     def _whitening(self) -> list[Recover]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -29,6 +30,8 @@ from jax import Array
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
+
+_MATRIX = 512  # columns up to which a Jacobian is made as a matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,6 @@ class WhitenedMarginal:
         tape: of the sites' expressions.
         members: u.
         others: all other sites whose density reads u, observed or kept.
-        stand_ins: the same with Gaussian sites instead of those that are not Gaussian.
         gaussian: p̃.
         noise: the name of z.
     """
@@ -47,7 +49,6 @@ class WhitenedMarginal:
     tape: Tape
     members: tuple[Sample, ...]
     others: tuple[Sample, ...]
-    stand_ins: tuple[Sample, ...]
     gaussian: GaussianMarginal
     noise: str
 
@@ -59,7 +60,7 @@ class WhitenedMarginal:
     @cached_property
     def inputs(self) -> frozenset[str]:
         """Names of what the density depends on."""
-        sites = (*self.members, *self.others, *self.stand_ins)
+        sites = (*self.members, *self.others)
         own = self.tape.dependencies([v for site in sites for v in site.numbers])
         children = {n.name for n in self.others if not isinstance(n, Observe)}
         own |= children | {self.noise}
@@ -87,13 +88,24 @@ class WhitenedMarginal:
         return members, self.log_conditional(values, members)
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Array:
-        """log |∂z/∂u| at u = T(θ, z), as log p̃(u, ỹ | θ) - log p̃(ỹ | θ) - log N(z; 0, I).
+        """log |∂z/∂u| at u = T(θ, z), not from the factors that :meth:`image` has it from.
 
-        It is not from the factors of :meth:`image`, so that one can be held against the other.
+        It is that of the Jacobian matrix. Where that would be large, or is not square since not all
+        of z makes u, it is log p̃(u | ỹ, θ) - log N(z; 0, I) by rows: the mean of that at z and at -z,
+        in which the rounding of the map's centre cancels to first order.
         """
-        given = {**values, **{m.name: members[m.name].reshape(m.shape) for m in self.members}}
-        joint = self._sum((*self.members, *self.stand_ins), given)
-        return joint - self.gaussian.log_density(values) - self._log_noise(values)
+        form = self.gaussian.schedule.form
+        elements = sum(m.size for m in self.members)
+        if self.columns <= _MATRIX and self.columns <= elements and form.counted.all():
+            jacobian = jax.jacfwd(lambda z: self._flat({**values, self.noise: z}))
+            triangle = jnp.linalg.qr(jacobian(values[self.noise]), mode="r")
+            return -jnp.log(jnp.abs(jnp.diagonal(triangle))).sum()
+        mirrored, _ = self.image({**values, self.noise: -values[self.noise]})
+        both = (self.gaussian.log_conditional(values, each) for each in (members, mirrored))
+        return 0.5 * sum(both) - self._log_noise(values)
+
+    def _flat(self, values: Mapping[str, Any]) -> Array:
+        return jnp.concatenate([x.reshape(-1) for x in self.image(values)[0].values()])
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Array, Array]]:
         """u and zeros: z among the values determines it."""

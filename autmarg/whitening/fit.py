@@ -74,22 +74,20 @@ class Fit:
     @cached_property
     def inside(self) -> frozenset[str]:
         """Names of sites whose densities are in ``densities``."""
-        return frozenset(n.name for each in self.densities for n in (*each.others, *each.stand_ins))
+        return frozenset(n.name for each in self.densities for n in each.others)
 
     def run(self) -> dict[int, Pseudo] | None:
         """Pseudo-data by predictor; None where no finite place was found."""
-        with jax.ensure_compile_time_eval():  # also where a transformation is at work outside
-            flat, _ = ravel_pytree(self._zeros)
-            theta, pseudo = np.asarray(flat, float), self._faint()
-            for _ in range(_ROUNDS):
-                mode = self._mode(theta, pseudo)
-                if mode is None:
-                    return None
-                pseudo, before = mode, theta
-                theta = self._uphill(theta, pseudo)
-                if np.abs(theta - before).max(initial=0.0) < _STILL:
-                    break
-            return self._mode(theta, pseudo)
+        theta, pseudo = np.zeros(sum(x.size for x in self._zeros.values())), self._faint()
+        for _ in range(_ROUNDS):
+            mode = self._mode(theta, pseudo)
+            if mode is None:
+                return None
+            pseudo, before = mode, theta
+            theta = self._uphill(theta, pseudo)
+            if np.abs(theta - before).max(initial=0.0) < _STILL:
+                break
+        return self._mode(theta, pseudo)
 
     def _uphill(self, theta: Array, pseudo: Mapping[int, Pseudo]) -> Array:
         """θ uphill, as far as the pseudo-data are good for."""

@@ -48,11 +48,11 @@ def check(seed: int) -> None:
     error = np.abs(np.asarray(joint - marginal - conditional)[np.isfinite(joint)])
     eps = np.finfo(joint.dtype).eps
     size = 10 + sum(np.abs(each).max() for each in (joint, marginal, conditional))
-    allowed = 3e4 * (np.finfo(np.float32).eps if _is_single(trace) else eps) * size
+    allowed = 3e4 * (np.finfo(np.float32).eps if is_single(trace) else eps) * size
     assert (error <= allowed).all(), f"{error} nats of {allowed} at seed {seed} of\n{text}"
 
 
-def _is_single(trace: dict[str, Any]) -> bool:
+def is_single(trace: dict[str, Any]) -> bool:
     """Whether any data, or parameters, are in single precision, where NumPyro then stays."""
     sites = [s for s in trace.values() if s["type"] == "sample"]
     numbers = jax.tree.leaves([(s["fn"], s["value"]) for s in sites])

@@ -89,6 +89,31 @@ LIKELIHOODS = (
     "dist.Geometric(1 - {beta}[{i}]), obs={count}",
     "dist.Categorical(probs={dirichlet}[{i}]), obs={bit}",
 )
+# Likelihoods that are not Gaussian in their predictors, with probabilities p of the rows.
+NONGAUSSIAN = (
+    "dist.StudentT(4.0, {m}, {d}), obs={y}",
+    "dist.Poisson(jnp.exp(0.3 * ({m}))), obs={count}",
+    "dist.Poisson({s} * jnp.exp({m} - 1.0)), obs={count}",
+    "dist.Bernoulli(logits={m}), obs={bit}",
+    "dist.Bernoulli(probs=jax.scipy.stats.norm.cdf({m})), obs={bit}",
+    "dist.Bernoulli(probs=1 - jnp.exp(-jnp.exp(0.3 * ({m})))), obs={bit}",
+    "dist.Bernoulli(logits={m}).mask({seen}), obs={bit}",
+    "dist.Binomial(7, logits={m}), obs={count}",
+    "dist.NegativeBinomial2(jnp.exp(0.3 * ({m})), {s}), obs={count}",
+    "dist.Gamma({s}, {s} / jnp.exp(0.3 * ({m}))), obs=jnp.abs({y}) + 0.1",
+    "dist.BetaProportion(jax.nn.sigmoid({m}), {s}), obs=jax.nn.sigmoid({y})",
+    "dist.Weibull(jnp.exp(0.3 * ({m})), {s}), obs=jnp.abs({y}) + 0.1",
+    "dist.OrderedLogistic({m}, jnp.array([-1.0, 0.2])), obs={bit}",
+    "dist.ZeroInflatedPoisson(gate=jax.nn.sigmoid({m}), rate=jnp.exp(0.3 * ({m}))), obs={count}",
+    "dist.Categorical(logits=jnp.stack([jnp.zeros({n}), {m}, {m}], 1)), obs={bit}",
+    "dist.Normal(jnp.exp(0.3 * ({m})), {s}), obs={y}",
+    "dist.Normal(jnp.tanh({m}), {d}).mask({seen}), obs={y}",
+    "dist.LogNormal(jnp.sin({m}), {s}), obs=jnp.abs({y}) + 0.1",
+    "dist.Laplace({m}, {s}), obs={y}",
+    "dist.Cauchy({m}, {s}), obs={y}",
+    "dist.Exponential(jnp.exp(0.3 * ({m}))), obs=jnp.abs({y}) + 0.1",
+    "dist.Geometric(logits={m}), obs={count}",
+)
 AROUND = (
     *["{site}"] * 8,
     "with numpyro.plate('rows', {n}, dim=-1): {site}",
@@ -102,6 +127,7 @@ class Composer:
     """Writes one model: ``lines`` is its body, ``data`` the arrays that it reads."""
 
     seed: int
+    likelihoods: tuple[str, ...] = LIKELIHOODS
     lines: list[str] = field(default_factory=list)
     data: dict[str, np.ndarray] = field(default_factory=dict)
     depth: int = 0
@@ -255,7 +281,7 @@ class Composer:
     def text(self) -> str:
         """``def model():`` as source text."""
         for name in self.random.choice([("y",), ("y",), ("y", "z")]):
-            site = self.write(f'numpyro.sample("{name}", {self.random.choice(LIKELIHOODS)})')
+            site = self.write(f'numpyro.sample("{name}", {self.random.choice(self.likelihoods)})')
             around = self.random.choice(AROUND)
             self.lines.append(
                 self.write(around if "jnp.stack" not in site else "{site}", site=site)
@@ -275,9 +301,11 @@ class _Pieces(dict[str, Any]):
         return self[name]
 
 
-def composed(seed: int) -> tuple[str, Callable[[], None]]:
+def composed(
+    seed: int, likelihoods: tuple[str, ...] = LIKELIHOODS
+) -> tuple[str, Callable[[], None]]:
     """The text of a random model, and the model."""
-    composer = Composer(seed)
+    composer = Composer(seed, likelihoods)
     text = composer.text()
     scope = {
         "jax": jax, "jnp": jnp, "np": np, "numpyro": numpyro, "dist": dist, "scan": scan,
