@@ -91,8 +91,8 @@ class WhitenedMarginal:
         """log |∂z/∂u| at u = T(θ, z), not from the factors that :meth:`image` has it from.
 
         It is that of the Jacobian matrix. Where that would be large, or is not square since not all
-        of z makes u, it is log p̃(u | ỹ, θ) - log N(z; 0, I) by rows: the mean of that at z and at -z,
-        in which the rounding of the map's centre cancels to first order.
+        of z makes u, it is log p̃(u | ỹ, θ) - log N(z; 0, I) by rows: the mean of that at z and at
+        -z, in which the rounding of the map's centre cancels to first order.
         """
         form = self.gaussian.schedule.form
         elements = sum(m.size for m in self.members)

@@ -26,7 +26,7 @@ from autmarg.compat.programs import compiled
 from autmarg.ir.nodes import Factor, Node, Observe, Sample, StandIn
 from autmarg.ir.program import Program
 from autmarg.whitening.density import WhitenedMarginal, log_density
-from autmarg.whitening.predictors import Likelihood, cut
+from autmarg.whitening.predictors import Key, Likelihood, cut
 from autmarg.whitening.surrogate import Pseudo, scale_of, value_of
 
 Array = np.ndarray
@@ -76,7 +76,7 @@ class Fit:
         """Names of sites whose densities are in ``densities``."""
         return frozenset(n.name for each in self.densities for n in each.others)
 
-    def run(self) -> dict[int, Pseudo] | None:
+    def run(self) -> dict[Key, Pseudo] | None:
         """Pseudo-data by predictor; None where no finite place was found."""
         theta, pseudo = np.zeros(sum(x.size for x in self._zeros.values())), self._faint()
         for _ in range(_ROUNDS):
@@ -89,7 +89,7 @@ class Fit:
                 break
         return self._mode(theta, pseudo)
 
-    def _uphill(self, theta: Array, pseudo: Mapping[int, Pseudo]) -> Array:
+    def _uphill(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Array:
         """θ uphill, as far as the pseudo-data are good for."""
         from scipy.optimize import minimize  # slow to import
 
@@ -105,7 +105,7 @@ class Fit:
         best = minimize(energy, theta, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return best.x if np.isfinite(best.fun) else theta
 
-    def _mode(self, theta: Array, pseudo: dict[int, Pseudo]) -> dict[int, Pseudo] | None:
+    def _mode(self, theta: Array, pseudo: dict[Key, Pseudo]) -> dict[Key, Pseudo] | None:
         """Pseudo-data at the mode of the members given θ; None where there are no numbers."""
         here, step = self._at(theta, pseudo), 1.0
         for _ in range(_NEWTON):
@@ -120,35 +120,39 @@ class Fit:
                 there = self._at(theta, tried)
             moved = max(
                 (np.abs(there.predictors[p] - here.predictors[p]) * np.sqrt(own.weight)).max()
-                for p, own in tried.items()
+                for (_, p), own in tried.items()
             )
             pseudo, here, step = tried, there, min(1.0, 2 * step)
             if moved < _NEAR:
                 break
         return self._touching(theta, here.predictors)
 
-    def _faint(self) -> dict[int, Pseudo]:
+    def _faint(self) -> dict[Key, Pseudo]:
         """Pseudo-data that leave members at their prior's mean."""
-        shapes = {p: self.program.tape.avals[p].shape for p in self.predictors}
-        return {p: Pseudo(np.full(n, _FAINT), np.zeros(n)) for p, n in shapes.items()}
+        avals, keys = (
+            self.program.tape.avals,
+            [key for each in self.likelihoods for key in each.keys],
+        )
+        shapes = {key: avals[key[1]].shape for key in keys}
+        return {key: Pseudo(np.full(n, _FAINT), np.zeros(n)) for key, n in shapes.items()}
 
-    def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[int, Pseudo] | None:
+    def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[Key, Pseudo] | None:
         """Pseudo-data that touch the likelihood where the predictors are."""
         out = {}
-        for predictor, (slope, curve) in self._derivatives(theta, dict(at)).items():
-            s, g, h = (np.asarray(x, np.float64) for x in (at[predictor], slope, curve))
+        for key, (slope, curve) in self._derivatives(theta, dict(at)).items():
+            s, g, h = (np.asarray(x, np.float64) for x in (at[key[1]], slope, curve))
             if not all(np.isfinite(x).all() for x in (s, g, h)):
                 return None
             weight = np.abs(h)
             positive = weight[weight > 0]
             least = _LEAST * np.median(positive) if len(positive) else 1.0
             weight = np.maximum(weight, least)
-            out[predictor] = Pseudo(weight, s + g / weight)
+            out[key] = Pseudo(weight, s + g / weight)
         return out
 
-    def _at(self, theta: Array, pseudo: Mapping[int, Pseudo]) -> _Found:
-        inputs = {scale_of(p): own.weight**-0.5 for p, own in pseudo.items()}
-        inputs |= {value_of(p): own.value for p, own in pseudo.items()}
+    def _at(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> _Found:
+        inputs = {scale_of(key): own.weight**-0.5 for key, own in pseudo.items()}
+        inputs |= {value_of(key): own.value for key, own in pseudo.items()}
         (value, (joint, predictors)), slope = self._density(theta, inputs)
         value, joint = (float(x) if np.isfinite(x) else -np.inf for x in (value, joint))
         return _Found(value, joint, np.asarray(slope, float), jax.tree.map(np.asarray, predictors))
@@ -217,25 +221,31 @@ class Fit:
 
     @cached_property
     def _derivatives(self) -> Callable[..., Any]:
-        """(θ, predictors) → slopes of the log-likelihood in each, and second derivatives."""
+        """(θ, predictors) → slopes of each site's log-density in each, and second derivatives."""
 
-        def derivatives(theta: Any, at: dict[int, Any]) -> dict[int, tuple[Any, Any]]:
+        def derivatives(theta: Any, at: dict[int, Any]) -> dict[Key, tuple[Any, Any]]:
             values, _ = self._values(theta)
-            slopes = jax.grad(lambda s: self._log_likelihood(s, values))
-
-            def along(p: int, direction: Any) -> Any:
-                zeros = {q: jnp.zeros_like(x) for q, x in at.items()}
-                return jax.jvp(slopes, (at,), ({**zeros, p: direction},))[1][p]
-
-            first = slopes(at)
-            return {p: (first[p], _diagonal(partial(along, p), x)) for p, x in at.items()}
+            found: dict[Key, tuple[Any, Any]] = {}
+            for each in self.likelihoods:
+                found |= self._of_site(each, {p: at[p] for p in each.predictors}, values)
+            return found
 
         return compiled(derivatives)
 
-    def _log_likelihood(self, predictors: Mapping[int, Any], values: Mapping[str, Any]) -> Any:
-        tape = cut(self.program.tape, predictors.keys(), predictors.values())
-        sites = [each.site for each in self.likelihoods]
-        return sum((log_density(tape, site, values) for site in sites), jnp.zeros(()))
+    def _of_site(
+        self, each: Likelihood, at: dict[int, Any], values: Mapping[str, Any]
+    ) -> dict[Key, tuple[Any, Any]]:
+        def log_p(predictors: dict[int, Any]) -> Any:
+            tape = cut(self.program.tape, predictors.keys(), predictors.values())
+            return log_density(tape, each.site, values)
+
+        def along(p: int, direction: Any) -> Any:
+            zeros = {q: jnp.zeros_like(x) for q, x in at.items()}
+            return jax.jvp(slopes, (at,), ({**zeros, p: direction},))[1][p]
+
+        slopes = jax.grad(log_p)
+        first = slopes(at)
+        return {(name, p): (first[p], _diagonal(partial(along, p), at[p])) for name, p in each.keys}
 
 
 class _Found(NamedTuple):
@@ -264,8 +274,8 @@ def _diagonal(along: Callable[[Any], Any], like: Any) -> Any:
 
 
 def _between(
-    old: Mapping[int, Pseudo], new: Mapping[int, Pseudo], step: float
-) -> dict[int, Pseudo]:
+    old: Mapping[Key, Pseudo], new: Mapping[Key, Pseudo], step: float
+) -> dict[Key, Pseudo]:
     """Part of the way from some pseudo-data to others, in their natural parameters."""
     out = {}
     for p, own in new.items():

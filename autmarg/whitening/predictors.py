@@ -15,6 +15,8 @@ from autmarg.analysis.admissible import Facts
 from autmarg.ir.nodes import Observe
 from autmarg.ir.tape import Tape
 
+Key = tuple[str, int]  # a site's name, and the number of a predictor
+
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
@@ -27,6 +29,11 @@ class Likelihood:
 
     site: Observe
     predictors: tuple[int, ...]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Of the pseudo-data that stand in for it; two sites may have a predictor in common."""
+        return tuple((self.site.name, p) for p in self.predictors)
 
 
 def whitenable(facts: Facts) -> frozenset[str]:

@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 from autmarg.ir.edit import written
 from autmarg.ir.nodes import Node, Observe, Sample, StandIn
 from autmarg.ir.program import Program
-from autmarg.whitening.predictors import Likelihood
+from autmarg.whitening.predictors import Key, Likelihood
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Pseudo:
 
 
 def with_stand_ins(
-    program: Program, sites: Sequence[Likelihood], pseudo: Mapping[int, Pseudo] | None = None
+    program: Program, sites: Sequence[Likelihood], pseudo: Mapping[Key, Pseudo] | None = None
 ) -> Program:
     """The program with a Gaussian site for each predictor in place of each of some sites.
 
     Args:
         program: normalised.
         sites: that are replaced.
-        pseudo: by the predictor's number; without, they are inputs of the tape by the names that
+        pseudo: for each; without, they are inputs of the tape by the names that
             :func:`scale_of` and :func:`value_of` give.
     """
     instead = {each.site.name: each for each in sites}
@@ -48,37 +48,37 @@ def with_stand_ins(
     return writer.program.replace_nodes(nodes)
 
 
-def scale_of(predictor: int) -> str:
-    """The input that is 1/√w of a predictor."""
-    return f"@scale of pseudo-data {predictor}"
+def scale_of(key: Key) -> str:
+    """The input that is 1/√w of pseudo-data."""
+    return f"@scale of pseudo-data {key}"
 
 
-def value_of(predictor: int) -> str:
-    """The input that is ỹ of a predictor."""
-    return f"@pseudo-data {predictor}"
+def value_of(key: Key) -> str:
+    """The input that is ỹ of pseudo-data."""
+    return f"@pseudo-data {key}"
 
 
 @dataclass
 class _Writer:
     program: Program
-    pseudo: Mapping[int, Pseudo] | None
+    pseudo: Mapping[Key, Pseudo] | None
     _done: list[Node] = field(default_factory=list)
 
     def stand_ins(self, each: Likelihood) -> Iterator[StandIn]:
         """The Gaussian sites of one site, the first under its name."""
-        for k, predictor in enumerate(each.predictors):
+        for k, key in enumerate(each.keys):
             name = each.site.name if k == 0 else f"{each.site.name} (predictor {k + 1})"
-            yield self._stand_in(name, each.site, predictor)
+            yield self._stand_in(name, each.site, key)
 
-    def _stand_in(self, name: str, site: Observe, predictor: int) -> StandIn:
-        tape = self.program.tape
+    def _stand_in(self, name: str, site: Observe, key: Key) -> StandIn:
+        tape, (_, predictor) = self.program.tape, key
         aval = tape.avals[predictor]
         if self.pseudo is None:
             for make in (scale_of, value_of):
-                tape = tape.with_input(make(predictor), aval.shape, aval.dtype)
-            numbers = [tape.inputs[make(predictor)] for make in (scale_of, value_of)]
+                tape = tape.with_input(make(key), aval.shape, aval.dtype)
+            numbers = [tape.inputs[make(key)] for make in (scale_of, value_of)]
         else:
-            own = self.pseudo[predictor]
+            own = self.pseudo[key]
             known = (own.weight**-0.5, own.value)
             tape, numbers = tape.extend(lambda: [jnp.asarray(x, aval.dtype) for x in known], ())
         scale, value = numbers

@@ -1,7 +1,7 @@
 """At the mode, with z = 0, the density is Laplace's approximation: lme4's objective.
 
-lme4 ends its search for the mode of the effects at a relative change of 1e-7 in the penalised sum of
-squares, so that its objectives are good to some 1e-7 of their size: 4e-4 of a nat at worst here.
+lme4 ends its search for the mode of the effects at a relative change of 1e-7 in the penalised sum
+of squares, so that its objectives are good to some 1e-7 of their size: 4e-4 of a nat at worst here.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def columns(name: str) -> Columns:
     return {column: np.asarray(table[column]) for column in table.dtype.names}
 
 
-QUICK = ("bacteria", "epil")
+QUICK = ("bacteria",)
 
 
 def cases() -> Iterator[Any]:
