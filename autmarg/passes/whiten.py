@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from autmarg.analysis.admissible import facts_of
@@ -39,20 +40,17 @@ class Whiten:
     request: Request = field(default_factory=Request)
     name = "whiten"
 
-    def apply(self, program: Program) -> Program:
-        """The program with stand-ins; itself where there is nothing to stand in for."""
+    def apply(self, program: Program) -> Iterator[Program]:
+        """The program with stand-ins, if there is anything to stand in for."""
         if self.request.nongaussian == "off" or program.obstacles:
-            return program
+            return
         normalised = normalise(program)
         facts = facts_of(normalised)
         sites = likelihoods(facts, whitenable(facts))
-        if not sites:
-            return program
-        fit = self._fit(normalised.program, sites)
+        fit = self._fit(normalised.program, sites) if sites else None
         pseudo = fit.run() if fit is not None else None
-        if fit is None or pseudo is None:
-            return program
-        return with_stand_ins(normalised.program, fit.likelihoods, pseudo)
+        if fit is not None and pseudo is not None:
+            yield with_stand_ins(normalised.program, fit.likelihoods, pseudo)
 
     def _fit(self, program: Program, sites: tuple[Likelihood, ...]) -> Fit | None:
         """The program with pseudo-data as inputs; None where no member reads any."""

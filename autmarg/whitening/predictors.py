@@ -78,21 +78,21 @@ def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str]) -> bool:
 def _frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -> tuple[int, ...]:
     """The last values affine in the latents that some numbers are functions of."""
     tape, wanted = facts.normalised.program.tape, set(latents)
-    found: dict[int, None] = {}
-    seen, waiting = set(numbers), list(reversed(list(numbers)))
+    found: list[int] = []
+    seen, waiting = set(numbers), list(numbers)
     while waiting:
         number = waiting.pop()
         if not tape.dependencies([number]) & wanted:
             continue
         if not set(facts.degree(number).nonlinear) & wanted:
-            found[number] = None
+            found.append(number)
             continue
         equation = tape.producer(number)
         assert equation is not None, "a latent is affine in itself"
-        new = [v for v in equation.inputs if v not in seen]
-        seen |= set(new)
-        waiting += reversed(new)
-    return tuple(found)
+        new = {v for v in equation.inputs if v not in seen}
+        seen |= new
+        waiting += new
+    return tuple(sorted(found))  # (a distribution's own order may differ between processes)
 
 
 def cut(tape: Tape, predictors: Collection[int], values: Collection[object]) -> Tape:

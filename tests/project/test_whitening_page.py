@@ -19,9 +19,7 @@ def test_the_page_runs_and_prints_what_it_says() -> None:
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(code, str(PAGE), "exec", dont_inherit=True), scope)
     (said,) = re.findall(r"```text\n(.*?)\n```", text, re.DOTALL)
-    lines = [
-        [re.sub(r"[\d.,]+ (µs|ms)", "#", x) for x in t.splitlines()] for t in (said, printed[0])
-    ]
-    assert lines[0] == lines[1][: len(lines[0])]
+    said, found = (re.sub(r"[\d.,]+ (µs|ms)", "#", words) for words in (said, printed[0]))
+    assert found.startswith(said)
     assert scope["effects"]["own"].shape == (600, 120)
     assert "sd(effect) = between" in printed[1]
