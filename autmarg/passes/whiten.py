@@ -15,7 +15,7 @@ from autmarg.plan.decide import choose, judge, schedule
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.select import Request
 from autmarg.whitening.density import WhitenedMarginal
-from autmarg.whitening.fit import Fit
+from autmarg.whitening.fit import Fit, is_known
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
 from autmarg.whitening.surrogate import with_stand_ins
 
@@ -26,6 +26,7 @@ def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
         program.tape, group.members, (*group.children, *originals(group.observed)),
         GaussianMarginal.of(group),
         of_sites("noise", group.members),
+        tuple((n.original.name, n.predictor) for n in group.observed if isinstance(n, StandIn)),
     )  # fmt: skip
 
 
@@ -53,17 +54,13 @@ class Whiten:
             yield with_stand_ins(normalised.program, fit.likelihoods, pseudo)
 
     def _fit(self, program: Program, sites: tuple[Likelihood, ...]) -> Fit | None:
-        """The program with pseudo-data as inputs; None where no member reads any."""
+        """The program with pseudo-data as inputs; None where nothing is left to whiten."""
         asked = self.request.marginalize
         request = replace(self.request, marginalize="all" if asked == "auto" else asked)
         draft = judge(facts_of(normalise(with_stand_ins(program, sites))), request)
         plan = schedule(choose(draft))
-        groups = [g for g in plan.groups if any(isinstance(n, StandIn) for n in g.observed)]
-        if not groups:
-            return None
-        used = {n.original.name for g in groups for n in g.observed if isinstance(n, StandIn)}
-        return Fit(
-            plan.program,
-            tuple(each for each in sites if each.site.name in used),
-            tuple(density_of(plan.program, g) for g in groups),
-        )
+        found = [density_of(plan.program, g) for g in plan.groups]
+        found = [each for each in found if each.keys and is_known(plan.program, each)]
+        used = {name for each in found for name, _ in each.keys}
+        stood_in = tuple(each for each in sites if each.site.name in used)
+        return Fit(plan.program, stood_in, tuple(found)) if found else None

@@ -30,6 +30,7 @@ from jax import Array
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
+from autmarg.whitening.predictors import Key
 
 _MATRIX = 512  # columns up to which a Jacobian is made as a matrix
 
@@ -44,6 +45,7 @@ class WhitenedMarginal:
         others: all other sites whose density reads u, observed or kept.
         gaussian: p̃.
         noise: the name of z.
+        keys: of the pseudo-data.
     """
 
     tape: Tape
@@ -51,6 +53,7 @@ class WhitenedMarginal:
     others: tuple[Sample, ...]
     gaussian: GaussianMarginal
     noise: str
+    keys: tuple[Key, ...] = ()
 
     @property
     def columns(self) -> int:

@@ -62,9 +62,9 @@ class Fit:
 
     @cached_property
     def kept(self) -> tuple[Sample, ...]:
-        """Latents that are sampled."""
-        members = {m.name for each in self.densities for m in each.members}
-        return tuple(n for n in self.program.latents if n.name not in members)
+        """Latents that are sampled, and that the densities, or priors of these, read."""
+        names = frozenset().union(*(read_by(self.program, each) for each in self.densities))
+        return tuple(n for n in self.program.latents if n.name in names)
 
     @cached_property
     def held(self) -> frozenset[str]:
@@ -129,11 +129,8 @@ class Fit:
 
     def _faint(self) -> dict[Key, Pseudo]:
         """Pseudo-data that leave members at their prior's mean."""
-        avals, keys = (
-            self.program.tape.avals,
-            [key for each in self.likelihoods for key in each.keys],
-        )
-        shapes = {key: avals[key[1]].shape for key in keys}
+        avals = self.program.tape.avals
+        shapes = {key: avals[key[1]].shape for each in self.likelihoods for key in each.keys}
         return {key: Pseudo(np.full(n, _FAINT), np.zeros(n)) for key, n in shapes.items()}
 
     def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[Key, Pseudo] | None:
@@ -255,6 +252,27 @@ class _Found(NamedTuple):
     joint: float
     slope: Array
     predictors: dict[int, Array]
+
+
+def read_by(program: Program, density: WhitenedMarginal) -> frozenset[str]:
+    """Names of all that a density is a function of, but for noise, pseudo-data and members."""
+    members = {m.name for m in density.members}
+    own = {make(key) for key in density.keys for make in (scale_of, value_of)}
+    found, waiting = set[str](), density.inputs - own - {density.noise}
+    while waiting:
+        found |= waiting
+        nodes = [program[name] for name in waiting if name in program]
+        waiting = frozenset().union(*(n.parents for n in nodes)) - found - members
+    return frozenset(found)
+
+
+def is_known(program: Program, density: WhitenedMarginal) -> bool:
+    """Whether that are latents with an unconstrained value, and nothing else."""
+    latents = {n.name: n for n in program.latents}
+    return all(
+        name in latents and latents[name].unconstrained_shape(program.tape) is not None
+        for name in read_by(program, density)
+    )
 
 
 def _diagonal(along: Callable[[Any], Any], like: Any) -> Any:

@@ -289,3 +289,20 @@ def test_left_as_it_is() -> None:
     assert not autmarg.transform(logit).plan().whitened
     with pytest.raises(RequestError, match="nongaussian='white': expected 'off', 'whiten'"):
         autmarg.transform(logit, nongaussian="white")
+
+
+def test_what_is_not_known() -> None:
+    """A covariate that is traced, or a param, leaves the model as its source."""
+
+    def model(x: Any) -> None:
+        scale = numpyro.param("scale", 1.0)
+        u = numpyro.sample("u", dist.Normal(0, scale).expand([N]).to_event(1))
+        v = numpyro.sample("v", dist.Normal(x, 1))
+        numpyro.sample("y", dist.Poisson(jnp.exp(u)), obs=COUNTS)
+        numpyro.sample("z", dist.Poisson(jnp.exp(v)), obs=3)
+
+    marg = autmarg.transform(model, nongaussian="whiten")
+    assert marg.plan(jnp.ones(())).whitened == ("v",)
+    latents = {"u": jnp.zeros(N), "v": jnp.zeros(())}
+    value = jax.jit(lambda x: log_density(marg, (x,), {}, latents)[0])(0.5)
+    assert value == pytest.approx(float(log_density(model, (0.5,), {}, latents)[0]))
