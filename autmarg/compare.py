@@ -25,6 +25,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "noncentred": {"marginalize": [], "reparameterize": "noncentred"},
     "auto": {},
     "all": {"marginalize": "all"},
+    "whiten": {"nongaussian": "whiten"},
 }
 _GIVEN = "given"  # the program of a model that was transformed already
 _LEAPFROGS = 7  # for each draw, of a chain in few dimensions
@@ -87,9 +88,9 @@ def compare(
         num_warmup, num_samples: steps of each chain.
         seed: of all random numbers.
         programs: names out of "source", "noncentred" (everything that can be), "auto" and "all"
-            (as for ``transform``'s ``marginalize``) and "given"; or a dict of options of
-            ``transform`` by names of your own. By default the source, "noncentred", and "auto" or
-            "given".
+            (as for ``transform``'s ``marginalize``), "whiten" (its ``nongaussian``) and "given"; or
+            a dict of options of ``transform`` by names of your own. By default the source,
+            "noncentred", and "auto" or "given".
         limit: seconds for each chain. A program that is predicted to take longer with
             seven leapfrog steps a draw is left out; a chain that does take longer is stopped. Both
             are noted.
@@ -169,9 +170,10 @@ def _pilot(
     if plan is None:
         return Pilot(each.name, note=each.note)
     predicted = plan.predicted[0] if plan.predicted else None
-    pilot = Pilot(each.name, plan.recovered, plan.noncentred, predicted)
+    pilot = Pilot(each.name, plan.integrated, plan.noncentred, predicted, whitened=plan.whitened)
     for other in earlier:
-        alike = (other.integrated, other.noncentred) == (plan.recovered, plan.noncentred)
+        theirs = other.integrated, other.noncentred, other.whitened
+        alike = theirs == (plan.integrated, plan.noncentred, plan.whitened)
         if alike and not other.same:
             return replace(pilot, same=other.program, note=other.note, measured=other.measured)
     least = _LEAPFROGS * sum(lengths) * (predicted.gradient if predicted else 0.0)

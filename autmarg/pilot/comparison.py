@@ -102,6 +102,7 @@ class Pilot:
         measured: its chain, or that of ``same``; None if ``note`` says why there is none.
         same: the name of an earlier program that is the same by its plan, or "".
         note: why it was left out or stopped, or "".
+        whitened: names of the sites that are functions of standard noise.
     """
 
     program: str
@@ -111,6 +112,12 @@ class Pilot:
     measured: Measured | None = None
     same: str = ""
     note: str = ""
+    whitened: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        """Whether anything is integrated out or whitened."""
+        return bool(self.integrated or self.whitened)
 
     @property
     def rate(self) -> float | None:
@@ -146,17 +153,18 @@ class Comparison:
     def verdict(self) -> str:
         """In one sentence, whether autmarg pays on this model."""
         rates = {p.program: p.rate for p in self.pilots if p.rate is not None}
-        ours = {n: r for n, r in rates.items() if self[n].integrated}
+        ours = {n: r for n, r in rates.items() if self[n].ours}
         others = {n: r for n, r in rates.items() if n not in ours}
         if not ours:
-            if not any(p.integrated for p in self.pilots):
+            if not any(p.ours for p in self.pilots):
                 return "nothing is integrated out of this model: see plan(…) for the reasons"
             return "no program that integrates out was measured"
         best = max(ours, key=ours.__getitem__)
         if not others:
             return f"'{best}' has the most ESS/s; no program without integration was measured"
         other = max(others, key=others.__getitem__)
-        return _sentence(best, ours[best], other, others[other])
+        what = "integrating out" if self[best].integrated else "whitening"
+        return _sentence(what, best, ours[best], other, others[other])
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat dict for each program, for a data frame or a CSV file."""
@@ -205,12 +213,12 @@ class Comparison:
         )
 
 
-def _sentence(ours: str, rate: float, other: str, best: float) -> str:
+def _sentence(what: str, ours: str, rate: float, other: str, best: float) -> str:
     if rate > _EQUAL * best:
         times = f"{rate / best:.1f}" if rate < 10 * best else f"{rate / best:,.0f}"
-        return f"integrating out pays: '{ours}' has {times} times the ESS/s of '{other}'"
+        return f"{what} pays: '{ours}' has {times} times the ESS/s of '{other}'"
     if best > _EQUAL * rate:
-        return f"integrating out does not pay: '{other}' has {best / rate:.1f} times the ESS/s"
+        return f"{what} does not pay: '{other}' has {best / rate:.1f} times the ESS/s"
     return f"'{ours}' and '{other}' are equal within the error of one chain each"
 
 
@@ -220,6 +228,7 @@ def _notes(pilots: Sequence[Pilot]) -> list[str]:
         gone = ", ".join(p.integrated)
         noise = ", ".join(p.noncentred)
         parts = [f"integrates out {gone}"] * bool(gone) + [f"non-centres {noise}"] * bool(noise)
+        parts += [f"whitens {', '.join(p.whitened)}"] * bool(p.whitened)
         if parts and not p.same:
             lines.append(f"  {p.program}: {'; '.join(parts)}")
     return lines
@@ -255,6 +264,7 @@ def _row(pilot: Pilot) -> dict[str, Any]:
         "note": pilot.note,
         "integrated": " ".join(pilot.integrated),
         "noncentred": " ".join(pilot.noncentred),
+        "whitened": " ".join(pilot.whitened),
         "predicted_gradient_s": None if predicted is None else predicted.gradient,
         "predicted_ess_per_s": None if predicted is None else 1 / predicted.draw,
     }

@@ -56,7 +56,7 @@ def _panel(
     predicted: list[float | None] | None = None,
 ) -> None:
     names = [p.program for p in pilots]
-    colours = [_INTEGRATED if p.integrated else _WRITTEN for p in pilots]
+    colours = [_INTEGRATED if p.ours else _WRITTEN for p in pilots]
     axes.barh(names, values, color=colours, height=0.6)
     guesses = [(n, g) for n, g in zip(names, predicted or [], strict=False) if g]
     if guesses:

@@ -184,3 +184,10 @@ def test_the_least_ess_is_that_of_arviz():
     theirs = [float(az.ess(draws[None, :, k], method="bulk")) for k in range(4)]
     np.testing.assert_allclose(ours, theirs, rtol=0.02)
     assert jax.config.values["jax_enable_x64"]
+
+
+def test_whitened_programs_are_named() -> None:
+    """What the notes say of sites that are functions of noise."""
+    pilot = Pilot("whiten", whitened=("u", "v"))
+    assert pilot.ours
+    assert "whiten: whitens u, v" in str(Comparison("model", (pilot,), 1, 1))
