@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from autmarg.ir.edit import written
-from autmarg.ir.nodes import Node, Observe, Sample, StandIn
+from autmarg.ir.nodes import Observe, Sample, StandIn
 from autmarg.ir.program import Program
 from autmarg.whitening.predictors import Key, Likelihood
 
@@ -62,7 +62,6 @@ def value_of(key: Key) -> str:
 class _Writer:
     program: Program
     pseudo: Mapping[Key, Pseudo] | None
-    _done: list[Node] = field(default_factory=list)
 
     def stand_ins(self, each: Likelihood) -> Iterator[StandIn]:
         """The Gaussian sites of one site, the first under its name."""
