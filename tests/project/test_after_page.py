@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support import pages
+
 pytest.importorskip("arviz")
 pytest.importorskip("h5netcdf")
-PAGE = Path(__file__).parents[2] / "docs" / "after.md"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning:arviz"),
@@ -21,13 +21,8 @@ pytestmark = [
 def test_the_page_runs_and_prints_what_it_says(tmp_path, monkeypatch):
     """Words as they are, population-level numbers to a fifth: chains differ between machines."""
     monkeypatch.chdir(tmp_path)
-    text = PAGE.read_text(encoding="utf-8")
-    printed: list[str] = []
-    scope: dict = {"__name__": "page"}
-    scope["print"] = lambda *words: printed.append(" ".join(map(str, words)))
-    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(code, str(PAGE), "exec", dont_inherit=True), scope)
-    table, names = re.findall(r"```text\n(.*?)\n```", text, re.DOTALL)
+    scope, printed = pages.run("after.md")
+    table, names = pages.said("after.md")
     assert names == "\n".join(printed[1:])
     for said, found in zip(table.splitlines()[:12], printed[0].splitlines(), strict=False):
         assert re.split(r"\s{2,}", said)[0] == re.split(r"\s{2,}", found)[0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpyro.infer import Predictive
 
-PAGE = Path(__file__).parents[2] / "docs" / "prediction.md"
+from tests.support import pages
+
 pytestmark = pytest.mark.slow
 
 NUMBER = r"\d+(?:\.\d+)?"
@@ -18,17 +18,13 @@ NUMBER = r"\d+(?:\.\d+)?"
 @pytest.fixture(scope="module")
 def page():
     """The names that the page's code defines."""
-    scope: dict = {"__name__": "page"}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        lines: list[str] = scope.setdefault("printed", [])
-        scope["print"] = lambda *words, to=lines: to.append(" ".join(map(str, words)))
-        exec(compile(code, str(PAGE), "exec", dont_inherit=True), scope)
-    return scope
+    scope, printed = pages.run("prediction.md")
+    return scope | {"printed": printed}
 
 
 def test_the_page_prints_what_it_says(page):
     """Words as they are, numbers to a fifth: chains differ between machines."""
-    said = "\n".join(re.findall(r"```text\n(.*?)\n```", PAGE.read_text("utf-8"), re.DOTALL))
+    said = "\n".join(pages.said("prediction.md"))
     printed = "\n".join(page["printed"])
     assert re.sub(NUMBER, "#", said) == re.sub(NUMBER, "#", printed)
     numbers = [[float(x) for x in re.findall(NUMBER, text)] for text in (said, printed)]

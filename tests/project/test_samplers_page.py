@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 from numpyro.infer import MCMC, NUTS
 
+from tests.support import pages
+
 pytest.importorskip("blackjax")
-PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 
 
 @pytest.mark.slow
 def test_the_page_runs_and_all_samplers_agree() -> None:
     """Means within five standard errors of long chains, deviations within a fifth."""
-    scope: dict = {"__name__": "page", "print": lambda *words: None}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(code, str(PAGE), "exec", dont_inherit=True), scope)
+    scope, _ = pages.run("samplers.md")
     mcmc = MCMC(NUTS(scope["model"]), num_warmup=500, num_samples=4000, progress_bar=False)
     mcmc.run(jax.random.key(9), *scope["args"])
     expected = mcmc.get_samples()
