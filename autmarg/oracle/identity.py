@@ -168,7 +168,7 @@ class Identity:
         """Marginal → the sites whose densities it has, what is integrated out included."""
         nodes = self.recovery.program.nodes
         members = {
-            n.marginal: (*n.integrated, *self._noise & n.parents)
+            n.marginal: (*n.integrated, *([n.noise] if n.noise else []))
             for n in nodes
             if isinstance(n, Recover)
         }

@@ -24,6 +24,7 @@ from autmarg.ir.stand_ins import originals, with_originals
 from autmarg.passes.detect import check_unchanged, plan_of
 from autmarg.passes.whiten import density_of
 from autmarg.plan.groups import ScheduledGroup
+from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.surrogate import standard_noise
 
 
@@ -58,23 +59,27 @@ class Marginalise:
 
     def _without(self, program: Program, group: ScheduledGroup) -> Program:
         """One group integrated out."""
-        density = GaussianMarginal.of(group)
-        recover = Recover(
-            of_sites("recover", group.members), density.inputs, None,
-            members=group.members, marginal=group.name, density=density, rule=self.rule,
-        )  # fmt: skip
+        recover = _recover(group, GaussianMarginal.of(group), self.rule)
         return integrated_out(program, recover, group.observed, group.children, group.structure)
+
+
+def _recover(
+    group: ScheduledGroup,
+    density: GaussianMarginal | WhitenedMarginal,
+    rule: str,
+    noise: str = "",
+) -> Recover:
+    return Recover(
+        of_sites("recover", group.members), density.inputs, None,
+        members=group.members, marginal=group.name, density=density, rule=rule, noise=noise,
+    )  # fmt: skip
 
 
 def _whitened(program: Program, group: ScheduledGroup) -> Program:
     """One group, its members as functions of standard noise."""
     density = density_of(program, group)
     program, noise = standard_noise(program, density.noise, density.columns)
-    recover = Recover(
-        of_sites("recover", group.members), density.inputs, None,
-        members=group.members, marginal=group.name, density=density, rule=WHITENED,
-        noise=density.noise,
-    )  # fmt: skip
+    recover = _recover(group, density, WHITENED, density.noise)
     # (noise first: it is met before the marginal that reads it)
     program = program.replace_nodes((noise, *program.nodes))
     instead = {n.name for n in group.observed}

@@ -120,7 +120,7 @@ def _costs(plan: Plan) -> Iterator[str]:
             f"<li>{escape(c.structure)}; multiply-adds {escape(str(c))}</li>" for c in group.costs
         )
         used |= {str(symbol) for c in group.costs for symbol in c.formula.free_symbols}
-        yield f"<div class='dim'>{escape(group.name)}: {escape(density_line(group))}</div>"
+        yield f"<div class='dim'>{escape(density_line(plan, group))}</div>"
         yield f"<ol>{stages}</ol>"
     if used:
         letters = "; ".join(f"<i>{k}</i> {words}" for k, words in SYMBOLS.items() if k in used)

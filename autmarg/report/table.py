@@ -28,10 +28,8 @@ def plan_table(plan: Plan) -> str:
         lines += ["", "sampled because"]
         for reason in reasons:
             lines += textwrap.wrap(reason, _LINE, initial_indent="  ", subsequent_indent="    ")
-    white = set(plan.whitened)
     for group in plan.groups:
-        what = "surrogate of " if {m.name for m in group.members} & white else ""
-        lines += ["", f"{what}{group.name}: {density_line(group)}"]
+        lines += ["", density_line(plan, group)]
         for k, cost in enumerate(group.costs, start=1):
             lines.append(f"  {k}: {cost.structure}; multiply-adds {cost}")
     return "\n".join(lines)
@@ -78,16 +76,18 @@ def _why(plan: Plan) -> str:
     return "every Gaussian latent is sampled, for the reasons below"
 
 
-def density_line(group: ScheduledGroup) -> str:
-    """The sizes of a marginal density."""
+def density_line(plan: Plan, group: ScheduledGroup) -> str:
+    """A marginal density, or a surrogate's, and its sizes."""
+    what = "surrogate of " if {m.name for m in group.members} & set(plan.whitened) else ""
     assembly = group.schedule.assembly
     others: Counter[str] = Counter()
     for term in assembly.terms:
         others[term.how] += term.n
     added = others.pop(assembly.summed.how)
     each = "".join(f", {count:,} rows {how}" for how, count in others.items())
+    sums = len(assembly.summed.stats.total)
     return (
-        f"N = {added:,} rows added up into {len(assembly.summed.stats.total):,} statistics{each}, "
+        f"{what}{group.name}: N = {added:,} rows added up into {sums:,} statistics{each}, "
         f"G has {group.schedule.form.columns:,} columns and {group.assembly.nnz:,} entries"
     )
 
@@ -127,6 +127,6 @@ def rich_table(plan: Plan) -> Any:
         cells = (Text(e.site, style="bold"), size, Text(e.action, style=style))
         grid.add_row(*cells, Text(e.why), e.structure, e.cost)
     lines = [Text(line) for line in predictions(plan)]
-    lines += [Text(f"{group.name}: {density_line(group)}") for group in plan.groups]
+    lines += [Text(density_line(plan, group)) for group in plan.groups]
     reasons = [Text(f"{reason}") for reason in collapsed(plan.refusals)]
     return Group(grid, *reasons, *lines)

@@ -35,7 +35,6 @@ ALLOWED = {
         "gaussian",
     },
     "backend": {
-        "whitening",
         "passes",
         "plan",
         "conjugacy",
