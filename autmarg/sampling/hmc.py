@@ -15,10 +15,9 @@ from tqdm.auto import tqdm
 
 from autmarg.backend.nuts import dense_block, keeps_values
 from autmarg.compat.kernels import Place
-from autmarg.ir.nodes import Deterministic, NonCentred
 from autmarg.plan.plan import Plan
 from autmarg.sampling.coordinates import Kind
-from autmarg.sampling.space import Space
+from autmarg.sampling.space import Space, generator_of, has_computed_sites
 from autmarg.sampling.start import Start, start
 from autmarg.sampling.steps import Chain, Stepper, Steps
 from autmarg.sampling.warmup import warmed
@@ -88,9 +87,8 @@ def run_nuts(
     clock, first = Clock(), dense_block(plan)
     if not keeps_values(plan.program):
         space = Space(model, args, kwargs, first)
-        words = np.asarray(jax.random.key_data(rng_key)).reshape(-1).tolist()
         if all(c.kind is not Kind.DISCRETE for c in space.coordinates):
-            found = _run(space, first, np.random.default_rng(words), asked, clock)
+            found = _run(space, first, generator_of(rng_key), asked, clock)
             if found is not None:
                 return _finished(space, plan, found, clock)
     return _by_numpyro(model, rng_key, args, kwargs, asked, clock)
@@ -148,9 +146,7 @@ def _words(starts: list[Start]) -> str:
 
 def _finished(space: Space, plan: Plan, found: _Chains, clock: Clock) -> Run:
     """With the values of all sites."""
-    program = plan.rewritten or plan.program
-    computed = any(isinstance(n, Deterministic | NonCentred) for n in program.nodes)
-    samples = jax.block_until_ready(space.sites(found.z, computed))
+    samples = jax.block_until_ready(space.sites(found.z, has_computed_sites(plan)))
     clock.lap("sites")
     fields = {n: np.stack([getattr(steps, n) for steps in found.taken]) for n in _FIELDS}
     return Run(samples, fields, found.warmup, found.started, clock.seconds)

@@ -13,7 +13,7 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.errors import RequestError
-from autmarg.ir.nodes import Deterministic, NonCentred, Param
+from autmarg.ir.nodes import Param
 from autmarg.plan.plan import Plan
 from autmarg.plan.pricing import overhead
 from autmarg.posterior.evidence import Evidence, is_proper
@@ -21,6 +21,7 @@ from autmarg.progress import working
 from autmarg.sampling.hmc import WARMUP, Asked, Run, run_nuts
 from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled, too_many
 from autmarg.sampling.posterior import Posterior, Quality
+from autmarg.sampling.space import generator_of, has_computed_sites
 from autmarg.sampling.target import Target
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def sample(
     others = [Route(m, m.plan(*args, **kwargs)) for m in marg.candidates(plan)[1:]]
     routes = [Route(marg, plan), *others]
     planned = time.perf_counter() - started
-    run = _Run(rng_key, args, kwargs, num_samples, num_chains, num_warmup, progress, planned)
+    asked = Asked(num_samples, num_chains, num_warmup, progress)
+    run = _Run(rng_key, args, kwargs, asked, planned)
     few = min(routes, key=lambda r: r.independence(run.count))
     many = min(routes, key=lambda r: r.nuts(run.count))
     if not many.dimensions:
@@ -150,20 +152,17 @@ class _Run:
     rng_key: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    num_samples: int
-    num_chains: int
-    num_warmup: int | None
-    progress: bool
+    asked: Asked
     planned: float
 
     @property
     def count(self) -> int:
-        return self.num_chains * self.num_samples
+        return self.asked.num_chains * self.asked.num_samples
 
     def _posterior(self, route: Route, samples: Any, *rest: Any, **options: Any) -> Posterior:
         return Posterior(
-            route.marg, self.args, self.kwargs, samples, self.num_chains, self.num_samples, *rest,
-            **options,
+            route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
+            self.asked.num_samples, *rest, **options,
         )  # fmt: skip
 
     def nothing(self, route: Route) -> Posterior:
@@ -180,15 +179,13 @@ class _Run:
         started = time.perf_counter()
         target = Target(model, self.args, self.kwargs)
         traced = time.perf_counter() - started
-        words = np.asarray(jax.random.key_data(self.rng_key)).reshape(-1).tolist()
-        random = np.random.default_rng(words)
+        random = generator_of(self.rng_key)
         with working(f"sampling '{getattr(model, '__name__', 'model')}'"):
-            draws = sampled(target, random, self.num_chains, self.num_samples)
+            draws = sampled(target, random, self.asked.num_chains, self.asked.num_samples)
         if isinstance(draws, Unfit):
             return draws
         started = time.perf_counter()
-        after = route.plan.rewritten or route.plan.program
-        computed = any(isinstance(n, Deterministic | NonCentred) for n in after.nodes)
+        computed = has_computed_sites(route.plan)
         samples = jax.block_until_ready(target.sites(draws.points, computed))
         seconds = {"plan": self.planned, "trace": traced, **draws.seconds}
         seconds["sites"] = time.perf_counter() - started
@@ -208,10 +205,9 @@ class _Run:
 
     def nuts(self, route: Route, why: str) -> Posterior:
         """By NUTS."""
-        asked = Asked(self.num_samples, self.num_chains, self.num_warmup, self.progress)
         name = getattr(route.marg, "__name__", "model")
         with working(f"sampling '{name}' by NUTS"):
-            run = run_nuts(route.marg, route.plan, self.rng_key, self.args, self.kwargs, asked)
+            run = run_nuts(route.marg, route.plan, self.rng_key, self.args, self.kwargs, self.asked)
         return self._posterior(
             route, run.samples, "nuts", f"NUTS: {why}; {run.started}",
             _of_nuts(run, route, {"plan": self.planned, **run.seconds}),

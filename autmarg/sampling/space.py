@@ -13,7 +13,9 @@ from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
 from autmarg.compat.programs import compiled
-from autmarg.sampling.coordinates import Coordinate, Model, coordinates_of
+from autmarg.ir.nodes import Deterministic, NonCentred
+from autmarg.plan.plan import Plan
+from autmarg.sampling.coordinates import Coordinate, Kind, Model, coordinates_of
 
 
 class Space:
@@ -37,7 +39,7 @@ class Space:
     ) -> None:
         found = coordinates_of(model, args, kwargs)
         self.coordinates = tuple(sorted(found, key=lambda c: c.name not in first))
-        # (sites that draw keys of their own, which their density does not read)
+        # Some sites draw random keys themselves. No density reads these, so any seed will do.
         self._model = handlers.seed(model, jax.random.key(0))
         self._args, self._kwargs = args, dict(kwargs)
 
@@ -45,6 +47,15 @@ class Space:
     def size(self) -> int:
         """Dimensions p."""
         return sum(c.size for c in self.coordinates)
+
+    def of_kind(self, kind: Kind) -> np.ndarray:
+        """Which dimensions are those of sites of a kind, [p]."""
+        return np.array([c.kind is kind for c in self.coordinates for _ in range(c.size)], bool)
+
+    @property
+    def digits(self) -> int:
+        """Decimal digits of its densities."""
+        return int(jnp.finfo(jnp.result_type(float)).precision)
 
     def split(self, point: Array) -> Iterator[tuple[Coordinate, Array]]:
         """Each site with its part of a point [p]."""
@@ -86,4 +97,15 @@ class Space:
         return {c.name: c.bijection(own[c.name]) for c in self.coordinates}
 
 
-__all__ = ["Space"]
+def generator_of(rng_key: Any) -> np.random.Generator:
+    """NumPy's random numbers, from a JAX random key."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(rng_key)).reshape(-1).tolist())
+
+
+def has_computed_sites(plan: Plan) -> bool:
+    """Whether a model has sites that are functions of the sampled ones."""
+    program = plan.rewritten or plan.program
+    return any(isinstance(n, Deterministic | NonCentred) for n in program.nodes)
+
+
+__all__ = ["Space", "generator_of", "has_computed_sites"]

@@ -1,6 +1,6 @@
 """Where NUTS chains start: near the mode, in coordinates in which the density is round there.
 
-Each chain searches from a random point of its own, so that several modes show as chains that
+Each chain starts its search at its own random point. If there are several modes, the chains
 disagree. Where effects are sampled, the joint mode is no place to start at: of a non-centred form
 their scale is too large there, of a centred one it is zero. But the way to it passes good places,
 and Laplace's approximation, which takes each effect by its curvature, tells which is the best.
@@ -21,9 +21,7 @@ _POINTS = 16  # of which the deepest is taken
 _ITERATIONS = 200  # of a search, at most
 _COMPARED = 24  # places on its way
 _ENDED = 0.5  # nats above the mode at which a search has found it
-_FLAT = (
-    0.25  # least curvature of a logarithm and the like: their priors are no wider than about two
-)
+_FLAT = 0.25  # least curvature of a logarithm and the like: their priors are hardly wider than two
 _NONE = 1e-12  # curvature of a real coordinate that is none
 _PROBES = 8
 

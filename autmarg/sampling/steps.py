@@ -76,22 +76,22 @@ class Stepper:
         space: whose points are sampled.
         together: whether chains go side by side in one program, as suits an accelerator.
         threads: how many chains run at the same time otherwise.
+
+    Attributes:
+        size: dimensions p.
+        real: which are those of sites over all reals, [p].
+        reach: by how much of their size points differ whose gradients make a Hessian.
+        most: steps of one call.
     """
 
     def __init__(self, space: Space, *, together: bool, threads: int = 1) -> None:
         self.size, self.together, self.threads = space.size, together, threads
-        self.real = np.array(
-            [c.kind is Kind.REAL for c in space.coordinates for _ in range(c.size)], bool
-        )
+        self.real = space.of_kind(Kind.REAL)
+        self.reach = 1e-4 if space.digits > 10 else 1e-2
         self.most = max(1, min(_MOST, _BUFFER // max(space.size, 1)))
         self._energy = traced_once(space.energy)
         some = jax.vmap(self._steps, (0, 0, None, None)) if together else self._steps
         self._run, self._energies = compiled(some), compiled(self._rows)
-
-    @property
-    def reach(self) -> float:
-        """By how much of their size points differ whose gradients make a Hessian."""
-        return 1e-4 if jnp.finfo(jnp.result_type(float)).precision > 10 else 1e-2
 
     def compile(self, chains: list[Chain], frames: list[Frame]) -> None:
         """Compile the loop of steps for chains and frames like these."""

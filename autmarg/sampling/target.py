@@ -34,16 +34,9 @@ class Target(Space):
 
     def __init__(self, model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         super().__init__(model, args, kwargs)
-        kinds = [c.kind for c in self.coordinates for _ in range(c.size)]
-        self.positive = np.array([kind is Kind.POSITIVE for kind in kinds], bool)
-        self.real = np.array([kind is Kind.REAL for kind in kinds], bool)
+        self.positive, self.real = self.of_kind(Kind.POSITIVE), self.of_kind(Kind.REAL)
         self.evaluations = self.lost = 0
         self._run = compiled(self._rows)
-
-    @property
-    def digits(self) -> int:
-        """Decimal digits of its densities."""
-        return int(np.finfo(jnp.zeros(0).dtype).precision)
 
     def unconstrained(self, point: Array) -> dict[str, Array]:
         """NumPyro's unconstrained values by site, of coordinates [p]."""

@@ -17,6 +17,7 @@ from autmarg.compat import executables
 from autmarg.compat.kernels import Place
 from autmarg.sampling.coordinates import Coordinate, Kind
 from autmarg.sampling.metric import Frame, learned
+from autmarg.sampling.space import Space
 from autmarg.sampling.start import start
 from autmarg.sampling.steps import Chain, Stepper
 from autmarg.sampling.warmup import warmed, windows
@@ -45,11 +46,11 @@ def posterior() -> autmarg.Posterior:
     return autmarg.transform(counts).sample(KEY, GROUP, COUNTS, method="nuts", num_samples=250)
 
 
-class Line:
+class Line(Space):
     """Points of a vector with this energy, as those of a model's sites."""
 
     def __init__(self, energy, size):
-        self.energy, self.size = energy, size
+        self.energy = energy
         self.coordinates = (Coordinate("x", (size,), Kind.REAL),)
 
 
