@@ -216,7 +216,8 @@ class _Run:
 
 
 def _of_nuts(run: Run, route: Route, seconds: dict[str, float]) -> Quality:
-    own = [np.asarray(run.samples[n], float) for n in route.plan.kept if n in run.samples]
+    names = (*route.plan.kept, *route.plan.noise)
+    own = [np.asarray(run.samples[n], float) for n in names if n in run.samples]
     enough = own and own[0].shape[1] >= 4
     with np.errstate(invalid="ignore", divide="ignore"):
         ess = min((np.nanmin(effective_sample_size(x)) for x in own), default=np.nan)
