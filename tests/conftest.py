@@ -1,8 +1,8 @@
 """Settings and fixtures of all tests: double precision, data sets, quick compilation.
 
 Nearly all of a test's time is compilation, of programs that run once or twice. They are compiled
-with little optimisation, and with XLA's older and quicker emitter of fused loops; both also hold in
-subprocesses. ``AUTMARG_TEST_OPTIMISED=1`` leaves XLA as users have it.
+with little optimisation, with XLA's older and quicker emitter of fused loops, and each on one core,
+for another worker has the next; all that also holds in subprocesses. ``AUTMARG_TEST_OPTIMISED=1`` leaves XLA as users have it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import secrets
 
 if not os.environ.get("AUTMARG_TEST_OPTIMISED"):  # before JAX is imported
-    flags = ["--xla_cpu_use_fusion_emitters=false", os.environ.get("XLA_FLAGS", "")]
-    os.environ["XLA_FLAGS"] = " ".join(flags).strip()  # of two values, the later one holds
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    own = os.environ.get("XLA_FLAGS", "")  # of two values, the later one holds
+    os.environ["XLA_FLAGS"] = f"{flags} {own}".strip()
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 from collections.abc import Callable, Iterator

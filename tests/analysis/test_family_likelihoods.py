@@ -124,7 +124,9 @@ LIKELIHOODS = {
 }
 
 
-@pytest.mark.parametrize("name", lanes(LIKELIHOODS, LIKELIHOODS.keys() - {"known factors"}))
+@pytest.mark.parametrize(
+    "name", lanes(LIKELIHOODS, LIKELIHOODS.keys() - {"known factors", "latent factors"})
+)
 def test_likelihood(name):
     function, *data = LIKELIHOODS[name]
     exact(likelihood(function), {"u"}, **dict(zip("abc", data, strict=True)))

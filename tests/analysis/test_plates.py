@@ -270,6 +270,13 @@ REPEATED = {
     "one_plate_name_on_two_dims",
     "boolean_indices",
     "lookup_through_lookups",
+    "nested_plates_with_dims",
+    "three_crossed_plates",
+    "sample_shapes",
+    "plate_of_one",
+    "data_narrower_than_the_distribution",
+    "negative_indices",
+    "no_rows",
 }
 
 

@@ -142,7 +142,7 @@ def test_no_initial_point_is_an_error_in_numpyros_words():
     ("kernel", "method"),
     [
         pytest.param(NUTS, "sequential", marks=pytest.mark.slow),
-        (NUTS, "vectorized"),
+        pytest.param(NUTS, "vectorized", marks=pytest.mark.slow),
         pytest.param(HMC, "parallel", marks=pytest.mark.slow),
     ],
 )

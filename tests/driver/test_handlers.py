@@ -176,6 +176,10 @@ REPEATED = {
     "transform_reparam",
     "lift_in_a_plate",
     "substitute_param",
+    "condition_fn",
+    "block_that_nothing_reads",
+    "reparam_with_param",
+    "scope_inside",
 }
 
 

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # One of each structure; tests/programs/test_dense.py and tests/analysis/test_states.py have others.
 QUICK = {
-    "autoregressive",
     "stochastic_volatility",
     "random_walks_in_a_plate",
 }

@@ -14,12 +14,16 @@ import pytest
 from numpyro.infer.util import log_density
 
 from tests.gaussian.stage_models import STAGES, planned
+from tests.support.lanes import lanes
 
 STEP = 1e-5
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.mark.parametrize("name", STAGES)
+QUICK = ["dense root", "batched blocks", "chain", "written out"]
+
+
+@pytest.mark.parametrize("name", lanes(STAGES, QUICK))
 def test_derivatives(name, monkeypatch):
     marg = planned(name, monkeypatch)
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 POINT = np.array([0.8, 1.1, 0.6])
 
 
-@pytest.fixture(params=lanes([*STAGES, "triangular root"], quick=("batched blocks", "chain")))
+@pytest.fixture(params=lanes([*STAGES, "triangular root"], quick=("batched blocks",)))
 def group(request, monkeypatch):
     """The linear Gaussian part of each stage's model, and its schedule."""
     name = request.param
@@ -116,7 +116,9 @@ def test_draws_in_a_single_precision_session(group):
     np.testing.assert_allclose(found[1], double[1], rtol=3e-5, atol=3e-5 * np.abs(double[1]).max())
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 5), (11, 13)])
+@pytest.mark.parametrize(
+    "size", [(2, 5), *(pytest.param(s, marks=pytest.mark.slow) for s in [(1, 1), (11, 13)])]
+)
 def test_rotation(size):
     """[S, 0] U of orthogonal U, with a row of zeros and one that is its own image."""
     rng = np.random.default_rng(0)

@@ -54,17 +54,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 QUICK = (
-    "programs: kept_child",
     "programs: multivariate_likelihood",
     "programs: masked_rows",
     "programs: missing_covariate",
-    "programs: measurement_error",
     "programs: transformed_response",
     "chains: panel",
-    "chains: level_and_season",
-    "chains: state_space",
     "chains: noncentred_autoregression",
-    "priors: CAR",
     "priors: Matrix, batched",
     "priors: ZeroSum",
 )

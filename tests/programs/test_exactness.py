@@ -33,6 +33,12 @@ REPEATED = {
     "random_walk",
     "sum_to_zero",
     "noncentred_slopes",
+    "three_levels",
+    "crossed_plates",  # with stages of blocks below
+    "two_observed_sites",  # in single precision below
+    "missing_covariate",
+    "childless",
+    "product_of_latents",
 }
 
 
