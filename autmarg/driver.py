@@ -338,7 +338,7 @@ def transform(
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     chains: str = "auto",
-    nongaussian: str = "off",
+    nongaussian: str = "auto",
     passes: Passes | None = None,
 ) -> MarginalizedModel:
     """Integrate Gaussian latent sites out of a NumPyro model, exactly.
@@ -361,10 +361,12 @@ def transform(
         chains: how integrated chains (walks, state-space models) are filtered: "sequential", step
             by step; "parallel", in blocks of √T steps side by side; "auto" (the default), in blocks
             where there are few chains and many steps. Both are exact and linear in T.
-        nongaussian: what to do for latents under a likelihood that is not Gaussian: "off" (the
-            default; they are sampled as ``reparameterize`` says) or "whiten": they become functions
-            of standard noise, which is sampled instead and whose posterior is nearly standard
-            normal. Exact whatever the likelihood is (:mod:`autmarg.whitening.density`).
+        nongaussian: what to do for latents under a likelihood that is not Gaussian: "whiten": they
+            become functions of standard noise, which is sampled instead and whose posterior is
+            nearly standard normal, exactly, whatever the likelihood is
+            (:mod:`autmarg.whitening.density`); "off": they are sampled as ``reparameterize`` says;
+            "auto" (the default): they are whitened where that is predicted to save seconds, and
+            ``marginalize`` and ``reparameterize`` leave it open.
         passes: what to compile with instead of :func:`autmarg.default_passes`, which then takes
             the options above.
 

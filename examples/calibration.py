@@ -11,7 +11,9 @@ Simulation-based calibration checking for Bayesian computation)::
     python examples/calibration.py [--model crossed nested chain distributional]
                                    [--sampler nuts sample] [--datasets 50] [--seed 0]
 
-With ``--sampler sample`` the draws are those of ``marg.sample`` in place of NUTS.
+With ``--sampler sample`` the draws are those of ``marg.sample`` in place of NUTS. So they always
+are of counts, choices, robust and ratings, whose likelihood is not Gaussian: their effects are
+whitened, with stand-ins at the mode of each data set.
 """
 
 from __future__ import annotations
@@ -108,8 +110,41 @@ def distributional(y=None):
         numpyro.sample("y", dist.Normal(u[GROUP] + b * X, noise), obs=y)
 
 
+def predictor():
+    """A slope, effects of 5 groups, and 30 rows."""
+    a, b = (numpyro.sample(name, dist.Normal(0, 1)) for name in "ab")
+    tau = numpyro.sample("tau", dist.HalfNormal(1))
+    with numpyro.plate("groups", 5):
+        u = numpyro.sample("u", dist.Normal(a, tau))
+    return u[GROUP] + b * X
+
+
+def counts(y=None):
+    """Poisson, log link."""
+    numpyro.sample("y", dist.Poisson(jnp.exp(predictor())), obs=y)
+
+
+def choices(y=None):
+    """Bernoulli, logit link."""
+    numpyro.sample("y", dist.Bernoulli(logits=predictor()), obs=y)
+
+
+def robust(y=None):
+    """Student's t with 4 degrees of freedom: its density is not log-concave."""
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+    numpyro.sample("y", dist.StudentT(4.0, predictor(), sigma), obs=y)
+
+
+def ratings(y=None):
+    """Four ordered categories, their cutpoints sampled."""
+    steps = numpyro.sample("steps", dist.HalfNormal(1).expand([2]).to_event(1))
+    cuts = jnp.concatenate([jnp.array([-1.0]), -1 + jnp.cumsum(steps + 0.1)])
+    numpyro.sample("y", dist.OrderedLogistic(predictor(), cuts), obs=y)
+
+
+WHITENED = (counts, choices, robust, ratings)
 MODELS: dict[str, Callable[..., Any]] = {
-    model.__name__: model for model in (crossed, nested, chain, distributional)
+    model.__name__: model for model in (crossed, nested, chain, distributional, *WHITENED)
 }
 
 
@@ -198,10 +233,11 @@ def calibrate(name: str, datasets: int, seed: int) -> Calibration:
 def calibrate_sample(name: str, datasets: int, seed: int) -> Calibration:
     """The same with draws of ``marg.sample``, one data set after the other."""
     started, source = time.perf_counter(), MODELS[name]
-    marg = autmarg.transform(source)
+    marg = autmarg.transform(source, nongaussian="whiten")
     prior_key, key = jax.random.split(jax.random.key(seed))
     truth = dict(Predictive(source, num_samples=datasets)(prior_key))
     data = truth.pop("y")
+    count = DRAWS * (THINNING if source in WHITENED else 1)
 
     @jax.jit
     @jax.vmap
@@ -211,16 +247,17 @@ def calibrate_sample(name: str, datasets: int, seed: int) -> Calibration:
     runs, nuts = [], 0
     for k, y in enumerate(np.asarray(data)):
         sampling_key, recovery_key = jax.random.split(jax.random.fold_in(key, k))
-        posterior = marg.sample(sampling_key, y, num_samples=DRAWS, num_chains=1)
+        posterior = marg.sample(sampling_key, y, num_samples=count, num_chains=1)
         nuts += posterior.method == "nuts"
         draws = marg.recover(recovery_key, posterior)
+        draws = {site: x[:: count // DRAWS] for site, x in draws.items()}
         own = {site: draws[site] for site in truth}
         runs.append({**own, JOINT: joint(own, np.broadcast_to(y, (DRAWS, *y.shape)))})
     truth[JOINT] = joint(truth, data)
     below = scalars({n: np.stack([run[n] for run in runs]) for n in runs[0]}, 2)
     ranks = {scalar: ranks_of(x, below[scalar]) for scalar, x in scalars(truth, 1).items()}
     print(f"{name}: {datasets - nuts} by independence sampling, {nuts} by NUTS")
-    integrated = marg.plan(data[0]).integrated
+    integrated = marg.plan(np.asarray(data)[0]).integrated
     return Calibration(name, ranks, integrated, 0, time.perf_counter() - started)
 
 
@@ -236,7 +273,8 @@ def main() -> None:
     numpyro.enable_x64()
     smallest, statistics = 1.0, 0
     for name in options.model:
-        by = calibrate if options.sampler == "nuts" else calibrate_sample
+        one_by_one = options.sampler == "sample" or MODELS[name] in WHITENED
+        by = calibrate_sample if one_by_one else calibrate
         result = by(name, options.datasets, options.seed)
         print(result, end="\n\n", flush=True)
         statistics += len(result.ranks)

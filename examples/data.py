@@ -58,6 +58,10 @@ def _lme4(
     )
 
 
+def _of_r(name: str, package: str, columns: str, factors: str) -> Source:
+    return Source(f"{name} of the R package {package}", (*columns.split(),), (*factors.split(),))
+
+
 def _bcogsci(name: str, columns: str, factors: str) -> Source:
     origin = f"{name} of the R package bcogsci (https://github.com/bnicenboim/bcogsci)"
     return Source(origin, tuple(columns.split()), tuple(factors.split()))
@@ -90,6 +94,14 @@ SOURCES: dict[str, Source] = {
     "penicillin": _lme4("Penicillin", "diameter plate sample", "plate sample"),
     "pastes": _lme4("Pastes", "strength batch cask sample", "batch cask sample"),
     "cbpp": _lme4("cbpp", "herd incidence size period", "herd period", label_order=int),
+    "verbagg": _lme4("VerbAgg", "r2 anger male btype self person item", "btype person item"),
+    "contraception": _of_r(
+        "Contraception", "mlmRev", "use age livch urban dist_urban", "livch dist_urban"
+    ),
+    "mmmec": _of_r("Mmmec", "mlmRev", "deaths expected uvb nation region", "nation region"),
+    "epil": _of_r("epil", "MASS", "y progabide lbase lage v4 subject", "subject"),
+    "bacteria": _of_r("bacteria", "MASS", "y trt wk2 id", "trt id"),
+    "ohio": _of_r("ohio", "geepack", "resp age smoke id", "id"),
     "electric": Source(_ELECTRIC, ("pair", "grade", "treatment", "pre_test", "y")),
     "electric_pairs": Source(_ELECTRIC, ("pair", "grade_pair")),
     "fibrosis": Source(

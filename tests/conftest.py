@@ -2,7 +2,8 @@
 
 Nearly all of a test's time is compilation, of programs that run once or twice. They are compiled
 with little optimisation, with XLA's older and quicker emitter of fused loops, and each on one core,
-for another worker has the next; all that also holds in subprocesses. ``AUTMARG_TEST_OPTIMISED=1`` leaves XLA as users have it.
+for another worker has the next; all that also holds in subprocesses. ``AUTMARG_TEST_OPTIMISED=1``
+leaves XLA as users have it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from autmarg.ir.program import Program
 
 NEEDED = {
     "non-Gaussian prior": "",
-    "non-Gaussian child": "",
+    "non-Gaussian child": "nongaussian='whiten' samples standard noise in its place, exactly; "
+    "compare says whether that is quicker",
     "nonlinear mean": "",
     "nonlinear observed value": "",
     "choice by a latent": "let known data decide it",

@@ -15,7 +15,7 @@ def default_passes(
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     chains: str = "auto",
-    nongaussian: str = "off",
+    nongaussian: str = "auto",
 ) -> Passes:
     """The passes that ``transform`` runs, as a list to print, reorder, drop from or extend.
 

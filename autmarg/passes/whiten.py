@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from autmarg.analysis.admissible import facts_of
+from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import StandIn, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
+from autmarg.plan.choose import takes_long, takes_whitened
 from autmarg.plan.decide import choose, judge, schedule
 from autmarg.plan.groups import ScheduledGroup
+from autmarg.plan.outlook import Outlook
+from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.whitening.density import WhitenedMarginal
-from autmarg.whitening.fit import Fit, is_known
+from autmarg.whitening.fit import Fit, faint, is_known
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
 from autmarg.whitening.surrogate import with_stand_ins
 
@@ -43,24 +46,46 @@ class Whiten:
 
     def apply(self, program: Program) -> Iterator[Program]:
         """The program with stand-ins, if there is anything to stand in for."""
-        if self.request.nongaussian == "off" or program.obstacles:
+        if not self._is_asked or program.obstacles:
             return
         normalised = normalise(program)
         facts = facts_of(normalised)
         sites = likelihoods(facts, whitenable(facts))
-        fit = self._fit(normalised.program, sites) if sites else None
+        fit = self._fit(facts, sites) if sites else None
         pseudo = fit.run() if fit is not None else None
         if fit is not None and pseudo is not None:
             yield with_stand_ins(normalised.program, fit.likelihoods, pseudo)
 
-    def _fit(self, program: Program, sites: tuple[Likelihood, ...]) -> Fit | None:
-        """The program with pseudo-data as inputs; None where nothing is left to whiten."""
-        asked = self.request.marginalize
-        request = replace(self.request, marginalize="all" if asked == "auto" else asked)
-        draft = judge(facts_of(normalise(with_stand_ins(program, sites))), request)
-        plan = schedule(choose(draft))
+    @property
+    def _is_asked(self) -> bool:
+        """Whether latents are to be whitened, at least where it pays."""
+        request = self.request
+        if request.nongaussian == "auto":
+            return request.marginalize in ("auto", "all") and request.reparameterize == "auto"
+        return request.nongaussian == "whiten"
+
+    def _fit(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Fit | None:
+        """The program with pseudo-data as inputs; None where nothing is whitened."""
+        program = facts.normalised.program
+        if self.request.nongaussian == "auto" and not self._pays(facts, sites):
+            return None
+        plan = self._planned(with_stand_ins(program, sites))
         found = [density_of(plan.program, g) for g in plan.groups]
         found = [each for each in found if each.keys and is_known(plan.program, each)]
         used = {name for each in found for name, _ in each.keys}
         stood_in = tuple(each for each in sites if each.site.name in used)
         return Fit(plan.program, stood_in, tuple(found)) if found else None
+
+    def _pays(self, facts: Facts, sites: tuple[Likelihood, ...]) -> bool:
+        """Whether draws of whitened latents are predicted to be worth the planning."""
+        if not takes_long(Outlook.of(facts, self.request, ()).predictions((), ())[1]):
+            return False
+        program = facts.normalised.program
+        predicted = self._planned(with_stand_ins(program, sites, faint(program, sites))).predicted
+        return predicted is not None and takes_whitened(predicted[1], predicted[0])
+
+    def _planned(self, program: Program) -> Plan:
+        """A program with stand-ins, all of what can be integrated out of it."""
+        asked = self.request.marginalize
+        request = replace(self.request, marginalize="all" if asked == "auto" else asked)
+        return schedule(choose(judge(facts_of(normalise(program)), request)))

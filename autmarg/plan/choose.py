@@ -31,7 +31,17 @@ from autmarg.gaussian.variance import variance_ratios
 from autmarg.ir.nodes import StandIn
 from autmarg.plan.groups import Group
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
-from autmarg.plan.prediction import BASE, LOCAL, ONE, WELL, Effects, Prediction, in_words, steps
+from autmarg.plan.prediction import (
+    BASE,
+    LOCAL,
+    NONGAUSSIAN,
+    ONE,
+    WELL,
+    Effects,
+    Prediction,
+    in_words,
+    steps,
+)
 from autmarg.plan.pricing import evaluation_seconds, overhead, seconds, source_seconds
 from autmarg.plan.timing import in_blocks
 
@@ -42,7 +52,10 @@ _FACTORS = 4  # up to which all sets of factors are tried
 # a gradient of the others is _DEARER times as dear as the source's and does not pay for it.
 _SHARE, _WHOLE, _DEARER = 0.8, 1e-3, 5.0
 _TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
-_IMAGE = 1.5  # times as long as a marginal, for a function of noise with both derivatives
+# A function of noise takes _IMAGE times as long as a marginal with its scales sampled (0.3 to 1.2
+# on examples/models/likelihoods.py). Latents are whitened where the source's draw then costs twice
+# as much, and a thousand effective draws of it _LONG seconds more: planning takes a few.
+_IMAGE, _WHITE, _LONG = 0.7, 0.5, 5.0
 _GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
 
 NoCost = TooLarge | NotWritten  # why a set of members has no cost
@@ -107,6 +120,10 @@ class Costs:
         self.whitened = any(isinstance(n, StandIn) for n in group.observed)
         self.in_time = bool(group.system.form.recurrences or group.system.form.correlated)
 
+    @property
+    def _likelihood(self) -> float:
+        return NONGAUSSIAN if self.whitened else 1.0
+
     @cached_property
     def effects(self) -> Mapping[str, Effects]:
         """Of every member, were it sampled."""
@@ -124,8 +141,9 @@ class Costs:
             known = max(1.0, ratio / WELL)
             more = _longer(form, member) * (LOCAL if member.name in self.local else 1.0)
             written = known if member.name in fixed | set(self.local) else math.sqrt(known)
-            effects = Effects(member.name, _count(member), more * known, more * written)
-            found[member.name] = effects
+            found[member.name] = Effects(
+                member.name, _count(member), more * known, more * written, self._likelihood
+            )
         return found
 
     @cached_property
@@ -285,6 +303,17 @@ def takes_source(source: Prediction, other: Prediction) -> bool:
     return cheaper or dear
 
 
+def takes_long(source: Prediction) -> bool:
+    """Whether whitening could save enough."""
+    return 5 * 1000 * source.draw > _LONG
+
+
+def takes_whitened(source: Prediction, whitened: Prediction) -> bool:
+    """Whether latents are better whitened."""
+    saved = source.draw - whitened.draw
+    return whitened.draw < _WHITE * source.draw and 1000 * saved > _LONG
+
+
 def _candidates(found: _Predictions) -> Iterator[tuple[str, ...]]:
     """Further sets to consider, each after those before it have been.
 
@@ -353,5 +382,5 @@ def _pattern_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
 
 
 __all__ = [
-    "Choice", "Costs", "choose", "takes_source",
+    "Choice", "Costs", "choose", "takes_long", "takes_source", "takes_whitened",
 ]  # fmt: skip

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, source_work
+from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import with_originals
 from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.order import SMALL_ROOT
-from autmarg.plan.prediction import BASE, Effects, Prediction, steps
+from autmarg.plan.prediction import BASE, NONGAUSSIAN, WHITENED, Effects, Prediction, steps
 from autmarg.plan.pricing import source_seconds
 from autmarg.plan.select import Request
 
@@ -48,7 +49,7 @@ class Outlook:
         program = facts.normalised.program
         inside = {m.name for group in groups for m in group.members}
         kept = [n for n in program.latents if n.name not in inside and n.size > SMALL_ROOT]
-        others = tuple(Effects(n.name, n.size) for n in kept)
+        others = tuple(Effects(n.name, n.size, likelihood=_likelihood(facts, n)) for n in kept)
         return cls(program, tuple(_costs(facts, request, p, others) for p in groups), others)
 
     def chosen(self) -> dict[str, Choice]:
@@ -76,7 +77,9 @@ class Outlook:
         gone = {n for each, some in pairs for n in each.names if n not in some} | folded
         white = {n for each in costs if each.whitened for n in each.names}
         left = [e for e in everything if e.name not in gone]
-        left += [Effects("noise", c.group.system.form.columns) for c in costs if c.whitened]
+        left += [
+            Effects("noise", c.group.system.form.columns, WHITENED) for c in costs if c.whitened
+        ]
         inside = {n.name for each in costs for n in each.group.sites}
         known = {site.name for c in conjugacies for site in c.observed}
         rest = source_work(program, {n.name for n in program.nodes} - inside - known)
@@ -105,6 +108,15 @@ def _costs(facts: Facts, request: Request, group: Group, others: Sequence[Effect
     written = with_originals(program)
     source, besides = (source_work(written, names) for names in (own, rest))
     return Costs(group, request.chains, source, besides, others, _local(facts, group), again)
+
+
+def _likelihood(facts: Facts, latent: Sample) -> float:
+    """How many times as many steps it takes because of what reads it."""
+    program, gaussian = facts.normalised.program, facts.normalised.gaussian
+    read = any(
+        isinstance(n, Observe) and n.name not in gaussian for n in program.children(latent.name)
+    )
+    return NONGAUSSIAN if read and latent.name in gaussian else 1.0
 
 
 def _local(facts: Facts, group: Group) -> set[str]:

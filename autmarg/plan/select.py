@@ -20,7 +20,7 @@ from autmarg.plan.timing import CHAINS
 if TYPE_CHECKING:
     import networkx as nx
 
-NONGAUSSIAN = ("off", "whiten")
+NONGAUSSIAN = ("auto", "off", "whiten")
 _EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover is least
 
 
@@ -33,14 +33,14 @@ class Request:
         keep: names.
         reparameterize: "auto", "off", "noncentred" or names.
         chains: "auto", "sequential" or "parallel".
-        nongaussian: "off" or "whiten".
+        nongaussian: "auto", "off" or "whiten".
     """
 
     marginalize: str | tuple[str, ...] = "auto"
     keep: tuple[str, ...] = ()
     reparameterize: str | tuple[str, ...] = "auto"
     chains: str = "auto"
-    nongaussian: str = "off"
+    nongaussian: str = "auto"
 
     @classmethod
     def of(
@@ -49,7 +49,7 @@ class Request:
         keep: Sequence[str] | str,
         reparameterize: str | Sequence[str] = "auto",
         chains: str = "auto",
-        nongaussian: str = "off",
+        nongaussian: str = "auto",
     ) -> Request:
         """Check the options of ``transform``.
 

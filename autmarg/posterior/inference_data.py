@@ -48,6 +48,7 @@ class WholeFit:
         posterior: arrays [chains, draws, …] by site: latents, and deterministic sites.
         dims: names of their axes.
         integrated: names of the sites that recovery drew.
+        whitened: names of those that are functions of sampled noise.
         mcmc: the ``MCMC`` that made them, or None.
         key: of what is drawn from here on.
     """
@@ -58,6 +59,7 @@ class WholeFit:
     posterior: dict[str, Any]
     dims: Dims
     integrated: tuple[str, ...]
+    whitened: tuple[str, ...]
     mcmc: Any
     key: Any
 
@@ -65,6 +67,7 @@ class WholeFit:
         """The posterior, or some of its sites."""
         values = self.posterior if names is None else {n: self.posterior[n] for n in names}
         attrs = {"integrated_out": ", ".join(self.integrated)}
+        attrs |= {"whitened": ", ".join(self.whitened)} if self.whitened else {}
         return self.dims.dataset(values, attrs=_attrs(self.program) | attrs)
 
 
@@ -112,7 +115,8 @@ def whole_fit(
     arrays = {n: a.shape for n, a in constant(marg, program, args, kwargs).items()}
     before, labels = _stored_names(draws.stored, posterior)
     found = dims_of(program, named, labels | dict(coords or {}), before | dict(dims or {}), arrays)
-    return WholeFit(program, args, kwargs, posterior, found, plan.integrated, draws.mcmc, later)
+    gone = plan.integrated, plan.whitened
+    return WholeFit(program, args, kwargs, posterior, found, *gone, draws.mcmc, later)
 
 
 def _stored_names(

@@ -139,11 +139,12 @@ def summary(
 
 def _title(fit: WholeFit) -> str:
     chains, draws = next(iter(fit.posterior.values())).shape[:2]
-    gone = f"integrated out: {', '.join(fit.integrated)}" if fit.integrated else "all sampled"
+    how = {"integrated out": fit.integrated, "whitened": fit.whitened}
+    done = "; ".join(f"{what}: {', '.join(names)}" for what, names in how.items() if names)
     count = f"{chains} chain{'s' if chains > 1 else ''} of {draws:,} draws"
     diverging = fit.mcmc.get_extra_fields().get("diverging") if fit.mcmc is not None else None
     failed = "" if diverging is None else f"; {int(np.sum(diverging)):,} divergences"
-    return f"{fit.program.name}: {count}{failed}; {gone}"
+    return f"{fit.program.name}: {count}{failed}; {done or 'all sampled'}"
 
 
 def _rows(posterior: Dataset, names: Any) -> Rows:

@@ -11,7 +11,7 @@ posterior.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -78,7 +78,8 @@ class Fit:
 
     def run(self) -> dict[Key, Pseudo] | None:
         """Pseudo-data by predictor; None where no finite place was found."""
-        theta, pseudo = np.zeros(sum(x.size for x in self._zeros.values())), self._faint()
+        theta = np.zeros(sum(x.size for x in self._zeros.values()))
+        pseudo = faint(self.program, self.likelihoods)
         for _ in range(_ROUNDS):
             mode = self._mode(theta, pseudo)
             if mode is None:
@@ -126,12 +127,6 @@ class Fit:
             if moved < _NEAR:
                 break
         return self._touching(theta, here.predictors)
-
-    def _faint(self) -> dict[Key, Pseudo]:
-        """Pseudo-data that leave members at their prior's mean."""
-        avals = self.program.tape.avals
-        shapes = {key: avals[key[1]].shape for each in self.likelihoods for key in each.keys}
-        return {key: Pseudo(np.full(n, _FAINT), np.zeros(n)) for key, n in shapes.items()}
 
     def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[Key, Pseudo] | None:
         """Pseudo-data that touch the likelihood where the predictors are."""
@@ -243,6 +238,12 @@ class Fit:
         slopes = jax.grad(log_p)
         first = slopes(at)
         return {(name, p): (first[p], _diagonal(partial(along, p), at[p])) for name, p in each.keys}
+
+
+def faint(program: Program, sites: Iterable[Likelihood]) -> dict[Key, Pseudo]:
+    """Pseudo-data that leave members at their prior's mean."""
+    shapes = {key: program.tape.avals[key[1]].shape for each in sites for key in each.keys}
+    return {key: Pseudo(np.full(n, _FAINT), np.zeros(n)) for key, n in shapes.items()}
 
 
 class _Found(NamedTuple):

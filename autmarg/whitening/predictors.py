@@ -70,9 +70,17 @@ def _is_known(facts: Facts, site: Observe) -> bool:
 
 
 def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str]) -> bool:
-    """Whether the mean is affine in the latents, or the scale reads one (then it is kept)."""
-    gaussian = facts.normalised.gaussian.get(site.name)
-    return gaussian is not None and not set(facts.degree(gaussian.loc).nonlinear) & set(latents)
+    """Whether the mean is affine in the latents, and those in the variance are the fewer.
+
+    Latents in the variance are then sampled, and those in the mean integrated out.
+    """
+    program, gaussian = facts.normalised.program, facts.normalised.gaussian.get(site.name)
+    if gaussian is None or set(facts.degree(gaussian.loc).nonlinear) & set(latents):
+        return False
+    spread = [n for n in (gaussian.scale, gaussian.scale_tril, gaussian.basis) if n is not None]
+    both = (program.tape.dependencies(numbers) for numbers in ([gaussian.loc], spread))
+    mean, variance = (sum(program[n].size for n in read & set(latents)) for read in both)
+    return variance <= mean
 
 
 def _frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -> tuple[int, ...]:

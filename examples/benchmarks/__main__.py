@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 TASKS = (
-    "gradients", "chains", "filters", "sampling", "independence", "precision", "cold", "floors",
-    "lme4", "everything", "table", "one-cold",
+    "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
+    "cold", "floors", "lme4", "everything", "table", "one-cold",
 )  # fmt: skip
 
 

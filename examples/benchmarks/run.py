@@ -13,6 +13,8 @@ from examples.benchmarks.filters import STEPS, filters
 from examples.benchmarks.floors import floors, sizes
 from examples.benchmarks.gradients import gradients
 from examples.benchmarks.independence import independence
+from examples.benchmarks.likelihoods import NAMES as LIKELIHOODS
+from examples.benchmarks.likelihoods import PROGRAMS, likelihoods
 from examples.benchmarks.lme4 import lme4, missing
 from examples.benchmarks.measure import append, read, table
 from examples.benchmarks.methods import METHODS, Method, method, subsets
@@ -29,8 +31,8 @@ _COLD = ("source", "auto", "sample", "sample-warm")
 _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
 _TABLES = (
-    "gradients", "chains", "filters", "sampling", "independence", "precision", "cold", "floors",
-    "lme4",
+    "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
+    "cold", "floors", "lme4",
 )  # fmt: skip
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
@@ -106,6 +108,15 @@ def _independence(options: argparse.Namespace, cores: int) -> None:
         _keep(options, cores, "independence", rows)
 
 
+def _likelihoods(options: argparse.Namespace, cores: int) -> None:
+    programs = options.methods or PROGRAMS
+    lengths = options.warmup or 300, options.draws or 400
+    for name in options.sets or LIKELIHOODS:
+        for seed in range(1 if options.short else options.seeds):
+            rows = likelihoods(name, programs, seed, *lengths)
+            _keep(options, cores, "likelihoods", rows)
+
+
 def _precision(options: argparse.Namespace, cores: int) -> None:
     for name in options.sets or NAMES:
         data = load_set(name)
@@ -148,8 +159,8 @@ def _lme4(options: argparse.Namespace, cores: int) -> None:
 
 
 def _everything(options: argparse.Namespace, cores: int) -> None:
-    tasks = (_gradients, _chains, _filters, _floors, _lme4, _cold, _independence, _sampling)
-    for task in tasks:
+    tasks = (_gradients, _chains, _filters, _floors, _lme4, _cold, _independence)
+    for task in (*tasks, _likelihoods, _sampling):
         task(options, cores)
     if not options.short:
         _precision(options, cores)
@@ -179,6 +190,7 @@ _TASKS = {
     "filters": _filters,
     "sampling": _sampling,
     "independence": _independence,
+    "likelihoods": _likelihoods,
     "precision": _precision,
     "cold": _cold,
     "one-cold": _one_cold,

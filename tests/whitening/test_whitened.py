@@ -17,6 +17,7 @@ from numpyro.infer.util import log_density
 
 import autmarg
 from autmarg.errors import RequestError
+from autmarg.plan import choose
 from tests.support.lanes import lanes
 
 RNG = np.random.default_rng(3)
@@ -142,6 +143,14 @@ def stochastic_volatility() -> None:
     numpyro.sample("y", dist.StudentT(5.0, 0, jnp.exp(h / 2)), obs=REALS)
 
 
+def normal_returns() -> None:
+    """A walk in the log-scale of Gaussian data, whose mean reads a latent, too."""
+    mean = numpyro.sample("mean", dist.Normal(0, 1))
+    s = numpyro.sample("s", dist.HalfNormal(0.5))
+    h = numpyro.sample("h", dist.GaussianRandomWalk(s, N))
+    numpyro.sample("y", dist.Normal(mean, jnp.exp(h / 2)), obs=REALS)
+
+
 def gaussian_process() -> None:
     length = numpyro.sample("length", dist.LogNormal(0, 0.5))
     distance = np.linspace(0, 1, N)[:, None] - np.linspace(0, 1, N)
@@ -186,7 +195,8 @@ MODELS: dict[str, Callable[[], None]] = {
     for f in (
         poisson, logit, probit, cloglog, binomial, negative_binomial, gamma, beta, student,
         ordinal, zero_inflated, weibull, categorical, item_response, stochastic_volatility,
-        gaussian_process, nonlinear_mean, joint, standardised, masked_and_scaled, zero_sum,
+        normal_returns, gaussian_process, nonlinear_mean, joint, standardised, masked_and_scaled,
+        zero_sum,
     )
 }  # fmt: skip
 QUICK = ("categorical", "joint")
@@ -277,7 +287,7 @@ def test_handlers(marg: autmarg.MarginalizedModel) -> None:
 
 
 def test_left_as_it_is() -> None:
-    """Nothing is whitened where the data are traced, or by default."""
+    """Nothing is whitened where the data are traced, or where it would save little."""
 
     def model(y: Any) -> None:
         u = numpyro.sample("u", dist.Normal(0, 1).expand([N]).to_event(1))
@@ -287,8 +297,45 @@ def test_left_as_it_is() -> None:
     value = jax.jit(lambda y: log_density(marg, (y,), {}, {"u": jnp.zeros(N)})[0])(COUNTS)
     assert value == pytest.approx(log_density(model, (COUNTS,), {}, {"u": jnp.zeros(N)})[0])
     assert not autmarg.transform(logit).plan().whitened
-    with pytest.raises(RequestError, match="nongaussian='white': expected 'off', 'whiten'"):
+    with pytest.raises(RequestError, match="nongaussian='white': expected 'auto', 'off', 'whiten'"):
         autmarg.transform(logit, nongaussian="white")
+
+
+def test_the_default_whitens_where_that_saves_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the two predictions, unless the user has asked for another form."""
+
+    def rows() -> None:
+        s, t = (numpyro.sample(name, dist.HalfNormal(1)) for name in "st")
+        with numpyro.plate("groups", 30):
+            u = numpyro.sample("u", dist.Normal(0, s))
+        with numpyro.plate("rows", 90):
+            v = numpyro.sample("v", dist.Normal(0, t))
+            rate = jnp.exp(u[np.arange(90) % 30] + v)
+            numpyro.sample("y", dist.Poisson(rate), obs=np.arange(90) % 7)
+
+    monkeypatch.setattr(choose, "_LONG", 0.1)
+    plan = autmarg.transform(rows).plan()
+    assert plan.whitened == ("u", "v")
+    assert plan.predicted is not None and plan.predicted[0].draw < 0.5 * plan.predicted[1].draw
+    for options in ({"reparameterize": "noncentred"}, {"nongaussian": "off"}, {"keep": ["u", "v"]}):
+        assert not autmarg.transform(rows, **options).plan().whitened
+    monkeypatch.setattr(choose, "_LONG", 10.0)
+    left = autmarg.transform(rows).plan()
+    assert not left.whitened
+    assert "nongaussian='whiten' samples standard noise in its place" in left.explain()
+
+
+def test_latents_of_a_variance() -> None:
+    """Where those of the mean are more they are integrated out, and the variance's are sampled."""
+
+    def model() -> None:
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([GROUPS]).to_event(1))
+        v = numpyro.sample("v", dist.Normal(0, 1).expand([2]).to_event(1))
+        numpyro.sample("y", dist.Normal(u[GROUP], jnp.exp(v[ITEM // 2])), obs=REALS)
+
+    plan = autmarg.transform(model, nongaussian="whiten").plan()
+    assert plan.integrated == ("u",)
+    assert plan.kept == ("v",)
 
 
 def test_what_is_not_known() -> None:
