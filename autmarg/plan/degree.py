@@ -12,6 +12,7 @@ import numpy as np
 
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.stages import AnyStage, BatchedBlocks
+from autmarg.gaussian.stages.meetings import Dense
 from autmarg.plan.pricing import root_seconds, round_seconds
 
 _ROUNDS = 16  # at most; each is some fifty instructions to compile
@@ -29,7 +30,7 @@ def rounds(pattern: Pattern) -> tuple[list[AnyStage], Pattern]:
             break
         stage, smaller = BatchedBlocks.plan(pattern, columns[:, None])
         after = round_seconds(stage) + root_seconds(len(smaller.columns))
-        if stage.dense is not None or after > _WORTH * root_seconds(len(pattern.columns)):
+        if isinstance(stage.meets, Dense) or after > _WORTH * root_seconds(len(pattern.columns)):
             break
         stages.append(stage)
         pattern = smaller

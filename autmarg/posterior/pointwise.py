@@ -26,6 +26,7 @@ from autmarg.posterior.grouping import Groups, groups_of
 from autmarg.posterior.pointwise_conjugate import ConjugatePointwise
 from autmarg.posterior.pointwise_gaussian import GaussianPointwise, group_sum
 from autmarg.posterior.units import batch_of
+from autmarg.whitening.density import WhitenedMarginal
 
 WHICH = ("conditional", "marginal", "group")
 
@@ -252,10 +253,16 @@ def _planned(
         return GaussianPointwise.plan(program, node.density, node.observed, members, of, count)
     if isinstance(node.density, ConjugateMarginal):
         return ConjugatePointwise.plan(program, node.density, node.observed, of, count)
+    names = named([n.name for n in node.observed])
+    if isinstance(node.density, WhitenedMarginal):
+        raise RequestError(
+            f"log_likelihood has no closed form of {names} with the effects integrated out: its "
+            "likelihood is not Gaussian, and they are whitened. Use which='conditional'"
+        )
     raise RequestError(
-        f"log_likelihood has no pointwise form of the density of "
-        f"{named([n.name for n in node.observed])}, a {type(node.density).__name__}: expected a "
-        "Gaussian marginal or a conjugacy; which='conditional' works"
+        f"log_likelihood has no pointwise form of the density of {names}, a "
+        f"{type(node.density).__name__}: expected a Gaussian marginal or a conjugacy; "
+        "which='conditional' works"
     )
 
 

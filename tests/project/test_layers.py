@@ -48,6 +48,7 @@ ALLOWED = {
     },
     "posterior": {
         "backend",
+        "whitening",
         "passes",
         "plan",
         "conjugacy",

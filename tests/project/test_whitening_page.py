@@ -21,4 +21,5 @@ def test_the_page_runs_and_prints_what_it_says() -> None:
     (noise,) = (x for name, x in posterior.samples.items() if name.startswith("noise("))
     assert posterior.quality.ess <= effective_sample_size(np.asarray(noise)).min()
     assert scope["effects"]["own"].shape == (600, 120)
+    assert "whitened: mean, slope, effect, own" in printed[1]
     assert "sd(effect) = between" in printed[1]

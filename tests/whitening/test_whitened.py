@@ -278,12 +278,15 @@ def test_verify(marg: autmarg.MarginalizedModel) -> None:
 
 
 def test_handlers(marg: autmarg.MarginalizedModel) -> None:
-    """Values of what is whitened, and powers of the density, are refused in words."""
+    """Values of what is whitened, powers and closed forms of it are refused in words."""
     given = points(logit, marg.plan())
     with pytest.raises(RequestError, match="which are functions of 'noise"):
         log_density(marg, (), {}, {**given, "u": jnp.zeros(GROUPS)})
     with pytest.raises(RequestError, match="the power of the density would be another"):
         log_density(handlers.scale(marg, scale=0.5), (), {}, given)
+    draws = {name: jnp.stack([x, x]) for name, x in given.items()}
+    with pytest.raises(RequestError, match=r"they are whitened\. Use which='conditional'"):
+        marg.log_likelihood(draws, which="marginal")
 
 
 def test_left_as_it_is() -> None:
