@@ -42,7 +42,7 @@ from autmarg.plan.prediction import (
     in_words,
     steps,
 )
-from autmarg.plan.pricing import evaluation_seconds, overhead, seconds, source_seconds
+from autmarg.plan.pricing import evaluation_seconds, overhead, seconds, source_seconds, step_seconds
 from autmarg.plan.timing import in_blocks
 
 _COLUMNS = 20_000  # up to which F is found where it decides between no two factors
@@ -187,7 +187,8 @@ class Costs:
         for stages, work, products in prices:
             total, rest = total + stages + evaluation_seconds(work + rest, products), Work()
         if self.whitened:
-            total = _IMAGE * total + source_seconds(self.source)
+            drawn = sum(r.steps for r in self.group.system.form.recurrences)  # one after the other
+            total = _IMAGE * total + step_seconds(drawn) + source_seconds(self.source)
         return total
 
     def _priced(self, names: tuple[str, ...]) -> list[Price] | NoCost:

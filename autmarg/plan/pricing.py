@@ -46,6 +46,11 @@ def root_seconds(size: int) -> float:
     return _seconds(dense_root(size).counts, 0, 0.0)
 
 
+def step_seconds(steps: int) -> float:
+    """Predicted seconds of so many steps in time, one after the other, besides their work."""
+    return _here(0.0, 0.0, _IN_TIME * steps)
+
+
 def _seconds(counts: Counts, sums: int, kernels: float) -> float:
     """Of work counted by kind, ``sums`` entries of cross-products, and nanoseconds of kernels."""
     products = _PRODUCT * counts.products + _ROOT * counts.cubes
