@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # A scattered update costs about as much as this many multiply-adds of a matrix product.
 _SCATTER_COST = 40
 _ALIGNED = 0.4  # of the time of as many meetings one by one
-_PADDED, _SLOTS = 1.5, 12  # share of slots to meetings, and slots, up to which blocks are aligned
+_PADDED, _SLOTS = 1.5, 8  # share of slots to meetings, and slots, up to which blocks are aligned
 
 Formula = tuple["sympy.Expr", tuple[tuple["sympy.Symbol", int], ...]]
 
@@ -220,7 +220,8 @@ class Aligned:
     def formula(self) -> Formula:
         """For a plan."""
         d, E, P = symbols("d E P")
-        return E * d**2 / 2 + P * d, ((E, self.met), (P, len(self.target)))
+        _, slots, blocks = self.position.shape
+        return E * d**2 / 2 + P * d, ((E, self.met), (P, blocks * slots * (slots + 1) // 2))
 
     def counts(self, columns: int, width: int) -> Counts:
         """For the planner."""
