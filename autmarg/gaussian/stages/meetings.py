@@ -128,7 +128,7 @@ class Scattered:
 
     @property
     def structure(self) -> str:
-        """In a plan\'s words."""
+        """In a plan's words."""
         return f"{len(self.block)} meetings"
 
     def formula(self) -> Formula:
@@ -214,7 +214,7 @@ class Aligned:
 
     @property
     def structure(self) -> str:
-        """In a plan\'s words."""
+        """In a plan's words."""
         return f"{self.met} meetings"
 
     def formula(self) -> Formula:
@@ -242,7 +242,9 @@ class Aligned:
         parts = [change[:count].sum(axis=1), change[count:].reshape(-1)]
         at = np.concatenate([self.common, self.column.reshape(-1)])
         h = form.h.at[at].add(-jnp.concatenate(parts))
-        inner = sum((gram(each) for each in small.parts(shared)), jnp.zeros((count, count)))
+        inner = sum(
+            (gram(each) for each in small.parts(shared)), jnp.zeros((count, count), w.dtype)
+        )
         rows = [inner[np.triu_indices(count)]]
         rows += [(w[:, s : s + 1] * own).sum(axis=0).reshape(-1) for s in range(count)]
         rows += [(w[:, s : s + 1] * w[:, s:]).sum(axis=0).reshape(-1) for s in range(count, slots)]
@@ -283,7 +285,7 @@ class Dense:
 
     @property
     def structure(self) -> str:
-        """In a plan\'s words."""
+        """In a plan's words."""
         return f"dense to {len(self.later)}"
 
     def formula(self) -> Formula:
