@@ -34,8 +34,8 @@ from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
 from autmarg.plan.prediction import (
     BASE,
     LOCAL,
-    NONGAUSSIAN,
     ONE,
+    UNWHITENED,
     WELL,
     Effects,
     Prediction,
@@ -122,7 +122,7 @@ class Costs:
 
     @property
     def _likelihood(self) -> float:
-        return NONGAUSSIAN if self.whitened else 1.0
+        return UNWHITENED if self.whitened else 1.0
 
     @cached_property
     def effects(self) -> Mapping[str, Effects]:
@@ -305,7 +305,10 @@ def takes_source(source: Prediction, other: Prediction) -> bool:
 
 
 def takes_long(source: Prediction) -> bool:
-    """Whether whitening could save enough."""
+    """Whether whitening could save enough.
+
+    Groups are not known here, so that chains are predicted several times too short.
+    """
     return 5 * 1000 * source.draw > _LONG
 
 

@@ -19,7 +19,7 @@ from autmarg.ir.stand_ins import with_originals
 from autmarg.plan.choose import Choice, Costs, choose
 from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.order import SMALL_ROOT
-from autmarg.plan.prediction import BASE, NONGAUSSIAN, WHITENED, Effects, Prediction, steps
+from autmarg.plan.prediction import BASE, UNWHITENED, WHITENED, Effects, Prediction, steps
 from autmarg.plan.pricing import source_seconds
 from autmarg.plan.select import Request
 
@@ -116,7 +116,7 @@ def _likelihood(facts: Facts, latent: Sample) -> float:
     read = any(
         isinstance(n, Observe) and n.name not in gaussian for n in program.children(latent.name)
     )
-    return NONGAUSSIAN if read and latent.name in gaussian else 1.0
+    return UNWHITENED if read and latent.name in gaussian else 1.0
 
 
 def _local(facts: Facts, group: Group) -> set[str]:

@@ -22,10 +22,10 @@ ONE, _FURTHER, WELL = 1.1, 2.0, 100.0
 # without them (0.9 to 1.1 times with 6 to 9). Where each effect has a scale of its own that is
 # sampled, a horseshoe's, they take LOCAL times as many (35 for 30 effects).
 LOCAL = 20.0
-# Under a likelihood that is not Gaussian the effects of a factor take NONGAUSSIAN times as many in
+# Under a likelihood that is not Gaussian the effects of a factor take UNWHITENED times as many in
 # the better of their two forms, and whitened at the mode WHITENED times (the 13 models of
 # examples/models/likelihoods.py: 1.1 to 28, median 3; 0.4 to 2.8, median 0.65).
-NONGAUSSIAN, WHITENED = 3.0, 0.65
+UNWHITENED, WHITENED = 3.0, 0.65
 _MOST = 1000.0  # times as many: a trajectory of NUTS has no more than 1,023 steps
 BASE = 7.0  # leapfrog steps for each effective draw with everything integrated out
 
@@ -97,6 +97,14 @@ def in_words(value: float) -> str:
 
 
 __all__ = [
-    "BASE", "LOCAL", "NONGAUSSIAN", "ONE", "WELL", "WHITENED", "Effects", "Prediction", "in_words",
+    "BASE",
+    "LOCAL",
+    "ONE",
+    "UNWHITENED",
+    "WELL",
+    "WHITENED",
+    "Effects",
+    "Prediction",
+    "in_words",
     "steps",
 ]  # fmt: skip
