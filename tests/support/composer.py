@@ -101,7 +101,7 @@ NONGAUSSIAN = (
     "dist.Binomial(7, logits={m}), obs={count}",
     "dist.NegativeBinomial2(jnp.exp(0.3 * ({m})), {s}), obs={count}",
     "dist.Gamma({s}, {s} / jnp.exp(0.3 * ({m}))), obs=jnp.abs({y}) + 0.1",
-    "dist.BetaProportion(jax.nn.sigmoid({m}), {s}), obs=jax.nn.sigmoid({y})",
+    "dist.BetaProportion(0.01 + 0.98 * jax.nn.sigmoid({m}), {s}), obs=jax.nn.sigmoid(0.5 * ({y}))",
     "dist.Weibull(jnp.exp(0.3 * ({m})), {s}), obs=jnp.abs({y}) + 0.1",
     "dist.OrderedLogistic({m}, jnp.array([-1.0, 0.2])), obs={bit}",
     "dist.ZeroInflatedPoisson(gate=jax.nn.sigmoid({m}), rate=jnp.exp(0.3 * ({m}))), obs={count}",
