@@ -8,16 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from numpyro import distributions as dist
-
 from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
-from autmarg.backend.given import Given
+from autmarg.backend.given import Given, noise_given
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.runs import Arguments, Runs
-from autmarg.compat.numpyro import around, gives, latent_message, run_arguments
+from autmarg.compat.numpyro import run_arguments
 from autmarg.errors import Refusal, RequestError
-from autmarg.ir.nodes import decentered
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
 from autmarg.passes.detect import Detect
@@ -295,9 +292,7 @@ class MarginalizedModel(AfterFit, Sampling):
         """The source program; values for kept sites but not for the others are refused."""
         self._programs.check(program)
         result, given = self._as_written(program, args, kwargs)
-        noise = {  # given where the site itself is not
-            name: decentered(name) for name in given.drawn if _is_given(decentered(name))
-        }
+        noise = noise_given(given, program, self._programs.would_whiten)
         names = given.names & {n.name for n in program.latents} | set(noise.values())
         missing = (
             self._programs.would_integrate(program) & given.drawn | set(noise) if names else set()
@@ -317,12 +312,6 @@ class MarginalizedModel(AfterFit, Sampling):
         given = Given(self.__name__, {n.name: n.shape for n in program.latents})
         with given:
             return self.source(*args, **kwargs), given
-
-
-def _is_given(name: str) -> bool:
-    """Whether a handler gives a value to a latent site of a name, as NumPyro has it by then."""
-    msg = latent_message(name, dist.Normal(0, 1))
-    return any(gives(handler, msg) for handler in around())
 
 
 def _left(program: Program) -> Program:

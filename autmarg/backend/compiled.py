@@ -17,6 +17,7 @@ from autmarg.ir.program import Program
 from autmarg.ir.widths import check_widths
 from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes, Step
+from autmarg.passes.whiten import Whiten
 from autmarg.plan.plan import Plan
 from autmarg.progress import working
 
@@ -117,6 +118,15 @@ class Programs:
         for detect in self.passes:
             if isinstance(detect, Detect):
                 found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.recovered)
+        return found
+
+    def would_whiten(self, program: Program) -> dict[str, tuple[str, ...]]:
+        """Sites of noise → latents that they would make, with childless sites as data."""
+        leaves = {n.name for n in program.latents if not program.children(n.name)}
+        found: dict[str, tuple[str, ...]] = {}
+        for whiten in self.passes:
+            if isinstance(whiten, Whiten):
+                found |= whiten.names(program.given(leaves))
         return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpyro.distributions as dist
 from numpyro import handlers
 
 from autmarg.compat.numpyro import (
@@ -18,7 +19,8 @@ from autmarg.compat.numpyro import (
     met,
 )
 from autmarg.errors import RequestError
-from autmarg.ir.nodes import decentered
+from autmarg.ir.nodes import decentered, of_sites
+from autmarg.ir.program import Program
 
 
 def is_given(name: str, fn: Any, shape: tuple[int, ...] = ()) -> bool:
@@ -87,3 +89,27 @@ class Given(Outermost):
         else:
             self.names.add(name)
             check_shape(self.model, name, shape, self.shapes.get(name, shape))
+
+
+def noise_given(
+    given: Given, program: Program, whitened: Callable[[Program], Mapping[str, Sequence[str]]]
+) -> dict[str, str]:
+    """Latents that were drawn → their sites of standard noise, which handlers have values for.
+
+    Args:
+        given: what handlers gave the source's sites.
+        program: the source.
+        whitened: gives the sites of noise of a program, and the latents that each makes.
+    """
+    found = {name: decentered(name) for name in given.drawn if _has_value(decentered(name))}
+    drawn = [n for n in program.latents if n.name in given.drawn and program.children(n.name)]
+    if given.names or _has_value(of_sites("noise", drawn)):  # else there is nothing to plan for
+        noise = {name: makes for name, makes in whitened(program).items() if _has_value(name)}
+        found |= {n: name for name, makes in noise.items() for n in makes if n in given.drawn}
+    return found
+
+
+def _has_value(name: str) -> bool:
+    """Whether a handler has a value for a latent site of a name, as NumPyro has it by then."""
+    msg = latent_message(name, dist.Normal(0, 1))
+    return any(gives(handler, msg) for handler in around())

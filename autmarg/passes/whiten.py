@@ -56,6 +56,21 @@ class Whiten:
         if fit is not None and pseudo is not None:
             yield with_stand_ins(normalised.program, fit.likelihoods, pseudo)
 
+    def names(self, program: Program) -> dict[str, tuple[str, ...]]:
+        """Sites of noise → what would be functions of each, were its latents whitened.
+
+        Args:
+            program: its data need not be known.
+        """
+        if not self._is_asked or program.obstacles:
+            return {}
+        facts = facts_of(normalise(program))
+        sites = likelihoods(facts, whitenable(facts), any_data=True)
+        program = facts.normalised.program
+        plan = self._planned(with_stand_ins(program, sites, faint(program, sites)))
+        groups = (g for g in plan.groups if any(isinstance(n, StandIn) for n in g.observed))
+        return {of_sites("noise", g.members): tuple(m.name for m in g.members) for g in groups}
+
     @property
     def _is_asked(self) -> bool:
         """Whether latents are to be whitened, at least where it pays."""

@@ -45,16 +45,19 @@ def whitenable(facts: Facts) -> frozenset[str]:
     )
 
 
-def likelihoods(facts: Facts, latents: Collection[str]) -> tuple[Likelihood, ...]:
+def likelihoods(
+    facts: Facts, latents: Collection[str], any_data: bool = False
+) -> tuple[Likelihood, ...]:
     """The observed sites whose density is not Gaussian in some latents, with their predictors.
 
     Args:
         facts: of the program.
         latents: that the predictors should be affine in.
+        any_data: also where data are not known.
     """
     found = []
     for site in facts.normalised.program.observed:
-        if _is_known(facts, site) and not _is_gaussian(facts, site, latents):
+        if (any_data or _is_known(facts, site)) and not _is_gaussian(facts, site, latents):
             predictors = _frontier(facts, site.distribution.values, latents)
             if predictors:
                 found.append(Likelihood(site, predictors))

@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
+from numpyro.infer import Predictive
 from numpyro.infer.util import log_density
 
 import autmarg
@@ -356,3 +357,18 @@ def test_what_is_not_known() -> None:
     latents = {"u": jnp.zeros(N), "v": jnp.zeros(())}
     value = jax.jit(lambda x: log_density(marg, (x,), {}, latents)[0])(0.5)
     assert value == pytest.approx(float(log_density(model, (0.5,), {}, latents)[0]))
+
+
+def test_draws_of_another_process() -> None:
+    """Without data, noise alone does not let effects be drawn from their prior."""
+
+    def model(y: Any = None) -> None:
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([N]).to_event(1))
+        numpyro.sample("y", dist.Poisson(jnp.exp(u)), obs=y)
+
+    new = autmarg.transform(model, nongaussian="whiten")
+    samples = {"noise(u)": jnp.zeros((2, N))}
+    with pytest.raises(RequestError, match=r"with values of \['noise\(u\)'\] but not of \['u'\]"):
+        Predictive(new, samples)(jax.random.key(0))
+    given = {**samples, "u": jnp.zeros((2, N))}
+    assert Predictive(new, given)(jax.random.key(0))["y"].shape == (2, N)
