@@ -93,19 +93,22 @@ class WhitenedMarginal:
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Array:
         """log |∂z/∂u| at u = T(θ, z), not from the factors that :meth:`image` has it from.
 
-        It is that of the Jacobian matrix. Where that would be large, or is not square since not all
-        of z makes u, it is log p̃(u | ỹ, θ) - log N(z; 0, I) by rows: the mean of that at z and at
-        -z, in which the rounding of the map's centre cancels to first order.
+        It is that of the Jacobian matrix, and the density of what of z makes nothing of u. Where
+        the matrix would be large, or a mask takes out a part of u, it is log p̃(u | ỹ, θ) -
+        log N(z; 0, I) by rows: the mean of that at z and at -z, in which the rounding of the map's
+        centre cancels to first order.
         """
-        form = self.gaussian.schedule.form
+        used = self.gaussian.schedule.form.counted
         elements = sum(m.size for m in self.members)
-        if self.columns <= _MATRIX and self.columns <= elements and form.counted.all():
+        square = used.sum() == elements or (used.all() and self.columns <= elements)
+        if self.columns <= _MATRIX and square:
             jacobian = jax.jacfwd(lambda z: self._flat({**values, self.noise: z}))
-            triangle = jnp.linalg.qr(jacobian(values[self.noise]), mode="r")
-            return -jnp.log(jnp.abs(jnp.diagonal(triangle))).sum()
+            triangle = jnp.linalg.qr(jacobian(values[self.noise])[:, used], mode="r")
+            idle = values[self.noise][~used]
+            return -jnp.log(jnp.abs(jnp.diagonal(triangle))).sum() - _log_normal(idle)
         mirrored, _ = self.image({**values, self.noise: -values[self.noise]})
         both = (self.gaussian.log_conditional(values, each) for each in (members, mirrored))
-        return 0.5 * sum(both) - self._log_noise(values)
+        return 0.5 * sum(both) - _log_normal(values[self.noise])
 
     def _flat(self, values: Mapping[str, Any]) -> Array:
         return jnp.concatenate([x.reshape(-1) for x in self.image(values)[0].values()])
@@ -115,13 +118,13 @@ class WhitenedMarginal:
         members, _ = self.image(values)
         return {name: (x, jnp.zeros_like(x)) for name, x in members.items()}
 
-    def _log_noise(self, values: Mapping[str, Any]) -> Array:
-        z = values[self.noise]
-        return -0.5 * jnp.vdot(z, z) - 0.5 * self.columns * np.log(2 * np.pi)
-
     def _sum(self, sites: tuple[Sample, ...], values: Mapping[str, Any]) -> Array:
         """The sum of some sites' log-densities."""
         return sum((log_density(self.tape, site, values) for site in sites), jnp.zeros(()))
+
+
+def _log_normal(z: Array) -> Array:
+    return -0.5 * jnp.vdot(z, z) - 0.5 * len(z) * np.log(2 * np.pi)
 
 
 def log_density(tape: Tape, site: Sample, values: Mapping[str, Any]) -> Array:
