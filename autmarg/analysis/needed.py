@@ -41,9 +41,21 @@ NEEDED = {
 }
 
 
-def complete(refusal: Refusal, program: Program) -> Refusal:
-    """The refusal with its site's line, what is needed, and what stands at its place."""
+# Instead, where that was asked for.
+_UNWHITENED = (
+    "nongaussian='whiten' needs known data here, priors without params, and latents that no "
+    "numpyro.factor reads"
+)
+
+
+def complete(refusal: Refusal, program: Program, whitening: bool = False) -> Refusal:
+    """The refusal with its site's line, what is needed, and what stands at its place.
+
+    ``whitening`` says that latents under any likelihood were to be whitened.
+    """
     needed = refusal.needed or NEEDED.get(refusal.rule, "")
+    if whitening and refusal.rule == "non-Gaussian child":
+        needed = _UNWHITENED
     culprit = refusal.culprit
     if refusal.place is not None and not culprit:
         there = [n.name for n in program.nodes if n.place == refusal.place]

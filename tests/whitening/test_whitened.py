@@ -353,7 +353,9 @@ def test_what_is_not_known() -> None:
         numpyro.sample("z", dist.Poisson(jnp.exp(v)), obs=3)
 
     marg = autmarg.transform(model, nongaussian="whiten")
-    assert marg.plan(jnp.ones(())).whitened == ("v",)
+    plan = marg.plan(jnp.ones(()))
+    assert plan.whitened == ("v",)
+    assert "nongaussian='whiten' needs known data here, priors without params" in plan.explain()
     latents = {"u": jnp.zeros(N), "v": jnp.zeros(())}
     value = jax.jit(lambda x: log_density(marg, (x,), {}, latents)[0])(0.5)
     assert value == pytest.approx(float(log_density(model, (0.5,), {}, latents)[0]))
