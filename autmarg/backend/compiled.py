@@ -113,7 +113,7 @@ class Programs:
         names = {n.name for n in program.latents}
         if self.integrated:
             return self.integrated & names
-        leaves = {n for n in names if not program.children(n)}
+        leaves = _leaves(program)
         found: set[str] = set()
         for detect in self.passes:
             if isinstance(detect, Detect):
@@ -122,12 +122,16 @@ class Programs:
 
     def would_whiten(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → latents that they would make, with childless sites as data."""
-        leaves = {n.name for n in program.latents if not program.children(n.name)}
         found: dict[str, tuple[str, ...]] = {}
         for whiten in self.passes:
             if isinstance(whiten, Whiten):
-                found |= whiten.names(program.given(leaves))
+                found |= whiten.names(program.given(_leaves(program)))
         return found
+
+
+def _leaves(program: Program) -> set[str]:
+    """Latents that nothing reads: the data of a program that was called without them."""
+    return {n.name for n in program.latents if not program.children(n.name)}
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:

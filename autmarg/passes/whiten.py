@@ -65,9 +65,7 @@ class Whiten:
         if not self._is_asked or program.obstacles:
             return {}
         facts = facts_of(normalise(program))
-        sites = likelihoods(facts, whitenable(facts), any_data=True)
-        program = facts.normalised.program
-        plan = self._planned(with_stand_ins(program, sites, faint(program, sites)))
+        plan = self._sketched(facts, likelihoods(facts, whitenable(facts), any_data=True))
         groups = (g for g in plan.groups if any(isinstance(n, StandIn) for n in g.observed))
         return {of_sites("noise", g.members): tuple(m.name for m in g.members) for g in groups}
 
@@ -95,9 +93,13 @@ class Whiten:
         """Whether draws of whitened latents are predicted to be worth the planning."""
         if not takes_long(Outlook.of(facts, self.request, ()).predictions((), ())[1]):
             return False
-        program = facts.normalised.program
-        predicted = self._planned(with_stand_ins(program, sites, faint(program, sites))).predicted
+        predicted = self._sketched(facts, sites).predicted
         return predicted is not None and takes_whitened(predicted[1], predicted[0])
+
+    def _sketched(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Plan:
+        """The plan with stand-ins for these sites, whatever their pseudo-data will be."""
+        program = facts.normalised.program
+        return self._planned(with_stand_ins(program, sites, faint(program, sites)))
 
     def _planned(self, program: Program) -> Plan:
         """A program with stand-ins, all of what can be integrated out of it."""

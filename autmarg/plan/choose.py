@@ -120,10 +120,6 @@ class Costs:
         self.whitened = any(isinstance(n, StandIn) for n in group.observed)
         self.in_time = bool(group.system.form.recurrences or group.system.form.correlated)
 
-    @property
-    def _likelihood(self) -> float:
-        return UNWHITENED if self.whitened else 1.0
-
     @cached_property
     def effects(self) -> Mapping[str, Effects]:
         """Of every member, were it sampled."""
@@ -133,7 +129,7 @@ class Costs:
         asked = matters and not form.recurrences and not self.whitened  # pseudo-data fit anything
         ratios = variance_ratios(form, stats) if asked else {}
         fixed = {m.name for m in self.group.members if not m.parents}
-        found = {}
+        likelihood, found = UNWHITENED if self.whitened else 1.0, {}
         for member in form.members:
             if member.name not in self.names:  # a state without noise
                 continue
@@ -142,7 +138,7 @@ class Costs:
             more = _longer(form, member) * (LOCAL if member.name in self.local else 1.0)
             written = known if member.name in fixed | set(self.local) else math.sqrt(known)
             found[member.name] = Effects(
-                member.name, _count(member), more * known, more * written, self._likelihood
+                member.name, _count(member), more * known, more * written, likelihood
             )
         return found
 

@@ -97,14 +97,6 @@ def in_words(value: float) -> str:
 
 
 __all__ = [
-    "BASE",
-    "LOCAL",
-    "ONE",
-    "UNWHITENED",
-    "WELL",
-    "WHITENED",
-    "Effects",
-    "Prediction",
-    "in_words",
+    "BASE", "LOCAL", "ONE", "UNWHITENED", "WELL", "WHITENED", "Effects", "Prediction", "in_words",
     "steps",
 ]  # fmt: skip
