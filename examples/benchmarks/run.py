@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from examples.benchmarks.agreement import agreement
 from examples.benchmarks.chains import chains
 from examples.benchmarks.cold import cold, one_cold
 from examples.benchmarks.filters import STEPS, filters
@@ -32,7 +33,7 @@ _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
 _TABLES = (
     "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
-    "cold", "floors", "lme4",
+    "cold", "floors", "lme4", "agreement",
 )  # fmt: skip
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
@@ -106,6 +107,18 @@ def _independence(options: argparse.Namespace, cores: int) -> None:
             continue
         rows = independence(data, options.seeds, options.draws or 1000, 4)
         _keep(options, cores, "independence", rows)
+
+
+def _agreement(options: argparse.Namespace, cores: int) -> None:
+    rows: list[dict[str, Any]] = []
+    for name in options.sets or NAMES:
+        data = load_set(name)
+        if not options.sets and data.rows > _LARGEST:
+            continue
+        rows.append(agreement(data, 0, options.warmup or 1000, options.draws or 2500))
+        append(options.out / "agreement.csv", rows[-1:])
+        print(table(rows[-1:], options.markdown), end="\n\n", flush=True)
+    print(table(rows, options.markdown), end="\n\n", flush=True)
 
 
 def _likelihoods(options: argparse.Namespace, cores: int) -> None:
@@ -196,6 +209,7 @@ _TASKS = {
     "one-cold": _one_cold,
     "floors": _floors,
     "lme4": _lme4,
+    "agreement": _agreement,
     "everything": _everything,
     "table": _table,
 }

@@ -10,6 +10,7 @@ from numpyro.infer.util import log_density
 
 import autmarg
 from examples.benchmarks.__main__ import parser
+from examples.benchmarks.agreement import BOUND
 from examples.benchmarks.measure import min_ess, read
 from examples.benchmarks.methods import method, subsets
 from examples.benchmarks.opponents import dense, single_class
@@ -81,6 +82,15 @@ def test_sampling_of_a_small_set_sees_the_integrated_latents(quick_compilation, 
     assert all(
         float(row["leapfrogs"]) >= 1 and float(row["ess_per_s"]) > 0 for row in (first, second)
     )
+
+
+@pytest.mark.slow
+def test_the_posterior_of_sample_agrees_with_nuts(quick_compilation, tmp_path):
+    words = f"agreement --sets {TINY} --warmup 300 --draws 500 --out {tmp_path}"
+    run(parser().parse_args(words.split()), 1)
+    (row,) = read(tmp_path / "agreement.csv")
+    assert row["method"] == "independence" and row["comparisons"] == "4"
+    assert max(float(row["mean"]), float(row["log_sd"])) < BOUND
 
 
 @pytest.mark.slow
