@@ -9,7 +9,7 @@ from typing import Any
 from autmarg.analysis.families import FAMILIES
 from autmarg.backend.recovery import Recovery
 from autmarg.backend.support import check_support
-from autmarg.conjugacy.registry import rules
+from autmarg.conjugacy.registry import added
 from autmarg.gaussian.stages import REGISTERED
 from autmarg.gaussian.terms import REGISTERED_TERMS
 from autmarg.ir.bounds import check_indices
@@ -80,7 +80,7 @@ class Programs:
         """
         # Traced constants make no difference to the structure: it is hashed without their values.
         # What is registered decides on a plan, too.
-        key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *REGISTERED_TERMS, *rules())
+        key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *REGISTERED_TERMS, *added())
         if (known := self._compiled.get(key)) is not None:
             return known
         check_widths(program)

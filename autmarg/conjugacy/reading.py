@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,14 @@ import numpyro.distributions as dist
 from jax.scipy.special import betaln, gammaln
 
 from autmarg.compat.numpyro import base_of, unwrapped
-from autmarg.conjugacy.families import Family
 from autmarg.conjugacy.monomial import NoMatch
 from autmarg.ir.nodes import Sample
 from autmarg.ir.program import Program
 from autmarg.ir.staged import known
 from autmarg.ir.tape import Tape
+
+if TYPE_CHECKING:
+    from autmarg.conjugacy.families import Family  # needs SymPy, which is slow to import
 
 Reader = Callable[[Any], tuple[Any, ...] | None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -33,14 +34,34 @@ SHIPPED = (
     "inverse_gamma_normal",
     "pareto_uniform",
 )
+_PRIOR = re.compile(r"^\s*prior\s+\w+\s*~\s*(\w+)", re.MULTILINE)
 _added: list[Rule] = []
 
 
 @cache
 def shipped() -> tuple[Rule, ...]:
     """The rules of this package. Each is proved when a program first meets it."""
-    texts = ((_FOLDER / f"{name}.rules").read_text(encoding="utf-8") for name in SHIPPED)
-    return tuple(rule for text in texts for rule in _read(text))
+    return tuple(rule for text in _texts() for rule in _read(text))
+
+
+@cache
+def _texts() -> tuple[str, ...]:
+    return tuple((_FOLDER / f"{name}.rules").read_text(encoding="utf-8") for name in SHIPPED)
+
+
+def priors() -> frozenset[str]:
+    """Names of the families that some rule has for its prior.
+
+    Those of the shipped rules are read from their texts: most programs have no such prior, and
+    parsing the rules takes half a second, most of it SymPy's import.
+    """
+    names = {name for text in _texts() for name in _PRIOR.findall(text)}
+    return frozenset(names | {rule.prior.family.name for rule in _added})
+
+
+def added() -> tuple[Rule, ...]:
+    """The rules that users added."""
+    return tuple(_added)
 
 
 def _read(text: str) -> tuple[Rule, ...]:

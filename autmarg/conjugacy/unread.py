@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from autmarg.compat.numpyro import unwrapped
-from autmarg.conjugacy.conjugate import away
 from autmarg.ir.nodes import Deterministic, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.staged import known
@@ -58,6 +57,8 @@ class UnreadPrior:
         x = prior.sample(key, self.member.sample_shape)
         near = isinstance(stretch, float) and stretch == 1.0
         if not near and not prior.support.is_discrete:
+            from autmarg.conjugacy.conjugate import away  # needs SymPy, which is slow to import
+
             other = prior.sample(jax.random.fold_in(key, 1), self.member.sample_shape)
             x = away(prior.support, x, other, stretch)
         return {self.member.name: x}, prior.log_prob(x).sum()

@@ -25,11 +25,13 @@ class Conjugate:
         Raises:
             RequestError: there is no plan, or a pass in between changed what it is about.
         """
+        plan = plan_of(program, self.name)
+        if not plan.conjugacies:
+            return
         # Rules need SymPy, which is slow to import.
         from autmarg.conjugacy.conjugate import ConjugateMarginal
         from autmarg.conjugacy.unread import UnreadPrior
 
-        plan = plan_of(program, self.name)
         for found in plan.conjugacies:
             if any(group.name not in program for group in found.groups):
                 continue  # its pass was taken out of the list, so nothing shares the latent

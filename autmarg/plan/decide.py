@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from autmarg.analysis.admissible import Admissible, Facts, admissible
 from autmarg.analysis.needed import complete
 from autmarg.analysis.rules.base import NotWritten
+from autmarg.conjugacy.search import conjugacies
 from autmarg.errors import Refusal, RequestError
 from autmarg.gaussian.flat import undetermined
 from autmarg.ir.program import Program
@@ -100,8 +101,6 @@ def schedule(chosen: Chosen) -> Plan:
     Raises:
         RequestError: a group is beyond the budget of memory, or a request cannot be met.
     """
-    from autmarg.conjugacy.match import conjugacies  # rules need SymPy, which is slow to import
-
     draft, request, program = chosen.draft, chosen.draft.request, chosen.draft.program
     groups = tuple(group.scheduled(request.chains) for group in draft.groups)
     gone = {m.name for m in draft.selection.members}

@@ -16,7 +16,7 @@ from scipy import stats
 
 import autmarg
 from autmarg.conjugacy import marginal_likelihood as formulas
-from autmarg.conjugacy.registry import SHIPPED, shipped
+from autmarg.conjugacy.registry import SHIPPED, priors, rules, shipped
 from tests.conjugacy import models
 from tests.conjugacy.models import COUNTS, EXPOSURE, POSITIVES, REALS, G
 from tests.support.generator.identity import identity
@@ -25,6 +25,10 @@ from tests.support.lanes import lanes
 RULES = dict(zip(SHIPPED, shipped(), strict=True))
 PROGRAMS = (*models.FIRST, *models.SECOND)
 N = len(COUNTS)
+
+
+def test_the_search_knows_the_priors_of_rules_by_their_texts():
+    assert priors() == {rule.prior.family.name for rule in rules()}
 
 
 def exact(model, values=None):
