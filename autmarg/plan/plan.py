@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from autmarg.analysis.needed import complete
@@ -18,7 +19,6 @@ from autmarg.plan.prediction import Prediction
 
 if TYPE_CHECKING:
     import networkx as nx
-    import sympy
 
     from autmarg.conjugacy.match import Conjugacy
     from autmarg.report.entries import Entry
@@ -129,11 +129,9 @@ class Plan(AsValue):
         return {n.name: n.dimensions(self.program.tape) for n in self.program.latents}
 
     @property
-    def cost(self) -> sympy.Expr:
-        """Multiply-adds of one log-density, in the sizes of each stage."""
-        import sympy  # slow to import
-
-        return sympy.Add(*(c.flops for g in self.groups for c in g.costs))
+    def cost(self) -> Fraction:
+        """Multiply-adds of one log-density."""
+        return sum((c.flops for g in self.groups for c in g.costs), Fraction(0))
 
     def explain(self) -> str:
         """The refusals at length: the condition that failed, the user's line, what would help."""

@@ -167,7 +167,7 @@ def _group(group: ScheduledGroup) -> dict[str, Any]:
             "structure": cost.structure,
             "formula": str(cost.formula),
             "multiply_adds": int(cost.flops),
-            "values": {str(symbol): value for symbol, value in cost.values},
+            "values": dict(cost.sizes),
         }
         for cost in group.costs
     ]

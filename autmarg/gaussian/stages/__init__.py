@@ -49,7 +49,7 @@ def register_stage(stage: type[Offered], *, replace: bool = False) -> None:
     if getattr(stage, "cost", None) in (None, vars(Stage)["cost"]):  # the protocol has no cost
         raise RequestError(
             f"{stage!r} does not say what it costs: expected a property cost that returns "
-            "autmarg.gaussian.stages.Cost(structure, formula, values, counts), or a stage that "
+            "autmarg.gaussian.stages.Cost(structure, work, sizes, counts), or a stage that "
             "inherits one, such as BatchedBlocks"
         )
     REGISTERED.add(stage, replace=replace)

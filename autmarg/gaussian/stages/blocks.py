@@ -13,7 +13,7 @@ How these sums over blocks are formed is in :mod:`.meetings`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from autmarg.gaussian.pattern import Pattern, positions
 from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.cost import Cost, symbols
+from autmarg.gaussian.stages.cost import Cost
 from autmarg.gaussian.stages.meetings import Meetings, meetings_of
 
 if TYPE_CHECKING:
@@ -75,11 +75,14 @@ class BatchedBlocks(Stage[Factor, Array]):
     @property
     def cost(self) -> Cost:
         """One small factorisation for each block, and what its meetings fill in."""
-        M, d = symbols("M d")
         meetings, sizes = self.meets.formula()
-        sizes = ((M, self.blocks), (d, self.width), *sizes)
+        sizes = {"M": self.blocks, "d": self.width, **sizes}
         counts = self.meets.counts(self.blocks * self.width, self.width)
-        return Cost(self.structure, M * d**3 / 6 + meetings, sizes, counts)
+
+        def work(M: Any, d: Any, **others: Any) -> Any:
+            return M * d**3 / 6 + meetings(M=M, d=d, **others)
+
+        return Cost(self.structure, work, sizes, counts)
 
     @classmethod
     def plan(

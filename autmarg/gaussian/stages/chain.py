@@ -52,7 +52,7 @@ from autmarg.gaussian.pattern import Pattern, positions
 from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.cost import Cost, Counts, symbols
+from autmarg.gaussian.stages.cost import Cost, Counts
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -143,17 +143,20 @@ class Chain(Stage[Factor, Own]):
     def cost(self) -> Cost:
         """A filter over the steps; three times the work in blocks of steps side by side."""
         steps, chains = self.recurrence.steps, self.recurrence.chains
-        T, M, d, D, n = symbols("T M d D n")
-        sizes = ((T, steps), (M, chains), (d, self.state), (D, self.later.shape[1]))
+        sizes = {"T": steps, "M": chains, "d": self.state, "D": self.later.shape[1]}
         text = f"{chains} chains of {steps} steps, states of {self.state}"
-        work = T * M * (4 * d**3 + d**2 * D + d * D**2)
         if self.rows is not None:
-            sizes = (*sizes, (n, self.rows.size[2]))
-            work = T * M * (2 * d**3 + d**2 * D + n * (4 * d**2 + 2 * d * D + D**2))
+            sizes["n"] = self.rows.size[2]
         if (blocks := self.recurrence.blocks) > 1:
-            text, work = f"{text}, {blocks} blocks of steps side by side", 3 * work
-        each = float(work.subs(dict(sizes)))
-        counts = Counts(columns=math.inf, small=each, steps=self._depth)
+            text = f"{text}, {blocks} blocks of steps side by side"
+
+        def work(T: Any, M: Any, d: Any, D: Any, n: Any = None) -> Any:
+            each = 4 * d**3 + d**2 * D + d * D**2
+            if n is not None:
+                each = 2 * d**3 + d**2 * D + n * (4 * d**2 + 2 * d * D + D**2)
+            return (3 if blocks > 1 else 1) * T * M * each
+
+        counts = Counts(columns=math.inf, small=float(work(**sizes)), steps=self._depth)
         return Cost(text, work, sizes, counts)
 
     @property

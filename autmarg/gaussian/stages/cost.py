@@ -7,8 +7,10 @@ filters one by one.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import sympy
@@ -24,13 +26,6 @@ SYMBOLS = {
     "T": "steps in time",
     "n": "rows at a step",
 }
-
-
-def symbols(names: str) -> tuple[sympy.Symbol, ...]:
-    """Sizes by their letters, those of :data:`SYMBOLS`, as sympy has them."""
-    import sympy  # slow to import
-
-    return sympy.symbols(names, positive=True, integer=True, seq=True)
 
 
 @dataclass(frozen=True)
@@ -65,20 +60,29 @@ class Cost:
 
     Attributes:
         structure: how it eliminates, in words.
-        formula: multiply-adds of one log-density.
-        values: of the formula's symbols.
+        work: multiply-adds of one log-density, a function of sizes by their letters: of numbers,
+            or of SymPy's symbols, so that planning needs no SymPy (slow to import).
+        sizes: by their letters, those of :data:`SYMBOLS`.
         counts: of a value and gradient.
     """
 
     structure: str
-    formula: sympy.Expr
-    values: tuple[tuple[sympy.Symbol, int], ...]
+    work: Callable[..., Any]
+    sizes: Mapping[str, int]
     counts: Counts = field(default_factory=Counts)
 
     @property
-    def flops(self) -> sympy.Expr:
+    def formula(self) -> sympy.Expr:
+        """The multiply-adds in symbols."""
+        import sympy  # slow to import
+
+        letters = {n: sympy.Symbol(n, positive=True, integer=True) for n in self.sizes}
+        return sympy.sympify(self.work(**letters))
+
+    @property
+    def flops(self) -> Fraction:
         """The number of multiply-adds."""
-        return self.formula.subs(dict(self.values))
+        return Fraction(self.work(**{n: Fraction(size) for n, size in self.sizes.items()}))
 
     def __str__(self) -> str:
         raised = re.sub(r"\*\*(\d)\b", lambda power: _RAISED[int(power[1])], str(self.formula))
@@ -88,8 +92,7 @@ class Cost:
 def dense_root(size: int) -> Cost:
     """Of a symmetric matrix of ``size`` columns, factorised whole."""
     counts = Counts(columns=size, cubes=float(size) ** 3, entries=float(size) ** 2)
-    (D,) = symbols("D")
-    return Cost(f"dense root of {size}", D**3 / 6, ((D, size),), counts)
+    return Cost(f"dense root of {size}", lambda D: D**3 / 6, {"D": size}, counts)
 
 
-__all__ = ["SYMBOLS", "Cost", "Counts", "dense_root", "symbols"]
+__all__ = ["SYMBOLS", "Cost", "Counts", "dense_root"]

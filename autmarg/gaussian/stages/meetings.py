@@ -11,8 +11,9 @@ blocks, Σ_b W_bᵀ W_b and Σ_b W_bᵀ g_b, are formed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +25,9 @@ from autmarg.gaussian.cholesky import gram
 from autmarg.gaussian.pattern import Pattern, filled, pairs_of, positions
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.ragged import padded
-from autmarg.gaussian.stages.cost import Counts, symbols
+from autmarg.gaussian.stages.cost import Counts
 
 if TYPE_CHECKING:
-    import sympy
     from jaxtyping import Float, Int
 
 # A scattered update costs about as much as this many multiply-adds of a matrix product.
@@ -35,7 +35,12 @@ _SCATTER_COST = 40
 _ALIGNED = 0.4  # of the time of as many meetings one by one
 _PADDED, _SLOTS = 1.5, 8  # share of slots to meetings, and slots, up to which blocks are aligned
 
-Formula = tuple["sympy.Expr", tuple[tuple["sympy.Symbol", int], ...]]
+Formula = tuple[Callable[..., Any], dict[str, int]]  # of a Cost: its work and sizes, but M and d
+
+
+def _by_pairs(d: Any, E: Any, P: Any, **_: Any) -> Any:
+    """Multiply-adds where E meetings of blocks of d columns make P pairs."""
+    return E * d**2 / 2 + P * d
 
 
 class Meetings(Protocol):
@@ -133,8 +138,7 @@ class Scattered:
 
     def formula(self) -> Formula:
         """For a plan."""
-        d, E, P = symbols("d E P")
-        return E * d**2 / 2 + P * d, ((E, len(self.block)), (P, len(self.target)))
+        return _by_pairs, {"E": len(self.block), "P": len(self.target)}
 
     def counts(self, columns: int, width: int) -> Counts:
         """For the planner."""
@@ -219,9 +223,8 @@ class Aligned:
 
     def formula(self) -> Formula:
         """For a plan."""
-        d, E, P = symbols("d E P")
         _, slots, blocks = self.position.shape
-        return E * d**2 / 2 + P * d, ((E, self.met), (P, blocks * slots * (slots + 1) // 2))
+        return _by_pairs, {"E": self.met, "P": blocks * slots * (slots + 1) // 2}
 
     def counts(self, columns: int, width: int) -> Counts:
         """For the planner."""
@@ -290,8 +293,7 @@ class Dense:
 
     def formula(self) -> Formula:
         """For a plan."""
-        M, d, D = symbols("M d D")
-        return M * d * D**2, ((D, len(self.later)),)
+        return lambda M, d, D: M * d * D**2, {"D": len(self.later)}
 
     def counts(self, columns: int, width: int) -> Counts:
         """For the planner."""

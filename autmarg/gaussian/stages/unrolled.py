@@ -25,7 +25,7 @@ from autmarg.gaussian.chains.recurrence import Dynamics, Recurrence
 from autmarg.gaussian.pattern import Pattern, filled, positions
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.cost import Cost, Counts, symbols
+from autmarg.gaussian.stages.cost import Cost, Counts
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -70,8 +70,7 @@ class Unrolled(Stage[None, None]):
             small=float(self.size * self.recurrence.width * local), steps=steps,
         )  # fmt: skip
         text = f"{self.size} states written out in innovations"
-        (D,) = symbols("D")
-        return Cost(text, 2 * D**3, ((D, local),), counts)
+        return Cost(text, lambda D: 2 * D**3, {"D": local}, counts)
 
     @classmethod
     def plan(
