@@ -52,6 +52,10 @@ class Mode:
             np.sqrt((apart := point - self.point) @ np.linalg.solve(self.covariance, apart))
         )
 
+    def holds(self, point: Array, value: float) -> bool:
+        """Whether a point of this log-density is within one standard deviation, and as dense."""
+        return value > self.log_density - 1.0 and self.distance(point) < 1.0
+
 
 def modes(density: Density, real: Array, random: np.random.Generator, reach: float) -> list[Mode]:
     """Local maxima found from several starts, the one of most mass first.
@@ -77,14 +81,19 @@ def modes(density: Density, real: Array, random: np.random.Generator, reach: flo
     found: list[Mode] = []
     for start in order[np.isfinite(values[order])]:
         farthest = np.where(real, np.inf, _FARTHEST)
-        mode = _climb(density, cloud[start], float(values[start]), reach, farthest)
-        if all(mode.distance(other.point) > 1.0 for other in found):
+        mode = _climb(density, cloud[start], float(values[start]), reach, farthest, found)
+        if mode is not None and all(mode.distance(other.point) > 1.0 for other in found):
             found.append(mode)
     return sorted(found, key=lambda mode: -mode.log_mass)
 
 
-def _climb(density: Density, point: Array, value: float, reach: float, farthest: Array) -> Mode:
-    """The maximum above a point, by steps that go no farther than so in each coordinate."""
+def _climb(
+    density: Density, point: Array, value: float, reach: float, farthest: Array, known: list[Mode]
+) -> Mode | None:
+    """The maximum above a point, by steps that go no farther than so in each coordinate.
+
+    None where the way leads to one of the ``known`` ones: the last steps cost the most Hessians.
+    """
     steps = np.full(len(point), 1e-2)
     for _ in range(_STEPS):
         gradient, hessian = _derivatives(density, point, value, steps)
@@ -98,6 +107,8 @@ def _climb(density: Density, point: Array, value: float, reach: float, farthest:
         gain = values[best] - value
         if gain > 0:
             point, value = tried[best], float(values[best])
+        if any(mode.holds(point, value) for mode in known):
+            return None
         if gain < _NEAR:
             break
     _, hessian = _derivatives(density, point, value, steps)
