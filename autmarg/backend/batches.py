@@ -19,20 +19,21 @@ LONG = 2.0e8  # draws times elements from which a progress bar is worth it
 
 
 def at_each(function: Callable[..., Any]) -> Callable[..., Any]:
-    """(own [C, K], values [C, K, …], traced) → function at each, K side by side."""
+    """(own [C, K], values [C, K, …], traced) → function at each [C K, …], K side by side."""
 
-    def run(own: Any, values: Mapping[str, Any], traced: Mapping[str, Any]) -> Any:
+    def run(own: Any, values: Mapping[str, Any], traced: Any) -> Any:
         some = jax.vmap(function, in_axes=(0, 0, None))
-        return jax.lax.map(lambda each: some(*each, traced), (own, values))
+        out = jax.lax.map(lambda each: some(*each, traced), (own, values))
+        return jax.tree.map(_joined, out)
 
     return compiled(run)
 
 
 def in_batches(
     run: Callable[..., Any],
-    own: Any,
+    own: np.ndarray,
     values: Mapping[str, Any],
-    traced: Mapping[str, Any],
+    traced: Any,
     *,
     batch: int,
     together: int,
@@ -57,7 +58,7 @@ def in_batches(
             some = some.reshape(-1, together)
             each = {site: _rows(value, some) for site, value in values.items()}
             out = run(_rows(own, some), each, traced)
-            out = jax.tree.map(lambda x, n=here: _joined(x)[:n], out)
+            out = jax.tree.map(lambda x, n=here: _first(x, n), out)
             parts.append(jax.block_until_ready(out))
             bar.update(here)
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
@@ -65,8 +66,15 @@ def in_batches(
 
 def _rows(x: Any, places: np.ndarray) -> Any:
     """Some rows of an array; of known numbers by NumPy, which compiles nothing."""
-    known = not isinstance(x, Tracer) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return jnp.asarray(np.asarray(x)[places]) if known else x[places]
+    return x[places] if isinstance(x, Tracer) else jax.device_put(np.asarray(x)[places])
+
+
+def _first(x: Any, count: int) -> Any:
+    """The first rows of an array; in a processor's memory by NumPy, which compiles nothing."""
+    if len(x) == count:
+        return x
+    here = not isinstance(x, Tracer) and all(d.platform == "cpu" for d in x.devices())
+    return jax.device_put(np.asarray(x)[:count]) if here else x[:count]
 
 
 def _joined(x: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
 from autmarg.errors import RequestError, did_you_mean
@@ -32,7 +33,7 @@ class Recovery:
         self.noise = {n.noise: n.density.columns for n in self.nodes if n.noise}
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
-        self._draw = at_each(self.draw)
+        self._draw = at_each(self._draw_of_one)
         self._moments = at_each(self._moments_of_one)
 
     @property
@@ -47,6 +48,13 @@ class Recovery:
         met = self.met(values, traced)
         drawn, _ = self.draw_with_density(key, {**values, **met}, traced)
         return met | drawn | self.deterministic({**traced, **values, **met, **drawn})
+
+    def _draw_of_one(
+        self, number: Any, values: Mapping[str, Any], given: tuple[Any, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The draw of that number; ``given`` are the key of all draws and the traced constants."""
+        key, traced = given
+        return self.draw(jax.random.fold_in(key, number), values, traced)
 
     def met(self, values: Mapping[str, Any], traced: Mapping[str, Any]) -> dict[str, Any]:
         """Non-centred sites of which only the standard noise is given."""
@@ -96,10 +104,10 @@ class Recovery:
         return out
 
     def _moments_of_one(
-        self, key: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
+        self, number: Any, values: Mapping[str, Any], given: tuple[Any, Mapping[str, Any]]
     ) -> Any:
-        """As :meth:`moments`; the key says how many there are where no latent is kept."""
-        return self.moments(values, traced)
+        """As :meth:`moments`; the numbers say how many there are where no latent is kept."""
+        return self.moments(values, given[1])
 
     def deterministic(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All deterministic sites at values of all latents."""
@@ -133,7 +141,7 @@ class Recovery:
         together = min(batch, TOGETHER)
         show = progress if progress is not None else count * float(elements) > LONG
         joined = in_batches(
-            self._moments if moments else self._draw, jax.random.split(key, count), flat, traced,
+            self._moments if moments else self._draw, np.arange(count), flat, (key, traced),
             batch=batch, together=together, name="recover", show=show,
         )  # fmt: skip
         recovered = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), joined)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from autmarg.compat.jaxprs import reads
 from autmarg.compat.numpyro import base_of, unwrapped, validates
@@ -20,13 +21,18 @@ def outside(fn: Any, value: Any) -> Any:
     """Which elements of a batch are outside the support, but for those that a mask takes out."""
     base, masks = unwrapped(fn)
     if not validates(base):  # then NumPyro does not look
-        return jnp.zeros((), bool)
-    found = ~jnp.asarray(base.support(value), bool)
+        return np.zeros((), bool)
+    found = ~_as_truth(base.support(value))
     for mask, axes in masks:
-        mask = jnp.asarray(mask, bool)
+        mask = _as_truth(mask)
         found = found & mask.reshape(*mask.shape, *(1,) * (axes - base.event_dim))
     events = min(fn.event_dim - base.event_dim, found.ndim)
     return found.any(tuple(range(-events, 0)))
+
+
+def _as_truth(x: Any) -> Any:
+    """As an array of truth values: JAX's where it is one, else NumPy's."""
+    return jnp.asarray(x, bool) if isinstance(x, jax.Array) else np.asarray(x, bool)
 
 
 def is_traced(program: Program, site: Observe) -> bool:
@@ -73,11 +79,13 @@ def _check(program: Program, site: Observe) -> None:
     def look(*leaves: Any) -> Any:
         known = {**tape.constants, **dict(zip(unknown, leaves, strict=True))}
         fn = spec.unflatten([known[v] for v in spec.values])
-        return outside(fn, jnp.asarray(value))
+        traced = any(isinstance(x, Tracer) for x in leaves)
+        return outside(fn, jnp.asarray(value) if traced else value)
 
     shapes = [tape.avals[v] for v in unknown]
-    with jax.ensure_compile_time_eval():
-        found = np.asarray(look(*(jnp.ones(a.shape, a.dtype) for a in shapes)))
+    # By NumPy, which compiles nothing.
+    with jax.ensure_compile_time_eval(), np.errstate(all="ignore"):
+        found = np.asarray(look(*(np.ones(a.shape, a.dtype) for a in shapes)))
     if not found.any() or any(reads(look, *shapes)):
         return
     fn = base_of(spec.unflatten([tape.avals[v] for v in spec.values]))

@@ -73,7 +73,7 @@ class Program:
         if any(len(x.sharding.device_set) > 1 for x in arrays):
             return self  # where arrays lie is part of such a program
         with jax.ensure_compile_time_eval():  # also inside another program
-            numbers = [jnp.asarray(x) for x in self.numbers]
+            numbers = [jax.device_put(x) for x in self.numbers]  # (jnp.asarray compiles a copy)
         found = executable(self.run.lower(numbers, *flat), len(numbers))
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
 

@@ -318,7 +318,7 @@ def _anew(
         return (part.normalisers(given)[label] + gain - 0.5 * squares).sum()
 
     values = {n: x[draws][:, None] for n, x in flat.items()}
-    terms = at_each(at)(labels[:, None], values, traced)[:, 0]
+    terms = at_each(at)(labels[:, None], values, traced)
     ends = np.cumsum([0, *(math.prod(batch_of(n)) for n in sites)])
     out = {}
     for node, start, end in zip(sites, ends[:-1], ends[1:], strict=True):

@@ -82,7 +82,7 @@ class Posterior:
         if group_by_chain:
             return dict(self.samples)
         flat = {n: np.asarray(x).reshape(-1, *x.shape[2:]) for n, x in self.samples.items()}
-        return {name: jnp.asarray(x) for name, x in flat.items()}
+        return {name: jax.device_put(x) for name, x in flat.items()}
 
     def get_extra_fields(self, group_by_chain: bool = False) -> dict[str, Array]:
         """What NUTS collected besides, as of an ``MCMC``."""

@@ -83,7 +83,9 @@ class Space:
             each = compiled(lambda x: jax.lax.map(self._constrained, x))(rows)
         else:
             each = compiled(jax.vmap(self._moved))(rows)
-        return {n: jnp.asarray(np.asarray(x).reshape(*lead, *x.shape[1:])) for n, x in each.items()}
+        return {
+            n: jax.device_put(np.asarray(x).reshape(*lead, *x.shape[1:])) for n, x in each.items()
+        }
 
     def _constrained(self, point: Array) -> dict[str, Array]:
         found = constrain_fn(

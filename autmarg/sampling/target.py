@@ -71,7 +71,7 @@ class Target(Space):
         rows = -(-len(points) // _SIDE)
         padded = np.ones((_ROWS * _SIDE, self.size))
         padded[: len(points)] = points
-        found = self._run(jnp.asarray(padded.reshape(_ROWS, _SIDE, -1)), jnp.asarray(rows))
+        found = self._run(*jax.device_put((padded.reshape(_ROWS, _SIDE, -1), rows)))
         return np.asarray(found, float).reshape(-1)[: len(points)]
 
 
