@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autmarg.sampling.proposal import Proposal, log_sum, log_t
+from autmarg.sampling.proposal import Proposal, log_t
 
 Array = np.ndarray
 
 _FREEDOM = (4.0, 6.0, 10.0)  # more would leave the tails to chance
 _ITERATIONS, _NEAR = 12, 1e-3  # nats a point, from which EM goes on
+_RARELY = 4  # iterations, of which one looks for the degrees of freedom: it takes as long as three
 _MOST = 40_000  # points that are fitted to
 _POINTS = 4  # effective points for each dimension of a component, at least
 _HALF_NORMAL = 1.4  # mean over deviation: 1.32 of a half-normal, more off zero
@@ -38,16 +39,18 @@ def fitted(x: Array, weights: Array, start: Proposal, positive: Array) -> Propos
     """
     points = _Points.of(x, weights, positive)
     before, found = -np.inf, start
-    for _ in range(_ITERATIONS):
+    for k in range(_ITERATIONS):
         distance = points.distances(found)
-        terms = found.of_distance(distance)
-        whole = log_sum(terms)
-        likelihood = float(points.weights @ whole)
+        shares = found.of_distance(distance)
+        top = shares.max(1, keepdims=True)
+        np.exp(np.subtract(shares, top, out=shares), out=shares)
+        total = shares.sum(1)
+        likelihood = float(points.weights @ (top[:, 0] + np.log(total)))
         if likelihood - before < _NEAR:
             break
         before = likelihood
-        shares = np.exp(terms - whole[:, None]) * points.weights[:, None]
-        found = _maximised(found, points, shares, distance)
+        shares *= (points.weights / total)[:, None]
+        found = _maximised(found, points, shares, distance, free=k % _RARELY == 0)
     return found
 
 
@@ -57,14 +60,14 @@ class _Points:
 
     Attributes:
         x: [n, p], less ``centre``.
-        products: x_i x_j of each point, [n, p²].
+        design: x_i x_j for i ≤ j, x_i, and one, of each point, [n, p (p + 1) / 2 + p + 1].
         weights: [n].
         centre: [p]; zero where signs are dropped.
         positive: [p].
     """
 
     x: Array
-    products: Array
+    design: Array
     weights: Array
     centre: Array
     positive: Array
@@ -77,8 +80,9 @@ class _Points:
         own = weights[here] / weights[here].sum()
         centre = np.where(positive, 0.0, own @ x[here])
         x = x[here] - centre
-        products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-        return cls(x, products, own, centre, positive)
+        i, j = np.triu_indices(x.shape[1])
+        design = np.concatenate([x[:, i] * x[:, j], x, np.ones((len(x), 1))], axis=1)
+        return cls(x, design, own, centre, positive)
 
     def distances(self, proposal: Proposal) -> Array:
         """Squared distances [n, J] from the images of a proposal's components."""
@@ -88,26 +92,44 @@ class _Points:
         precision = precision * signs[:, :, None] * signs[:, None, :]
         loc = signs * (proposal.loc - self.centre)[owner]
         slope = np.einsum("jpq,jq->jp", precision, loc)
-        flat = precision.reshape(len(owner), -1)
-        squares = self.products @ flat.T - 2 * self.x @ slope.T
-        return np.maximum(squares + np.einsum("jp,jp->j", slope, loc), 0.0)
+        i, j = np.triu_indices(proposal.size)
+        squares = precision[:, i, j] * np.where(i == j, 1.0, 2.0)
+        ends = np.einsum("jp,jp->j", slope, loc)[:, None]
+        found = self.design @ np.concatenate([squares, -2 * slope, ends], axis=1).T
+        return np.maximum(found, 0.0, out=found)
+
+    def sums(self, counts: Array) -> tuple[Array, Array, Array]:
+        """Σ c, Σ c x [J, p] and Σ c x xᵀ [J, p, p] over the points, of counts c [n, J]."""
+        p = self.x.shape[1]
+        every = counts.T @ self.design
+        i, j = np.triu_indices(p)
+        second = np.empty((len(every), p, p))
+        second[:, i, j] = second[:, j, i] = every[:, : len(i)]
+        return every[:, -1], every[:, len(i) : -1], second
 
 
-def _maximised(now: Proposal, points: _Points, shares: Array, distance: Array) -> Proposal:
-    """One step of EM from shares w r [n, J] and squared distances [n, J]."""
+def _maximised(
+    now: Proposal, points: _Points, shares: Array, distance: Array, *, free: bool
+) -> Proposal:
+    """One step of EM from shares w r [n, J] and squared distances [n, J].
+
+    ``free`` says whether the degrees of freedom are chosen anew.
+    """
     owner, signs = now.images
     p = now.size
     belongs = owner == np.arange(len(now.weight))[:, None]  # [M, J]
     counts = shares * (now.freedom[owner] + p) / (now.freedom[owner] + distance)  # w r u
-    own, count = belongs @ shares.sum(0), belongs @ counts.sum(0)
+    number, first, second = points.sums(counts)
+    own, count = belongs @ shares.sum(0), belongs @ number
     least = _POINTS * p * float(np.square(points.weights).sum())
     kept = np.flatnonzero(own > least) if (own > least).any() else [int(np.argmax(own))]
-    loc = belongs @ (signs * (counts.T @ points.x)) / count[:, None]
-    both = (signs[:, :, None] * signs[:, None, :]).reshape(len(owner), -1)
-    second = (belongs @ (both * (counts.T @ points.products))).reshape(-1, p, p)
+    loc = belongs @ (signs * first) / count[:, None]
+    second = np.einsum("mj,jp,jpq,jq->mpq", belongs.astype(float), signs, second, signs)
     scale = second - count[:, None, None] * loc[:, :, None] * loc[:, None, :]
     ridge = _RIDGE * np.diag(points.weights @ np.square(points.x - points.weights @ points.x))
-    freedom = [_freedom(shares[:, own], distance[:, own], p) for own in belongs[kept]]
+    freedom = now.freedom[kept]
+    if free:
+        freedom = [_freedom(shares[:, own], distance[:, own], p) for own in belongs[kept]]
     return Proposal.of(
         own[kept] / own[kept].sum(),
         loc[kept] + points.centre,

@@ -25,6 +25,7 @@ import numpy as np
 
 Array = np.ndarray
 _REACH = 4.0  # standard deviations from zero, beyond which a component is not folded
+_TOGETHER = 1024  # points whose distances from all images stay in a processor's cache
 _FOLDED = 3  # coordinates of a component at most: its images are 2 to their number
 
 
@@ -108,7 +109,10 @@ class Proposal:
 
     def log_density(self, x: Any) -> Any:
         """log q at x [n, p]."""
-        return log_sum(self.terms(x)[0])
+        if not isinstance(x, np.ndarray) or len(x) <= _TOGETHER:
+            return log_sum(self.terms(x)[0])
+        rows = range(0, len(x), _TOGETHER)
+        return np.concatenate([log_sum(self.terms(x[k : k + _TOGETHER])[0]) for k in rows])
 
     def draw(self, random: np.random.Generator, count: int) -> Array:
         """Points [count, p]."""
