@@ -23,7 +23,7 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
-from autmarg.compat.xla import sooner
+from autmarg.compat.xla import quick, sooner
 from autmarg.errors import RequestError
 
 _KEPT = 64  # executables of a process
@@ -85,14 +85,15 @@ def _usual() -> Path:
     return base / "autmarg"
 
 
-def executable(lowered: Any, numbers: int) -> Any:
+def executable(lowered: Any, numbers: int, *, briefly: bool = False) -> Any:
     """The executable of a lowered program, which all programs of the same text share.
 
     Args:
         lowered: what ``jax.jit(…).lower(…)`` gives.
         numbers: how many of its arguments are numbers that the function closes over.
+        briefly: whether it runs for so short a time that its compilation is to be the quickest.
     """
-    options = sooner()
+    options = quick() if briefly else sooner()
     text = f"{numbers} {sorted(options.items())} {lowered.as_text()}"
     key = hashlib.sha256(text.encode()).digest()
     if key not in _EXECUTABLES:

@@ -65,7 +65,7 @@ class Program:
         """The results, as part of a program around it, or of derivatives of numbers."""
         return jax.tree.unflatten(self.tree, self.run(self.numbers, *flat))
 
-    def executable(self, flat: Sequence[Any]) -> Callable[..., Any]:
+    def executable(self, flat: Sequence[Any], briefly: bool) -> Callable[..., Any]:
         """The program compiled, its numbers being arguments."""
         arrays = [x for x in (*self.numbers, *flat) if isinstance(x, Array)]
         if any(isinstance(x, Tracer) for x in arrays):
@@ -74,7 +74,7 @@ class Program:
             return self  # where arrays lie is part of such a program
         with jax.ensure_compile_time_eval():  # also inside another program
             numbers = [jax.device_put(x) for x in self.numbers]  # (jnp.asarray compiles a copy)
-        found = executable(self.run.lower(numbers, *flat), len(numbers))
+        found = executable(self.run.lower(numbers, *flat), len(numbers), briefly=briefly)
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
 
 
@@ -87,15 +87,22 @@ def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
     return _by_shape(function, inside=True)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *, briefly: bool = False) -> Callable[..., Any]:
     """``function`` of pytrees of arrays, compiled for each shape, its numbers being arguments.
 
     Inside another program it is the function itself.
+
+    Args:
+        function: what is compiled.
+        briefly: whether all of its calls take so little time that half of the compilation for one
+            to three times as long a run pays.
     """
-    return _by_shape(function, inside=False)
+    return _by_shape(function, inside=False, briefly=briefly)
 
 
-def _by_shape(function: Callable[..., Any], *, inside: bool) -> Callable[..., Any]:
+def _by_shape(
+    function: Callable[..., Any], *, inside: bool, briefly: bool = False
+) -> Callable[..., Any]:
     programs: dict[Any, Program] = {}
     executables: dict[Any, Callable[..., Any]] = {}
 
@@ -112,7 +119,7 @@ def _by_shape(function: Callable[..., Any], *, inside: bool) -> Callable[..., An
         if traced:
             return programs[key](*flat)
         if key not in executables:
-            executables[key] = programs[key].executable(flat)
+            executables[key] = programs[key].executable(flat, briefly)
         return executables[key](*flat)
 
     return run

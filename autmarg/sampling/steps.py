@@ -76,22 +76,28 @@ class Stepper:
         space: whose points are sampled.
         together: whether chains go side by side in one program, as suits an accelerator.
         threads: how many chains run at the same time otherwise.
+        briefly: whether energies and gradients outside of the loop, some two thousand of them in
+            the search of four starts, take less time than half of their compilation.
 
     Attributes:
+        space: whose points are sampled.
         size: dimensions p.
         real: which are those of sites over all reals, [p].
         reach: by how much of their size points differ whose gradients make a Hessian.
         most: steps of one call.
     """
 
-    def __init__(self, space: Space, *, together: bool, threads: int = 1) -> None:
-        self.size, self.together, self.threads = space.size, together, threads
+    def __init__(
+        self, space: Space, *, together: bool, threads: int = 1, briefly: bool = False
+    ) -> None:
+        self.space, self.size = space, space.size
+        self.together, self.threads = together, threads
         self.real = space.of_kind(Kind.REAL)
         self.reach = 1e-4 if space.digits > 10 else 1e-2
         self.most = max(1, min(_MOST, _BUFFER // max(space.size, 1)))
         self._energy = traced_once(space.energy)
         some = jax.vmap(self._steps, (0, 0, None, None)) if together else self._steps
-        self._run, self._energies = compiled(some), compiled(self._rows)
+        self._run, self._energies = compiled(some), compiled(self._rows, briefly=briefly)
 
     def compile(self, chains: list[Chain], frames: list[Frame]) -> None:
         """Compile the loop of steps for chains and frames like these."""
