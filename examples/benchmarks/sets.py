@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from examples.agreement import SLEEPSTUDY
 from examples.benchmarks.opponents import Factor
 from examples.models import REFERENCE, VARIANTS
 from examples.models.reference import Model
@@ -136,7 +137,10 @@ _DESCRIPTIONS: dict[str, _Description] = {
     "stroop": _Description("rt", _SUBJECTS, "alpha beta", _correlated),
 }  # fmt: skip
 _DESCRIPTIONS["insteval_scales"] = _DESCRIPTIONS["insteval"]
-_ALL = {**REFERENCE, **VARIANTS}
+_DESCRIPTIONS["sleepstudy"] = _Description(
+    "reaction", _SUBJECTS, "alpha beta", _correlated, "c2 ~ 1 + c1 + (1 + c1 | c0)"
+)
+_ALL = {**REFERENCE, **VARIANTS, SLEEPSTUDY.name: SLEEPSTUDY}
 NAMES = tuple(REFERENCE)
 
 
