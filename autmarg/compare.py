@@ -26,6 +26,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "auto": {},
     "all": {"marginalize": "all"},
     "whiten": {"nongaussian": "whiten"},
+    "quadrature": {"nongaussian": "quadrature"},
 }
 _GIVEN = "given"  # the program of a model that was transformed already
 _LEAPFROGS = 7  # for each draw, of a chain in few dimensions
@@ -88,9 +89,9 @@ def compare(
         num_warmup, num_samples: steps of each chain.
         seed: of all random numbers.
         programs: names out of "source", "noncentred" (everything that can be), "auto" and "all"
-            (as for ``transform``'s ``marginalize``), "whiten" (its ``nongaussian``) and "given"; or
-            a dict of options of ``transform`` by names of your own. By default the source,
-            "noncentred", and "auto" or "given".
+            (as for ``transform``'s ``marginalize``), "whiten" and "quadrature" (its
+            ``nongaussian``) and "given"; or a dict of options of ``transform`` by names of your
+            own. By default the source, "noncentred", and "auto" or "given".
         limit: seconds for each chain. A program that is predicted to take longer with
             seven leapfrog steps a draw is left out; a chain that does take longer is stopped. Both
             are noted.

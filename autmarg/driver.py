@@ -353,9 +353,11 @@ def transform(
         nongaussian: what to do for latents under a likelihood that is not Gaussian: "whiten": they
             become functions of standard noise, which is sampled instead and whose posterior is
             nearly standard normal, exactly, whatever the likelihood is
-            (:mod:`autmarg.whitening.density`); "off": they are sampled as ``reparameterize`` says;
-            "auto" (the default): they are whitened where that is predicted to save seconds, and
-            ``marginalize`` and ``reparameterize`` leave it open.
+            (:mod:`autmarg.whitening.density`); "quadrature": effects whose levels are
+            independent scalars are integrated out numerically, with an error that the plan states
+            (:mod:`autmarg.quadrature.density`); "off": they are sampled as ``reparameterize``
+            says; "auto" (the default): they are whitened where that is predicted to save seconds,
+            and ``marginalize`` and ``reparameterize`` leave it open.
         passes: what to compile with instead of :func:`autmarg.default_passes`, which then takes
             the options above.
 

@@ -19,8 +19,8 @@ from autmarg.analysis.naming import located, uses
 from autmarg.analysis.rules import rule_for
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.sites import GaussianSite, Normalised
-from autmarg.errors import InternalError, Refusal, RequestError
-from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample
+from autmarg.errors import InternalError, Refusal, RequestError, named
+from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, StandIn
 from autmarg.ir.tape import Equation
 
 _NONE = Degree()
@@ -182,6 +182,11 @@ def _child_refusals(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
     if _is_not_met(facts.normalised, child):
         return
     read_by = f"'{name}' is read by {located(child)}"
+    if isinstance(child, StandIn) and child.integrated and name not in child.integrated:
+        over = named(child.integrated)
+        words = f"{read_by}, whose integral over {over} is by quadrature, so it must be sampled"
+        yield Refusal(name, "beside quadrature", words, child.place)
+        return
     if site is None:
         words = f"{read_by}, {facts.normalised.otherwise[child.name]}, so it must be sampled"
         yield Refusal(name, "non-Gaussian child", words, child.place)

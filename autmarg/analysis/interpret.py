@@ -16,17 +16,9 @@ from autmarg.analysis.domain import Affine, Opaque, count, identity
 from autmarg.analysis.rules import call_for, rule_for
 from autmarg.analysis.rules.base import CannotExtract, Operand
 from autmarg.analysis.rules.finite import answer, settled
-from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param
+from autmarg.compat.jaxprs import ELEMENTWISE, ClosedJaxpr, Op, Param
 from autmarg.errors import InternalError
 from autmarg.ir.tape import Equation, Tape, run_body
-
-ELEMENTWISE = frozenset({
-    Op.ABS, Op.ADD, Op.ADD_ANY, Op.CBRT, Op.CEIL, Op.CLAMP, Op.CONVERT_ELEMENT_TYPE, Op.COS,
-    Op.COSH, Op.DIGAMMA, Op.DIV, Op.EQ, Op.ERF, Op.ERFC, Op.EXP, Op.EXP2, Op.EXPM1, Op.FLOOR,
-    Op.GE, Op.GT, Op.INTEGER_POW, Op.IS_FINITE, Op.LE, Op.LGAMMA, Op.LOG, Op.LOG1P, Op.LOGISTIC,
-    Op.LT, Op.MAX, Op.MIN, Op.MUL, Op.NE, Op.NEG, Op.POW, Op.RSQRT, Op.SELECT_N, Op.SIGN, Op.SIN,
-    Op.SINH, Op.SQRT, Op.SQUARE, Op.SUB, Op.TAN, Op.TANH,
-})  # fmt: skip
 
 Derive = Callable[[Equation, list[Any]], list[Any] | None]
 

@@ -26,6 +26,7 @@ NEEDED = {
     "empty site": "",
     "singular chain": "use a covariance of full rank",
     "singular child": "use a covariance of full rank",
+    "beside quadrature": "",
     "factor": "write the factor as an observed Gaussian site, if it is one",
     "latent in a scale": "",
     "latent in a covariance": "",
@@ -41,21 +42,23 @@ NEEDED = {
 }
 
 
-# Instead, where that was asked for.
-_UNWHITENED = (
-    "nongaussian='whiten' needs known data here, priors without params, and latents that no "
-    "numpyro.factor reads"
-)
+# Instead, of latents under a likelihood that is not Gaussian, by what was asked for.
+_NONGAUSSIAN = {
+    "whiten": "nongaussian='whiten' needs known data here, priors without params, and latents that "
+    "no numpyro.factor reads",
+    "quadrature": "nongaussian='quadrature' needs levels that are independent scalars given what "
+    "is sampled, known data, priors without params, and no more than 64 nodes",
+}
 
 
-def complete(refusal: Refusal, program: Program, whitening: bool = False) -> Refusal:
+def complete(refusal: Refusal, program: Program, nongaussian: str = "auto") -> Refusal:
     """The refusal with its site's line, what is needed, and what stands at its place.
 
-    ``whitening`` says that latents under any likelihood were to be whitened.
+    ``nongaussian`` is what was asked for latents under a likelihood that is not Gaussian.
     """
     needed = refusal.needed or NEEDED.get(refusal.rule, "")
-    if whitening and refusal.rule == "non-Gaussian child":
-        needed = _UNWHITENED
+    if refusal.rule == "non-Gaussian child":
+        needed = _NONGAUSSIAN.get(nongaussian, needed)
     culprit = refusal.culprit
     if refusal.place is not None and not culprit:
         there = [n.name for n in program.nodes if n.place == refusal.place]

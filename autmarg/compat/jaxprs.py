@@ -78,6 +78,7 @@ class Op(StrEnum):
     ACOS = "acos"
     ADD = "add"
     ADD_ANY = "add_any"
+    AND = "and"
     ASIN = "asin"
     ATAN = "atan"
     ATAN2 = "atan2"
@@ -121,7 +122,9 @@ class Op(StrEnum):
     NE = "ne"
     NEG = "neg"
     NEXTAFTER = "nextafter"
+    NOT = "not"
     OPTIMIZATION_BARRIER = "optimization_barrier"
+    OR = "or"
     POLYGAMMA = "polygamma"
     POW = "pow"
     REAL = "real"
@@ -139,6 +142,7 @@ class Op(StrEnum):
     SUB = "sub"
     TAN = "tan"
     TANH = "tanh"
+    XOR = "xor"
     ZETA = "zeta"
     # Entries moved
     BROADCAST_IN_DIM = "broadcast_in_dim", Param.SHAPE, Param.BROADCAST_DIMENSIONS
@@ -223,6 +227,17 @@ IN_SOME_VERSIONS = frozenset(
 INLINED = frozenset({Op.JIT, Op.PJIT, Op.CLOSED_CALL, Op.CORE_CALL})
 # Calls of functions with a derivative of their own.
 WITH_DERIVATIVE = frozenset({Op.CUSTOM_JVP_CALL, Op.CUSTOM_VJP_CALL})
+# Element k of the result is a function of element k of each operand (one number serves for all).
+ELEMENTWISE = frozenset({
+    Op.ABS, Op.ACOS, Op.ADD, Op.ADD_ANY, Op.AND, Op.ASIN, Op.ATAN, Op.ATAN2, Op.BESSEL_I0E,
+    Op.BESSEL_I1E, Op.CBRT, Op.CEIL, Op.CLAMP, Op.COMPLEX, Op.CONJ, Op.CONVERT_ELEMENT_TYPE,
+    Op.COPY, Op.COPY_P, Op.COS, Op.COSH, Op.DIGAMMA, Op.DIV, Op.EQ, Op.ERF, Op.ERFC, Op.ERF_INV,
+    Op.EXP, Op.EXP2, Op.EXPM1, Op.FLOOR, Op.GE, Op.GT, Op.IGAMMA, Op.IGAMMAC, Op.IMAG,
+    Op.INTEGER_POW, Op.IS_FINITE, Op.LE, Op.LGAMMA, Op.LOG, Op.LOG1P, Op.LOGISTIC, Op.LT, Op.MAX,
+    Op.MIN, Op.MUL, Op.NE, Op.NEG, Op.NEXTAFTER, Op.NOT, Op.OR, Op.POLYGAMMA, Op.POW, Op.REAL,
+    Op.REGULARIZED_INCOMPLETE_BETA, Op.REM, Op.ROUND, Op.RSQRT, Op.SELECT_N, Op.SIGN, Op.SIN,
+    Op.SINH, Op.SQRT, Op.SQUARE, Op.STOP_GRADIENT, Op.SUB, Op.TAN, Op.TANH, Op.XOR, Op.ZETA,
+})  # fmt: skip
 COMPARISONS = frozenset({Op.EQ, Op.NE, Op.LT, Op.LE, Op.GT, Op.GE})
 REDUCTIONS = frozenset({
     Op.ARGMAX, Op.ARGMIN, Op.REDUCE, Op.REDUCE_AND, Op.REDUCE_MAX, Op.REDUCE_MIN, Op.REDUCE_OR,
@@ -277,6 +292,7 @@ def exported(name: str) -> Primitive | None:
 
 __all__ = [
     "COMPARISONS",
+    "ELEMENTWISE",
     "INLINED",
     "IN_SOME_VERSIONS",
     "REDUCTIONS",

@@ -174,10 +174,17 @@ class StandIn(Observe):
     Attributes:
         original: what it stands in for.
         predictor: number of its mean, of which, with others, the original is a function.
+        integrated: names of the latents that are integrated out by quadrature, the innermost
+            first; none where those that are Gaussian then become functions of noise.
+        nodes: of each integral, 0 where that is not decided.
+        error: of the integral's logarithm, in nats, found with twice as many nodes.
     """
 
     original: Observe
     predictor: int
+    integrated: tuple[str, ...] = ()
+    nodes: int = 0
+    error: float = 0.0
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -289,6 +296,7 @@ class Marginal(Node):
 
 
 WHITENED = "whitened"  # the rule of members that are functions of standard noise
+QUADRATURE = "quadrature"  # of members that are integrated out numerically
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -33,6 +33,8 @@ class Report:
         rows, dimensions: observed elements, and dimensions integrated out or sampled.
         integrated: the sites that recovery gives back.
         whitened: those of them that are functions of standard noise.
+        quadrature: what is integrated out numerically, in words: then the identity says that
+            recovery draws from what was integrated, and not how near the integral is.
     """
 
     errors: tuple[float, ...]
@@ -51,6 +53,7 @@ class Report:
     differing: tuple[tuple[str, float], ...] = ()
     note: str = ""
     whitened: tuple[str, ...] = ()
+    quadrature: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -82,11 +85,13 @@ class Report:
         gone = ", ".join(n for n in self.integrated if n not in self.whitened) or "nothing"
         white = f"; whitened: {', '.join(self.whitened)}" if self.whitened else ""
         verdict = "NOT EXACT" if self.verdict == NOT_EXACT else self.verdict
+        verdict += " but for quadrature" if self.quadrature and self.exact else ""
         lines = [f"verify: {verdict}; integrated out: {gone}{white}", *self._compared()]
         if self.differing and self.verdict == NOT_EXACT:
             sites = (f"{name} by {error:.2e} nats" for name, error in self.differing[:_SHOWN])
             lines.append(f"the terms that differ: {', '.join(sites)}")
         lines += self._left_out()
+        lines += self.quadrature
         lines += [self.note] if self.note else []
         return "\n  ".join(lines)
 

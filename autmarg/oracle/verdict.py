@@ -62,6 +62,7 @@ def report_of(
         tuple(_differing(plan.program, found, scopes, wrong, limits)),
         note,
         plan.whitened,
+        plan.quadrature,
     )
 
 

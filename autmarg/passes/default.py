@@ -30,5 +30,6 @@ def default_passes(
 
 def passes_for(request: Request) -> Passes:
     """The built-in passes for what a user asked."""
-    whiten, detect, *rest = BUILT_IN
-    return Passes((whiten(request), detect(request), *(each() for each in rest)))
+    quadrature, whiten, detect, *rest = BUILT_IN
+    deciding = (each(request) for each in (quadrature, whiten, detect))
+    return Passes((*deciding, *(each() for each in rest)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
-from autmarg.errors import RequestError
+from autmarg.errors import RequestError, named
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import (
+    QUADRATURE,
     WHITENED,
     Ancestral,
     Deterministic,
@@ -22,8 +23,10 @@ from autmarg.ir.nodes import (
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals, with_originals
 from autmarg.passes.detect import check_unchanged, plan_of
+from autmarg.passes.quadrature import is_by_quadrature, quadrature_of
 from autmarg.passes.whiten import density_of
 from autmarg.plan.groups import ScheduledGroup
+from autmarg.quadrature.density import QuadratureMarginal
 from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.surrogate import standard_noise
 
@@ -35,7 +38,8 @@ class Marginalise:
     Members disappear from the sampled sites; observed children move into a :class:`Marginal`
     node, which stands where the last child stood; kept children become :class:`Ancestral`; a
     :class:`Recover` node at the end draws the members back. Where a child is a stand-in for a site
-    that is not Gaussian, members become functions of standard noise, a sampled site, instead.
+    that is not Gaussian, members become functions of standard noise, a sampled site, instead, or
+    are integrated out by quadrature.
     """
 
     name = "marginalise"
@@ -51,8 +55,12 @@ class Marginalise:
             nodes = (*group.members, *group.children, *group.observed)
             check_unchanged(program, nodes, self.name)
             check_readers(program, group.members, {n.name for n in nodes})
-            stood_in = any(isinstance(n, StandIn) for n in group.observed)
-            program = _whitened(program, group) if stood_in else self._without(program, group)
+            if is_by_quadrature(group):
+                program = _numerically(program, group)
+            elif any(isinstance(n, StandIn) for n in group.observed):
+                program = _whitened(program, group)
+            else:
+                program = self._without(program, group)
             yield program
         if any(isinstance(n, StandIn) for n in program.nodes):
             yield with_originals(program)
@@ -65,7 +73,7 @@ class Marginalise:
 
 def _recover(
     group: ScheduledGroup,
-    density: GaussianMarginal | WhitenedMarginal,
+    density: GaussianMarginal | WhitenedMarginal | QuadratureMarginal,
     rule: str,
     noise: str = "",
 ) -> Recover:
@@ -85,6 +93,21 @@ def _whitened(program: Program, group: ScheduledGroup) -> Program:
     instead = {n.name for n in group.observed}
     observed = originals(group.observed)
     return integrated_out(program, recover, observed, group.children, group.structure, instead)
+
+
+def _numerically(program: Program, group: ScheduledGroup) -> Program:
+    """One group integrated out by quadrature."""
+    density = quadrature_of(program, group)
+    error = max(n.error for n in group.observed if isinstance(n, StandIn))
+    names = named([m.name for m in density.members])
+    why = (
+        f"{names}: by quadrature with {density.nodes} nodes for each integral; twice as many "
+        f"change log p(y | θ) by {error:.0e} nats at most where the posterior is"
+    )
+    recover = replace(_recover(group, density, QUADRATURE), why=why)
+    words = tuple(f"{m.size:,} integrals, {density.nodes} nodes" for m in density.members)
+    instead, observed = {n.name for n in group.observed}, originals(group.observed)
+    return integrated_out(program, recover, observed, group.children, words, instead)
 
 
 def integrated_out(

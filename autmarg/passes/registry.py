@@ -19,12 +19,13 @@ from autmarg.passes.detect import Detect
 from autmarg.passes.hoist import Hoist
 from autmarg.passes.marginalise import Marginalise
 from autmarg.passes.noncentre import NonCentre
+from autmarg.passes.quadrature import Quadrature
 from autmarg.passes.simplify import Simplify
 from autmarg.passes.whiten import Whiten
 
 PASSES, PLUGINS = "autmarg.passes", "autmarg.plugins"
-# In the order in which ``transform`` runs them; the first two decide, and take what the user asked.
-BUILT_IN = (Whiten, Detect, Marginalise, Conjugate, NonCentre, Hoist, Simplify)
+# In the order in which ``transform`` runs them; the first three decide, and take the request.
+BUILT_IN = (Quadrature, Whiten, Detect, Marginalise, Conjugate, NonCentre, Hoist, Simplify)
 _MAKERS: dict[str, Callable[[], Any]] = {each.name: each for each in BUILT_IN}
 
 

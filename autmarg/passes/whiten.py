@@ -52,9 +52,9 @@ class Whiten:
         facts = facts_of(normalised)
         sites = likelihoods(facts, whitenable(facts))
         fit = self._fit(facts, sites) if sites else None
-        pseudo = fit.run() if fit is not None else None
-        if fit is not None and pseudo is not None:
-            yield with_stand_ins(normalised.program, fit.likelihoods, pseudo)
+        mode = fit.run() if fit is not None else None
+        if fit is not None and mode is not None:
+            yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo)
 
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → what would be functions of each, were its latents whitened.

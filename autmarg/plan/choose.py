@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -117,7 +117,11 @@ class Costs:
         self.rest, self.others, self.local, self.again = rest, others, local, again
         self.names = tuple(m.name for m in group.members)
         self._known: dict[tuple[str, ...], list[Price] | NoCost] = {}
-        self.whitened = any(isinstance(n, StandIn) for n in group.observed)
+        stand_ins = [n for n in group.observed if isinstance(n, StandIn)]
+        self.stood_in = bool(stand_ins)
+        self.whitened = any(not n.integrated for n in stand_ins)
+        # Of the source's density, for each of ours by quadrature.
+        self.evaluations = max((n.nodes ** len(n.integrated) for n in stand_ins), default=0)
         self.in_time = bool(group.system.form.recurrences or group.system.form.correlated)
 
     @cached_property
@@ -126,10 +130,10 @@ class Costs:
         form, stats = self.group.system.form, self.group.assembly.summed.stats
         large = sum(_count(m) > SMALL_ROOT for m in form.members)
         matters = large > 1 or (large and form.columns <= _COLUMNS)
-        asked = matters and not form.recurrences and not self.whitened  # pseudo-data fit anything
+        asked = matters and not form.recurrences and not self.stood_in  # pseudo-data fit anything
         ratios = variance_ratios(form, stats) if asked else {}
         fixed = {m.name for m in self.group.members if not m.parents}
-        likelihood, found = UNWHITENED if self.whitened else 1.0, {}
+        likelihood, found = UNWHITENED if self.stood_in else 1.0, {}
         for member in form.members:
             if member.name not in self.names:  # a state without noise
                 continue
@@ -185,6 +189,9 @@ class Costs:
         if self.whitened:
             drawn = sum(r.steps for r in self.group.system.form.recurrences)  # one after the other
             total = _IMAGE * total + step_seconds(drawn) + source_seconds(self.source)
+        elif self.stood_in:
+            each = self.evaluations * self.source.elements
+            total += source_seconds(replace(self.source, elements=each))
         return total
 
     def _priced(self, names: tuple[str, ...]) -> list[Price] | NoCost:

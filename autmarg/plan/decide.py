@@ -110,9 +110,9 @@ def schedule(chosen: Chosen) -> Plan:
     conjugate, reasons = conjugacies(draft.facts.normalised, names, groups)
     gone |= {c.member.name for c in conjugate}
     refused = {**draft.selection.refusals, **reasons}
-    whitening = request.nongaussian == "whiten"
+    asked = request.nongaussian
     refusals = tuple(
-        complete(refused[n.name], program, whitening) for n in program.latents if n.name not in gone
+        complete(refused[n.name], program, asked) for n in program.latents if n.name not in gone
     )
     _check_request(request, refusals)
     noncentred = {name: name not in c.as_written for name, c in chosen.choices.items()}

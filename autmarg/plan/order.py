@@ -80,6 +80,19 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
     return Schedule(form, assembly, stages, exact)
 
 
+def one_by_one(form: AffineForm, assembly: Assembly, names: Sequence[str]) -> Schedule:
+    """The elimination of some members in this order, their columns independent of each other.
+
+    So each column's draw reads noise of its own, and what is drawn of later members.
+    """
+    pattern, stages = assembly.pattern, []
+    members = {m.name: m for m in form.members}
+    for name in names:
+        stage, pattern = BatchedBlocks.plan(pattern, members[name].columns.reshape(-1, 1))
+        stages.append(stage)
+    return Schedule(form, assembly, tuple(stages), None)
+
+
 def stages_of(form: AffineForm, assembly: Assembly) -> tuple[AnyStage, ...] | TooLarge:
     """The stages that eliminate an affine form, in order."""
     assembly, chains = _apart(form, assembly)

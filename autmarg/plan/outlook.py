@@ -56,8 +56,8 @@ class Outlook:
         """Members that are better sampled, with the choice that says so."""
         found: dict[str, Choice] = {}
         for costs in self.costs:
-            if costs.whitened:
-                continue  # everything in it is sampled, as noise
+            if costs.stood_in:
+                continue  # everything in it is sampled, as noise, or was asked to be summed over
             if (choice := choose(costs)) is not None:
                 found |= dict.fromkeys(choice.sampled, choice)
         return found

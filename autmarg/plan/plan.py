@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autmarg.analysis.needed import complete
 from autmarg.errors import Refusal
-from autmarg.ir.nodes import NonCentred, Recover
+from autmarg.ir.nodes import QUADRATURE, NonCentred, Recover
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import with_originals
@@ -87,6 +87,12 @@ class Plan(AsValue):
         """Names of the sites that are integrated out, in program order."""
         whitened = set(self.whitened)
         return tuple(name for name in self.recovered if name not in whitened)
+
+    @property
+    def quadrature(self) -> tuple[str, ...]:
+        """What is integrated out numerically, with how many nodes and which error: sentences."""
+        nodes = () if self.rewritten is None else self.rewritten.nodes
+        return tuple(n.why for n in nodes if isinstance(n, Recover) and n.rule == QUADRATURE)
 
     @property
     def noise(self) -> dict[str, int]:

@@ -20,7 +20,7 @@ from autmarg.plan.timing import CHAINS
 if TYPE_CHECKING:
     import networkx as nx
 
-NONGAUSSIAN = ("auto", "off", "whiten")
+NONGAUSSIAN = ("auto", "off", "whiten", "quadrature")
 _EXACT_LIMIT = 24  # sites in one connected set of clashes up to which the cover is least
 
 
@@ -33,7 +33,7 @@ class Request:
         keep: names.
         reparameterize: "auto", "off", "noncentred" or names.
         chains: "auto", "sequential" or "parallel".
-        nongaussian: "auto", "off" or "whiten".
+        nongaussian: "auto", "off", "whiten" or "quadrature".
     """
 
     marginalize: str | tuple[str, ...] = "auto"

@@ -14,18 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from autmarg.compat.jaxprs import Op, Param
+from autmarg.compat.jaxprs import ELEMENTWISE, Op, Param
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Equation, Tape
 
 Axis = tuple[str, int]  # a site and one of its axes
-# Primitives whose output's element k reads only element k of inputs, along axes of one length.
-_ELEMENTWISE = {
-    Op.ADD, Op.ADD_ANY, Op.SUB, Op.MUL, Op.DIV, Op.NEG, Op.EXP, Op.EXP2, Op.LOG, Op.LOG1P,
-    Op.EXPM1, Op.POW, Op.INTEGER_POW, Op.SQUARE, Op.SQRT, Op.RSQRT, Op.TANH, Op.LOGISTIC, Op.MAX,
-    Op.MIN, Op.ABS, Op.SELECT_N, Op.CONVERT_ELEMENT_TYPE, Op.COPY, Op.STOP_GRADIENT, Op.CLAMP,
-    Op.SIN, Op.COS, Op.ERF, Op.ERF_INV,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +131,7 @@ def _back(tape: Tape, equation: Equation, axis: int) -> Iterator[tuple[int, int]
     shape = tape.avals[equation.outputs[0]].shape
     first = equation.inputs[0]
     before = tape.avals[first].shape
-    if op in _ELEMENTWISE:
+    if op in ELEMENTWISE:
         shapes = {v: tape.avals[v].shape for v in equation.inputs}
         same = (v for v, own in shapes.items() if len(own) == len(shape))
         yield from ((v, axis) for v in same if shapes[v][axis] == shape[axis])

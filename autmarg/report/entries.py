@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from autmarg.analysis.naming import spoken
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import (
+    QUADRATURE,
     Ancestral,
     Deterministic,
     Marginal,
@@ -122,6 +123,12 @@ def _member_entry(
     program: Program, node: Sample, size: int, group: ScheduledGroup, recover: Recover
 ) -> Entry:
     action = "whitened" if recover.noise else "integrated out"
+    if recover.rule == QUADRATURE:
+        why, density = _affine_readers(program, group, node), recover.density
+        level = [m.name for m in density.members].index(node.name)
+        nodes = density.nodes ** (len(density.members) - level)
+        how = f"quadrature, {density.nodes} nodes"
+        return Entry(node.name, size, action, why, how, f"{nodes:,} densities of its rows")
     member = next(m for m in group.schedule.form.members if m.name == node.name)
     for k, stage in enumerate(group.schedule.stages, start=1):
         if (stage.columns.reshape(-1) == member.offset).any():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from autmarg.ir.nodes import StandIn
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.plan import Plan
 from autmarg.report.reasons import collapsed
@@ -47,7 +48,8 @@ def summary(plan: Plan) -> str:
         return f"{white:,} of {total:,} dimensions whitened, {more}{stay:,} as written"
     if not gone:
         return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
-    return f"{gone:,} of {total:,} dimensions integrated out, {stay:,} sampled"
+    how = ", by quadrature" if plan.quadrature else ""
+    return f"{gone:,} of {total:,} dimensions integrated out{how}, {stay:,} sampled"
 
 
 def predictions(plan: Plan) -> list[str]:
@@ -56,6 +58,7 @@ def predictions(plan: Plan) -> list[str]:
         return []
     planned, source = plan.predicted
     return [
+        *plan.quadrature,
         f"predicted as planned: {planned}",
         f"predicted for the source in its best form: {source}",
     ]
@@ -78,7 +81,8 @@ def _why(plan: Plan) -> str:
 
 def density_line(plan: Plan, group: ScheduledGroup) -> str:
     """A marginal density, or a surrogate's, and its sizes."""
-    what = "surrogate of " if {m.name for m in group.members} & set(plan.whitened) else ""
+    stood_in = any(isinstance(n, StandIn) for n in group.observed)
+    what = "surrogate of " if stood_in else ""
     assembly = group.schedule.assembly
     others: Counter[str] = Counter()
     for term in assembly.terms:

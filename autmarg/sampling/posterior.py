@@ -60,6 +60,7 @@ class Posterior:
         quality: effective sample sizes and the like.
         mcmc: NumPyro's ``MCMC``, where it ran NUTS: for models with params and the like.
         thinning: as of an ``MCMC``.
+        quadrature: what of it is integrated out numerically, in words (:attr:`.Plan.quadrature`).
         fields: of NUTS, ``num_steps``, ``diverging`` and others by NumPyro's names,
             ``[chains, draws]``.
     """
@@ -75,6 +76,7 @@ class Posterior:
     quality: Quality
     mcmc: MCMC | None = None
     thinning: int = 1
+    quadrature: tuple[str, ...] = ()
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def get_samples(self, group_by_chain: bool = False) -> dict[str, Array]:
@@ -100,7 +102,10 @@ class Posterior:
         return self.marg.recover(key, self, *self.args, **options, **self.kwargs)
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), f"  {self.reason}", *self._quality(), *self._time()])
+        lines = [self.reason, *self.quadrature]
+        return "\n".join(
+            [self._title(), *map("  {}".format, lines), *self._quality(), *self._time()]
+        )
 
     def __repr__(self) -> str:
         return f"<{self._title()}>"

@@ -165,7 +165,7 @@ class _Run:
     def _posterior(self, route: Route, samples: Any, *rest: Any, **options: Any) -> Posterior:
         return Posterior(
             route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
-            self.asked.num_samples, *rest, **options,
+            self.asked.num_samples, *rest, quadrature=route.plan.quadrature, **options,
         )  # fmt: skip
 
     def nothing(self, route: Route) -> Posterior:

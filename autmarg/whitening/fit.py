@@ -41,6 +41,13 @@ _ALIKE = 1e-6  # relative: how far curvatures in two directions may differ
 _AXIS = 16  # longest last axis whose elements are taken one by one
 
 
+class Mode(NamedTuple):
+    """θ, unconstrained and flat, and pseudo-data by predictor."""
+
+    theta: Array
+    pseudo: dict[Key, Pseudo]
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A program with stand-ins whose pseudo-data are inputs.
@@ -76,8 +83,8 @@ class Fit:
         """Names of sites whose densities are in ``densities``."""
         return frozenset(n.name for each in self.densities for n in each.others)
 
-    def run(self) -> dict[Key, Pseudo] | None:
-        """Pseudo-data by predictor; None where no finite place was found."""
+    def run(self) -> Mode | None:
+        """θ and pseudo-data at the mode; None where no finite place was found."""
         theta = np.zeros(sum(x.size for x in self._zeros.values()))
         pseudo = faint(self.program, self.likelihoods)
         for _ in range(_ROUNDS):
@@ -88,7 +95,8 @@ class Fit:
             theta = self._uphill(theta, pseudo)
             if np.abs(theta - before).max(initial=0.0) < _STILL:
                 break
-        return self._mode(theta, pseudo)
+        last = self._mode(theta, pseudo)
+        return None if last is None else Mode(theta, last)
 
     def _uphill(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Array:
         """θ uphill, as far as the pseudo-data are good for."""
@@ -98,7 +106,7 @@ class Fit:
             return theta
 
         def energy(x: Array) -> tuple[float, Array]:
-            found = self._at(x, pseudo)
+            found = self.at(x, pseudo)
             return -found.value, -np.where(self._free, np.nan_to_num(found.slope), 0.0)
 
         bounds = [(x - _FARTHEST, x + _FARTHEST) for x in theta]
@@ -108,17 +116,17 @@ class Fit:
 
     def _mode(self, theta: Array, pseudo: dict[Key, Pseudo]) -> dict[Key, Pseudo] | None:
         """Pseudo-data at the mode of the members given θ; None where there are no numbers."""
-        here, step = self._at(theta, pseudo), 1.0
+        here, step = self.at(theta, pseudo), 1.0
         for _ in range(_NEWTON):
             new = self._touching(theta, here.predictors)
             if new is None:
                 return None
             tried = _between(pseudo, new, step)
-            there = self._at(theta, tried)
+            there = self.at(theta, tried)
             while not there.joint >= here.joint - _ALIKE and step > _SHORTEST:
                 step *= 0.5
                 tried = _between(pseudo, new, step)
-                there = self._at(theta, tried)
+                there = self.at(theta, tried)
             moved = max(
                 (np.abs(there.predictors[p] - here.predictors[p]) * np.sqrt(own.weight)).max()
                 for (_, p), own in tried.items()
@@ -142,12 +150,12 @@ class Fit:
             out[key] = Pseudo(weight, s + g / weight)
         return out
 
-    def _at(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> _Found:
-        inputs = {scale_of(key): own.weight**-0.5 for key, own in pseudo.items()}
-        inputs |= {value_of(key): own.value for key, own in pseudo.items()}
+    def at(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Found:
+        """The density, its slope and the predictors at θ and z = 0."""
+        inputs = inputs_of(pseudo)
         (value, (joint, predictors)), slope = self._density(theta, inputs)
         value, joint = (float(x) if np.isfinite(x) else -np.inf for x in (value, joint))
-        return _Found(value, joint, np.asarray(slope, float), jax.tree.map(np.asarray, predictors))
+        return Found(value, joint, np.asarray(slope, float), jax.tree.map(np.asarray, predictors))
 
     @cached_property
     def _zeros(self) -> dict[str, Array]:
@@ -167,7 +175,7 @@ class Fit:
 
     def _log_density(self, theta: Any, inputs: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
         """log p(θ, z, y) at z = 0, and there log p(u, y | θ) and the predictors."""
-        values, total = self._values(theta)
+        values, total = self.values(theta)
         values, joint = {**values, **inputs}, jnp.zeros(())
         for each in self.densities:
             values[each.noise] = jnp.zeros(each.columns)
@@ -178,7 +186,7 @@ class Fit:
         tape = self.program.tape
         return total, (joint, {p: tape.evaluate([p], values)[0] for p in self.predictors})
 
-    def _values(self, theta: Any) -> tuple[dict[str, Any], Any]:
+    def values(self, theta: Any) -> tuple[dict[str, Any], Any]:
         """Kept latents, and the log-density of all that reads no member, with the Jacobian."""
         _, unravel = ravel_pytree(self._zeros)
         z, values, total = unravel(theta), {}, jnp.zeros(())
@@ -216,7 +224,7 @@ class Fit:
         """(θ, predictors) → slopes of each site's log-density in each, and second derivatives."""
 
         def derivatives(theta: Any, at: dict[int, Any]) -> dict[Key, tuple[Any, Any]]:
-            values, _ = self._values(theta)
+            values, _ = self.values(theta)
             found: dict[Key, tuple[Any, Any]] = {}
             for each in self.likelihoods:
                 found |= self._of_site(each, {p: at[p] for p in each.predictors}, values)
@@ -240,13 +248,19 @@ class Fit:
         return {(name, p): (first[p], _diagonal(partial(along, p), at[p])) for name, p in each.keys}
 
 
+def inputs_of(pseudo: Mapping[Key, Pseudo]) -> dict[str, Array]:
+    """Pseudo-data by the names of the inputs that they are."""
+    inputs = {scale_of(key): own.weight**-0.5 for key, own in pseudo.items()}
+    return inputs | {value_of(key): own.value for key, own in pseudo.items()}
+
+
 def faint(program: Program, sites: Iterable[Likelihood]) -> dict[Key, Pseudo]:
     """Pseudo-data that leave members at their prior's mean."""
     shapes = {key: program.tape.avals[key[1]].shape for each in sites for key in each.keys}
     return {key: Pseudo(np.full(n, _FAINT), np.zeros(n)) for key, n in shapes.items()}
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """At a θ and the mean of u there: the density at z = 0, log p(u, y | θ), the slope in θ."""
 
     value: float

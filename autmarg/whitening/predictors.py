@@ -25,10 +25,12 @@ class Likelihood:
     Attributes:
         site: as the program has it.
         predictors: numbers on the program's tape.
+        integrated: names of the latents that are to be integrated out by quadrature, if any are.
     """
 
     site: Observe
     predictors: tuple[int, ...]
+    integrated: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -57,14 +59,14 @@ def likelihoods(
     """
     found = []
     for site in facts.normalised.program.observed:
-        if (any_data or _is_known(facts, site)) and not _is_gaussian(facts, site, latents):
-            predictors = _frontier(facts, site.distribution.values, latents)
+        if (any_data or is_known_data(facts, site)) and not _is_gaussian(facts, site, latents):
+            predictors = frontier(facts, site.distribution.values, latents)
             if predictors:
                 found.append(Likelihood(site, predictors))
     return tuple(found)
 
 
-def _is_known(facts: Facts, site: Observe) -> bool:
+def is_known_data(facts: Facts, site: Observe) -> bool:
     """Whether the data, and what else the site reads beside latents, are known."""
     program = facts.normalised.program
     latents = {n.name for n in program.latents}
@@ -86,7 +88,7 @@ def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str]) -> bool:
     return variance <= mean
 
 
-def _frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -> tuple[int, ...]:
+def frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -> tuple[int, ...]:
     """The last values affine in the latents that some numbers are functions of."""
     tape, wanted = facts.normalised.program.tape, set(latents)
     found: list[int] = []

@@ -11,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from autmarg.ir.edit import written
-from autmarg.ir.nodes import Observe, Sample, StandIn
+from autmarg.ir.nodes import Sample, StandIn
 from autmarg.ir.program import Program
 from autmarg.whitening.predictors import Key, Likelihood
 
@@ -30,7 +30,11 @@ class Pseudo:
 
 
 def with_stand_ins(
-    program: Program, sites: Sequence[Likelihood], pseudo: Mapping[Key, Pseudo] | None = None
+    program: Program,
+    sites: Sequence[Likelihood],
+    pseudo: Mapping[Key, Pseudo] | None = None,
+    nodes: int = 0,
+    error: float = 0.0,
 ) -> Program:
     """The program with a Gaussian site for each predictor in place of each of some sites.
 
@@ -39,13 +43,14 @@ def with_stand_ins(
         sites: that are replaced.
         pseudo: for each; without, they are inputs of the tape by the names that
             :func:`scale_of` and :func:`value_of` give.
+        nodes, error: of quadrature, if it is decided.
     """
     instead = {each.site.name: each for each in sites}
-    writer, nodes = _Writer(program, pseudo), []
+    writer, written_nodes = _Writer(program, pseudo, nodes, error), []
     for node in program.nodes:
         each = instead.get(node.name)
-        nodes += [node] if each is None else list(writer.stand_ins(each))
-    return writer.program.replace_nodes(nodes)
+        written_nodes += [node] if each is None else list(writer.stand_ins(each))
+    return writer.program.replace_nodes(written_nodes)
 
 
 def scale_of(key: Key) -> str:
@@ -62,15 +67,17 @@ def value_of(key: Key) -> str:
 class _Writer:
     program: Program
     pseudo: Mapping[Key, Pseudo] | None
+    nodes: int
+    error: float
 
     def stand_ins(self, each: Likelihood) -> Iterator[StandIn]:
         """The Gaussian sites of one site, the first under its name."""
         for k, key in enumerate(each.keys):
             name = each.site.name if k == 0 else f"{each.site.name} (predictor {k + 1})"
-            yield self._stand_in(name, each.site, key)
+            yield self._stand_in(name, each, key)
 
-    def _stand_in(self, name: str, site: Observe, key: Key) -> StandIn:
-        tape, (_, predictor) = self.program.tape, key
+    def _stand_in(self, name: str, each: Likelihood, key: Key) -> StandIn:
+        site, tape, (_, predictor) = each.site, self.program.tape, key
         aval = tape.avals[predictor]
         if self.pseudo is None:
             for make in (scale_of, value_of):
@@ -85,7 +92,8 @@ class _Writer:
         self.program = self.program.replace_nodes(self.program.nodes, tape)
         return StandIn(
             name, site.parents, site.place, distribution=spec, shape=aval.shape, dtype=aval.dtype,
-            value=value, original=site, predictor=predictor,
+            value=value, original=site, predictor=predictor, integrated=each.integrated,
+            nodes=self.nodes, error=self.error,
         )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from tests.support import golden
 FOLDER = Path(__file__).parent / "golden"
 NAMES = autmarg.default_passes().names
 SCOPE = {"np": np, "jnp": jnp, "numpyro": numpyro, "dist": dist}
+STANDING_IN = {"whiten", "quadrature"}  # passes, and what asks for them
 SIZES = r"[;:] [^;]*; [\d.]+ s$"  # of a line of the log; the numbers are JAX's and the machine's
 
 
@@ -37,11 +38,11 @@ def test_before_and_after(name):
             steps.append(step)
 
     program = trace_program(scope["model"], (), {})[0]
-    nongaussian = "whiten" if name == "whiten" else "off"
+    nongaussian = name if name in STANDING_IN else "off"
     compiled = compile_program(program, autmarg.default_passes(nongaussian=nongaussian), keep)
     texts = {"log": "\n".join(re.sub(SIZES, "", str(step)) for step in steps)}
     texts |= {"before": str(steps[0].before), "after": str(steps[-1].after)}
-    if name == "whiten":
+    if name in STANDING_IN:
         texts = {title: re.sub(r" #[0-9a-f]+", "", text) for title, text in texts.items()}
     if name == "detect":
         texts["plan"] = str(compiled.plan)

@@ -23,7 +23,9 @@ ALLOWED = {
     "conjugacy": {"analysis", "ir", "compat", "errors", "gaussian", "grammar_files"},
     "plan": {"conjugacy", "analysis", "trace", "ir", "compat", "errors", "gaussian"},
     "whitening": {"analysis", "ir", "compat", "errors", "gaussian"},
+    "quadrature": {"whitening", "analysis", "ir", "compat", "errors", "gaussian"},
     "passes": {
+        "quadrature",
         "whitening",
         "conjugacy",
         "plan",

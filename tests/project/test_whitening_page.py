@@ -14,7 +14,7 @@ from tests.support import pages
 @pytest.mark.slow
 def test_the_page_runs_and_prints_what_it_says() -> None:
     scope, printed = pages.run("whitening.md")
-    (plan,) = pages.said("whitening.md")
+    plan, few = pages.said("whitening.md")
     said, found = (re.sub(r"[\d.,]+ (µs|ms)", "#", words) for words in (plan, printed[0]))
     assert found.startswith(said)
     posterior = scope["posterior"]
@@ -23,3 +23,5 @@ def test_the_page_runs_and_prints_what_it_says() -> None:
     assert scope["effects"]["own"].shape == (600, 120)
     assert "whitened: mean, slope, effect, own" in printed[1]
     assert "sd(effect) = between" in printed[1]
+    words = re.compile(r"\d nodes|\de-\d\d nats")
+    assert words.sub("#", printed[2]).startswith(words.sub("#", few))

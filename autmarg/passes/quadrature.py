@@ -1,0 +1,111 @@
+"""Put stand-ins in the place of data whose effects are integrated out numerically."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from autmarg.analysis.admissible import Facts, facts_of
+from autmarg.analysis.sites import normalise
+from autmarg.errors import InternalError
+from autmarg.gaussian.marginal import GaussianMarginal
+from autmarg.ir.nodes import StandIn
+from autmarg.ir.program import Program
+from autmarg.ir.stand_ins import originals
+from autmarg.passes.whiten import density_of
+from autmarg.plan.decide import choose, judge, schedule
+from autmarg.plan.groups import ScheduledGroup
+from autmarg.plan.order import one_by_one
+from autmarg.plan.plan import Plan
+from autmarg.plan.select import Request
+from autmarg.quadrature.accuracy import accuracy
+from autmarg.quadrature.candidates import Nest, nests_of
+from autmarg.quadrature.density import QuadratureMarginal
+from autmarg.quadrature.rule import Rule
+from autmarg.quadrature.separable import layers_of
+from autmarg.whitening.fit import Fit, is_known
+from autmarg.whitening.surrogate import with_stand_ins
+
+
+def is_by_quadrature(group: ScheduledGroup) -> bool:
+    """Whether the members of a group are integrated out numerically."""
+    return any(isinstance(n, StandIn) and n.integrated for n in group.observed)
+
+
+def quadrature_of(program: Program, group: ScheduledGroup) -> QuadratureMarginal:
+    """The density of a group whose members are integrated out numerically."""
+    stand_ins = [n for n in group.observed if isinstance(n, StandIn)]
+    by_name = {m.name: m for m in group.members}
+    members = tuple(by_name[name] for name in stand_ins[0].integrated)
+    others = (*group.children, *originals(group.observed))
+    layers = layers_of(program.tape, members, others)
+    if layers is None or len(members) != len(group.members):
+        raise InternalError(f"'{group.name}' was taken for independent levels, and is not")
+    rule = Rule(max(1, stand_ins[0].nodes))
+    names = [m.name for m in members]
+    order = one_by_one(group.system.form, group.assembly, names)
+    surrogate = GaussianMarginal(group.system, order, group.variances)
+    return QuadratureMarginal(members, others, surrogate, layers, rule)
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """Write stand-ins for the data that effects with independent levels are read by.
+
+    'detect' then integrates these effects, and no other latents, out of the program with stand-ins,
+    which says where their posterior is, and 'marginalise' puts sums over nodes in its place.
+    """
+
+    request: Request = field(default_factory=Request)
+    name = "quadrature"
+
+    def apply(self, program: Program) -> Iterator[Program]:
+        """The program with stand-ins, if there is anything to stand in for."""
+        if self.request.nongaussian != "quadrature" or program.obstacles:
+            return
+        facts = facts_of(normalise(program))
+        nests = self._possible(facts, self._asked(facts))
+        if not nests:
+            return
+        program = facts.normalised.program
+        sites = tuple(each for nest in nests for each in nest.likelihoods)
+        plan = self._planned(with_stand_ins(program, sites))
+        groups = [g for g in plan.groups if is_by_quadrature(g)]
+        found = tuple(density_of(plan.program, g) for g in groups)
+        if not all(is_known(plan.program, each) for each in found):
+            return
+        fit = Fit(plan.program, sites, found)
+        mode = fit.run()
+        if mode is None:
+            return
+        densities = [quadrature_of(plan.program, g) for g in groups]
+        rows = sum(each.site.size for each in sites)
+        enough = accuracy(fit, mode, densities, rows)
+        if enough is not None:
+            yield with_stand_ins(program, sites, mode.pseudo, enough.nodes, enough.error)
+
+    def _asked(self, facts: Facts) -> tuple[Nest, ...]:
+        """Nests of latents that may be integrated out."""
+        asked, keep = self.request.marginalize, set(self.request.keep)
+        nests = nests_of(facts)
+        if not isinstance(asked, str):
+            keep |= {n.name for n in facts.normalised.program.latents} - set(asked)
+        return tuple(n for n in nests if not keep & {m.name for m in n.members})
+
+    def _possible(self, facts: Facts, nests: Sequence[Nest]) -> tuple[Nest, ...]:
+        """Those whose latents are integrated out with no others."""
+        if not nests:
+            return ()
+        sites = tuple(each for nest in nests for each in nest.likelihoods)
+        plan = self._planned(with_stand_ins(facts.normalised.program, sites))
+        together = {frozenset(m.name for m in g.members) for g in plan.groups}
+        return tuple(n for n in nests if frozenset(m.name for m in n.members) in together)
+
+    def _planned(self, program: Program) -> Plan:
+        """A program with stand-ins, all of what can be integrated out of it."""
+        asked = self.request.marginalize
+        request = replace(self.request, marginalize="all" if asked == "auto" else asked)
+        return schedule(choose(judge(facts_of(normalise(program)), request)))
+
+
+__all__ = ["Quadrature", "is_by_quadrature", "quadrature_of"]

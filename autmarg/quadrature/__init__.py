@@ -1,0 +1,1 @@
+"""Effects under a non-Gaussian likelihood, integrated out numerically; see ``density.py``."""

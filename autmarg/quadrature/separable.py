@@ -1,0 +1,164 @@
+"""Latents whose levels can be integrated out one by one: what each log-density reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from autmarg.analysis.elements import SEVERAL, elements_read
+from autmarg.compat.jaxprs import Op
+from autmarg.ir.nodes import DistributionSpec, Observe, Sample
+from autmarg.ir.tape import Tape
+from autmarg.quadrature.sums import LevelSum
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Log-densities, element by element, of sites that read nested latents.
+
+    Attributes:
+        tape: with the log-densities on it.
+        terms: their numbers.
+        reads: for each term, the level of each latent that each element reads, or none.
+        owner: for each latent but the last, the level of the next that each level is within.
+        levels: how many each latent has.
+    """
+
+    tape: Tape
+    terms: tuple[int, ...]
+    reads: tuple[tuple[np.ndarray, ...], ...]
+    owner: tuple[np.ndarray, ...]
+    levels: tuple[int, ...]
+
+    def within(self, i: int, j: int) -> np.ndarray:
+        """The level of latent j that each level of latent i < j is within."""
+        found = np.arange(self.levels[i])
+        for owner in self.owner[i:j]:
+            found = owner[found]
+        return found
+
+    @cached_property
+    def _home(self) -> list[np.ndarray]:
+        """For each term, the innermost latent that an element reads; their number for none."""
+        home = []
+        for each in self.reads:
+            read = np.stack([np.asarray(x).reshape(-1) >= 0 for x in each])
+            home.append(np.where(read.any(axis=0), read.argmax(axis=0), len(each)))
+        return home
+
+    @cached_property
+    def sums(self) -> tuple[tuple[LevelSum, ...], ...]:
+        """For each latent, what adds up the elements whose innermost it is, term by term."""
+        return tuple(
+            tuple(
+                LevelSum(np.where(home == i, own[i].reshape(-1), -1), count)
+                for home, own in zip(self._home, self.reads, strict=True)
+            )
+            for i, count in enumerate(self.levels)
+        )
+
+    @cached_property
+    def outside(self) -> tuple[LevelSum, ...]:
+        """What adds up the elements that read no level."""
+        none = len(self.levels)
+        return tuple(LevelSum(np.where(home == none, 0, -1), 1) for home in self._home)
+
+    @cached_property
+    def up(self) -> tuple[LevelSum, ...]:
+        """For each latent but the last, the sum over the levels within one of the next."""
+        return tuple(LevelSum(o, n) for o, n in zip(self.owner, self.levels[1:], strict=True))
+
+
+def layers_of(tape: Tape, members: Sequence[Sample], others: Sequence[Sample]) -> Layers | None:
+    """What the sites read of nested latents, the innermost first; None where they are not nested.
+
+    Args:
+        tape: of the sites' expressions.
+        members: the latents.
+        others: all other sites whose density reads one.
+    """
+    tape, terms = _with_log_densities(tape, [*members, *others])
+    terms = [_summand(tape, number) for number in terms]
+    found = [elements_read(tape, m.name, terms) for m in members]
+    if any((x == SEVERAL).any() for each in found for x in each):
+        return None
+    reads = tuple(zip(*found, strict=True))
+    levels = tuple(m.size for m in members)
+    owners = []
+    for i in range(len(members) - 1):
+        owner = _owner([(each[i], each[i + 1]) for each in reads], levels[i])
+        if owner is None:
+            return None
+        owners.append(owner)
+    layers = Layers(tape, tuple(terms), reads, tuple(owners), levels)
+    return layers if all(_agree(layers, each) for each in reads) else None
+
+
+def _with_log_densities(tape: Tape, sites: Sequence[Sample]) -> tuple[Tape, list[int]]:
+    """The tape with the log-density of each site, element by element; their numbers."""
+    terms: list[int] = []
+    for site in sites:
+        value = site.value if isinstance(site, Observe) else tape.inputs[site.name]
+        scale = [] if site.scale is None else [site.scale]
+        numbers = [*scale, value, *site.distribution.values]
+        tape, own = tape.extend(partial(_log_density, site.distribution, len(scale)), numbers)
+        terms += own
+    return tape.folded(terms), terms
+
+
+def _log_density(fn: DistributionSpec, scaled: int, *arrays: Array) -> list[Array]:
+    """Of a value (after its scale, if there is one; before the distribution's arrays)."""
+    found = jnp.asarray(fn.unflatten(arrays[scaled + 1 :]).log_prob(arrays[scaled]))
+    return [found * arrays[0] if scaled else found]
+
+
+def _summand(tape: Tape, number: int) -> int:
+    """What a log-density is the sum of, as over the axes of an event."""
+    equation = tape.producer(number)
+    if number in tape.constants or equation is None or equation.op is not Op.REDUCE_SUM:
+        return number
+    return _summand(tape, equation.inputs[0])
+
+
+def _owner(pairs: Sequence[tuple[np.ndarray, np.ndarray]], levels: int) -> np.ndarray | None:
+    """The one outer level that each inner level is read with; None where it is read with two.
+
+    An inner level that is read with none is independent of all, and counted with the first.
+    """
+    owner = np.full(levels, -1)
+    for inner, outer in _joint(pairs):
+        taken = owner[inner]
+        if ((taken >= 0) & (taken != outer)).any():
+            return None
+        owner[inner] = outer
+        if (owner[inner] != outer).any():
+            return None
+    return np.maximum(owner, 0)
+
+
+def _joint(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Levels of both that an element reads."""
+    for inner, outer in pairs:
+        both = (inner >= 0) & (outer >= 0)
+        yield inner[both], outer[both]
+
+
+def _agree(layers: Layers, own: Sequence[np.ndarray]) -> bool:
+    """Whether elements that read an inner level read no other outer one than it is within."""
+    count = len(layers.levels)
+    for i in range(count):
+        for j in range(i + 1, count):
+            both = (own[i] >= 0) & (own[j] >= 0)
+            if (layers.within(i, j)[own[i][both]] != own[j][both]).any():
+                return False
+    return True
+
+
+__all__ = ["Layers", "layers_of"]

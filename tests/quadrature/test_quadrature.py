@@ -1,0 +1,221 @@
+"""Effects with independent levels, integrated out numerically, beside dense sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer.util import log_density
+from scipy.special import logsumexp
+from scipy.stats import kstest
+
+import autmarg
+from tests.support.lanes import lanes
+
+RNG = np.random.default_rng(5)
+GROUPS, EACH = 5, 4
+GROUP = RNG.permutation(np.repeat(np.arange(GROUPS), EACH))
+X = RNG.normal(size=GROUPS * EACH)
+BITS, COUNTS = RNG.integers(0, 2, len(X)), RNG.poisson(2.0, len(X))
+KEPT = {"b": 0.4, "s": 0.8}
+
+
+def kept() -> tuple[Any, Any]:
+    return numpyro.sample("b", dist.Normal(0, 1)), numpyro.sample("s", dist.HalfNormal(1))
+
+
+def indexed() -> None:
+    b, s = kept()
+    with numpyro.plate("groups", GROUPS):
+        u = numpyro.sample("u", dist.Normal(b, s))
+    numpyro.sample("y", dist.Bernoulli(logits=u[GROUP] + b * X), obs=BITS)
+
+
+def noncentred() -> None:
+    b, s = kept()
+    with numpyro.plate("groups", GROUPS):
+        u = numpyro.sample("u", dist.Normal(0, 1))
+    p = jax.nn.sigmoid((b + s * u)[GROUP] + b * X)
+    numpyro.sample("y", dist.Bernoulli(p), obs=BITS)
+
+
+def by_matrix() -> None:
+    b, s = kept()
+    u = numpyro.sample("u", dist.Normal(b, s).expand([GROUPS]).to_event(1))
+    numpyro.sample("y", dist.Bernoulli(logits=np.eye(GROUPS)[GROUP] @ u + b * X), obs=BITS)
+
+
+def by_shape() -> None:
+    b, s = kept()
+    order = np.argsort(GROUP, kind="stable").reshape(GROUPS, EACH)
+    with numpyro.plate("groups", GROUPS, dim=-2):
+        u = numpyro.sample("u", dist.Normal(b, s))
+        with numpyro.plate("rows", EACH, dim=-1):
+            numpyro.sample("y", dist.Bernoulli(logits=u + b * X[order]), obs=BITS[order])
+
+
+def log_joint(u: np.ndarray) -> np.ndarray:
+    """log p(u, y_j) at one u for all groups, [points] → [points, groups]."""
+    eta = u[:, None] + KEPT["b"] * X
+    rows = BITS * eta - np.logaddexp(0, eta)
+    prior = dist.Normal(KEPT["b"], KEPT["s"]).log_prob(u)[:, None]
+    return np.asarray(prior) + np.stack([rows[:, j == GROUP].sum(1) for j in range(GROUPS)], 1)
+
+
+GRID = np.linspace(-9, 9, 6001) + KEPT["b"]
+STEP = GRID[1] - GRID[0]
+
+
+def planned(model: Callable[[], None], **options: Any) -> Any:
+    return autmarg.transform(model, nongaussian="quadrature", **options)
+
+
+SPELLINGS = {"indexed": indexed, "non-centred": noncentred, "matrix": by_matrix, "shape": by_shape}
+
+
+@pytest.mark.parametrize("name", lanes(SPELLINGS, quick=["indexed"]))
+def test_levels(name: str) -> None:
+    """log p(y | θ) is a sum over levels of integrals, however the program spells them."""
+    marg = planned(SPELLINGS[name])
+    assert marg.plan().integrated == ("u",)
+    found = log_density(marg, (), {}, KEPT)[0]
+    prior = dist.Normal(0, 1).log_prob(KEPT["b"]) + dist.HalfNormal(1).log_prob(KEPT["s"])
+    dense = logsumexp(log_joint(GRID), axis=0).sum() + GROUPS * np.log(STEP)
+    assert found - prior == pytest.approx(dense, abs=1e-8)
+    assert autmarg.verify(marg, points=5, quiet=True).exact
+
+
+def test_after_the_fit() -> None:
+    """Recovered draws and moments are of the conditional; gradients of every kind."""
+    marg = planned(indexed)
+    theta = {name: jnp.full((4000,), value) for name, value in KEPT.items()}
+    draws = np.asarray(marg.recover(jax.random.key(0), theta)["u"])
+    weights = np.exp(log_joint(GRID) - logsumexp(log_joint(GRID), axis=0))
+    for j in range(GROUPS):
+        cdf = np.cumsum(weights[:, j])
+        assert kstest(draws[:, j], lambda x, cdf=cdf: np.interp(x, GRID, cdf)).pvalue > 1e-3
+    few = {name: jnp.full((1,), value) for name, value in KEPT.items()}
+    found = marg.recover(jax.random.key(0), few, moments=True)["u"]
+    mean = GRID @ weights
+    np.testing.assert_allclose(found["mean"][0], mean, atol=1e-7)
+    np.testing.assert_allclose(found["var"][0], GRID**2 @ weights - mean**2, atol=1e-6)
+
+    def density(theta: Any) -> Any:
+        return log_density(marg, (), {}, {"b": theta[0], "s": theta[1]})[0]
+
+    here, step = jnp.array([0.4, 0.8]), 1e-5
+    slope = jax.grad(density)(here)
+    differences = [(density(here + e) - density(here - e)) / (2 * step) for e in step * np.eye(2)]
+    np.testing.assert_allclose(slope, np.array(differences), atol=1e-6)
+    np.testing.assert_allclose(jax.jacfwd(density)(here), slope, rtol=1e-10)
+    curve = jax.hessian(density)(here)
+    np.testing.assert_allclose(curve, curve.T, rtol=1e-8)
+    assert np.isfinite(curve).all()
+
+
+HOUSES, TOWNS = 6, 2
+TOWN_OF = np.arange(HOUSES) % TOWNS
+HOUSE = np.repeat(np.arange(HOUSES), 3)
+EVENTS = RNG.poisson(1.5, len(HOUSE))
+
+
+def nested() -> None:
+    s, t = (numpyro.sample(n, dist.HalfNormal(1)) for n in ("s", "t"))
+    with numpyro.plate("towns", TOWNS):
+        v = numpyro.sample("v", dist.Normal(0.3, t))
+    with numpyro.plate("houses", HOUSES):
+        u = numpyro.sample("u", dist.Normal(v[TOWN_OF], s))
+    numpyro.sample("y", dist.Poisson(jnp.exp(u[HOUSE])), obs=EVENTS)
+
+
+def test_nested() -> None:
+    """Houses within towns: an integral of products of integrals."""
+    marg = planned(nested)
+    assert set(marg.plan().integrated) == {"u", "v"}
+    theta = {"s": 0.6, "t": 0.5}
+    found = log_density(marg, (), {}, theta)[0]
+    grid = np.linspace(-6, 6, 1201)
+    width = np.log(grid[1] - grid[0])
+    inner = np.asarray(dist.Normal(grid[:, None], 0.6).log_prob(grid))  # [v, u]
+    total = np.asarray(dist.HalfNormal(1).log_prob(np.array([0.6, 0.5]))).sum()
+    for town in range(TOWNS):
+        outer = np.asarray(dist.Normal(0.3, 0.5).log_prob(grid))
+        for house in np.flatnonzero(town == TOWN_OF):
+            counts = EVENTS[house == HOUSE]
+            rows = np.asarray(dist.Poisson(np.exp(grid)[:, None]).log_prob(counts)).sum(1)
+            outer = outer + logsumexp(inner + rows, axis=1) + width
+        total += logsumexp(outer) + width
+    assert found == pytest.approx(total, abs=1e-7)
+
+
+@pytest.mark.slow
+def test_nested_after_the_fit() -> None:
+    """Draws of both layers have the moments that the sums say."""
+    marg, theta = planned(nested), {"s": 0.6, "t": 0.5}
+    draws = marg.recover(jax.random.key(0), {n: jnp.full((4000,), x) for n, x in theta.items()})
+    one = {n: jnp.full((1,), x) for n, x in theta.items()}
+    moments = marg.recover(jax.random.key(0), one, moments=True)
+    for name in ("u", "v"):
+        mean, deviation = moments[name]["mean"][0], np.sqrt(moments[name]["var"][0])
+        z = (draws[name].mean(0) - mean) / deviation * np.sqrt(4000)
+        assert np.abs(z).max() < 4
+        np.testing.assert_allclose(draws[name].std(0), deviation, rtol=0.06)
+
+
+def crossed() -> None:
+    b, s = kept()
+    with numpyro.plate("groups", GROUPS):
+        u = numpyro.sample("u", dist.Normal(0, s))
+    with numpyro.plate("items", 4):
+        v = numpyro.sample("v", dist.Normal(0, 1))
+    eta = b + u[GROUP] + v[np.arange(len(X)) % 4]
+    numpyro.sample("y", dist.Poisson(jnp.exp(eta)), obs=COUNTS)
+
+
+def test_crossed() -> None:
+    """Of two crossed factors the one with more levels goes, and the other is sampled."""
+    plan = planned(crossed).plan()
+    assert plan.integrated == ("u",)
+    reason = next(r for r in plan.refusals if r.site == "v")
+    assert "whose integral over 'u' is by quadrature" in str(reason)
+
+
+def walk() -> None:
+    b, s = kept()
+    u = numpyro.sample("u", dist.GaussianRandomWalk(s, num_steps=len(X)))
+    numpyro.sample("y", dist.Poisson(jnp.exp(b + u)), obs=COUNTS)
+
+
+def slopes() -> None:
+    b, s = kept()
+    with numpyro.plate("groups", GROUPS):
+        u = numpyro.sample("u", dist.Normal(0, s).expand([2]).to_event(1))
+    eta = b + u[GROUP, 0] + u[GROUP, 1] * X
+    numpyro.sample("y", dist.Bernoulli(logits=eta), obs=BITS)
+
+
+@pytest.mark.parametrize("model", [walk, slopes])
+def test_refused(model: Callable[[], None]) -> None:
+    """Levels that are not independent scalars are sampled, and the plan says what is missing."""
+    plan = planned(model).plan()
+    assert plan.integrated == ()
+    (reason,) = (r for r in plan.refusals if r.site == "u")
+    assert "levels that are independent scalars" in reason.needed
+
+
+def test_words() -> None:
+    """The plan and the posterior say that it is quadrature, and how near."""
+    marg = planned(indexed)
+    assert "by quadrature with" in str(marg.plan())
+    posterior = marg.sample(jax.random.key(0), num_samples=100, num_chains=2)
+    assert posterior.method == "independence"
+    assert "twice as many change log p(y | θ) by" in str(posterior)
+    assert "exact but for quadrature" in str(autmarg.verify(marg, points=3, quiet=True))
+    for show in (marg.plan().to_json, marg.plan().to_html):
+        assert "quadrature" in show()
