@@ -21,7 +21,6 @@ Array = np.ndarray
 
 _FREEDOM = (4.0, 6.0, 10.0)  # more would leave the tails to chance
 _ITERATIONS, _NEAR = 12, 1e-3  # nats a point, from which EM goes on
-_RARELY = 4  # iterations, of which one looks for the degrees of freedom: it takes as long as three
 _MOST = 40_000  # points that are fitted to
 _POINTS = 4  # effective points for each dimension of a component, at least
 _HALF_NORMAL = 1.4  # mean over deviation: 1.32 of a half-normal, more off zero
@@ -39,7 +38,7 @@ def fitted(x: Array, weights: Array, start: Proposal, positive: Array) -> Propos
     """
     points = _Points.of(x, weights, positive)
     before, found = -np.inf, start
-    for k in range(_ITERATIONS):
+    for _ in range(_ITERATIONS):
         distance = points.distances(found)
         shares = found.of_distance(distance)
         top = shares.max(1, keepdims=True)
@@ -50,7 +49,7 @@ def fitted(x: Array, weights: Array, start: Proposal, positive: Array) -> Propos
             break
         before = likelihood
         shares *= (points.weights / total)[:, None]
-        found = _maximised(found, points, shares, distance, free=k % _RARELY == 0)
+        found = _maximised(found, points, shares, distance)
     return found
 
 
@@ -108,13 +107,8 @@ class _Points:
         return every[:, -1], every[:, len(i) : -1], second
 
 
-def _maximised(
-    now: Proposal, points: _Points, shares: Array, distance: Array, *, free: bool
-) -> Proposal:
-    """One step of EM from shares w r [n, J] and squared distances [n, J].
-
-    ``free`` says whether the degrees of freedom are chosen anew.
-    """
+def _maximised(now: Proposal, points: _Points, shares: Array, distance: Array) -> Proposal:
+    """One step of EM from shares w r [n, J] and squared distances [n, J]."""
     owner, signs = now.images
     p = now.size
     belongs = owner == np.arange(len(now.weight))[:, None]  # [M, J]
@@ -127,9 +121,7 @@ def _maximised(
     second = np.einsum("mj,jp,jpq,jq->mpq", belongs.astype(float), signs, second, signs)
     scale = second - count[:, None, None] * loc[:, :, None] * loc[:, None, :]
     ridge = _RIDGE * np.diag(points.weights @ np.square(points.x - points.weights @ points.x))
-    freedom = now.freedom[kept]
-    if free:
-        freedom = [_freedom(shares[:, own], distance[:, own], p) for own in belongs[kept]]
+    freedom = [_freedom(shares[:, own], distance[:, own], p) for own in belongs[kept]]
     return Proposal.of(
         own[kept] / own[kept].sum(),
         loc[kept] + points.centre,

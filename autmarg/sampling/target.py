@@ -68,10 +68,10 @@ class Target(Space):
         return np.where(np.isnan(values), -np.inf, values)
 
     def _some(self, points: np.ndarray) -> np.ndarray:
-        rows = -(-len(points) // _SIDE)
-        padded = np.ones((_ROWS * _SIDE, self.size))
+        rows = np.asarray(-(-len(points) // _SIDE), jnp.result_type(int))
+        padded = np.ones((_ROWS * _SIDE, self.size), jnp.result_type(float))
         padded[: len(points)] = points
-        found = self._run(*jax.device_put((padded.reshape(_ROWS, _SIDE, -1), rows)))
+        found = self._run(padded.reshape(_ROWS, _SIDE, -1), rows)
         return np.asarray(found, float).reshape(-1)[: len(points)]
 
 
