@@ -82,7 +82,7 @@ def layers_of(tape: Tape, members: Sequence[Sample], others: Sequence[Sample]) -
         members: the latents.
         others: all other sites whose density reads one.
     """
-    tape, terms = _with_log_densities(tape, [*members, *others])
+    tape, terms = with_log_densities(tape, [*members, *others])
     terms = [_summand(tape, number) for number in terms]
     found = [elements_read(tape, m.name, terms) for m in members]
     if any((x == SEVERAL).any() for each in found for x in each):
@@ -99,7 +99,7 @@ def layers_of(tape: Tape, members: Sequence[Sample], others: Sequence[Sample]) -
     return layers if all(_agree(layers, each) for each in reads) else None
 
 
-def _with_log_densities(tape: Tape, sites: Sequence[Sample]) -> tuple[Tape, list[int]]:
+def with_log_densities(tape: Tape, sites: Sequence[Sample]) -> tuple[Tape, list[int]]:
     """The tape with the log-density of each site, element by element; their numbers."""
     terms: list[int] = []
     for site in sites:
@@ -161,4 +161,4 @@ def _agree(layers: Layers, own: Sequence[np.ndarray]) -> bool:
     return True
 
 
-__all__ = ["Layers", "layers_of"]
+__all__ = ["Layers", "layers_of", "with_log_densities"]

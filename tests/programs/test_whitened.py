@@ -1,12 +1,13 @@
-"""Random models whose likelihood is not Gaussian, whitened: the identity at any noise.
+"""Random models whose likelihood is not Gaussian: the identity, whitened and by quadrature.
 
-In the slow lane ``AUTMARG_TEST_WHITENED`` models (20) from a fresh seed, every fifth in single
+What each log-density reads of each latent is held against derivatives. In the slow lane ``AUTMARG_TEST_WHITENED`` models (20) from a fresh seed, every fifth in single
 precision. A failure prints the model's text and its own seed.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +17,22 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 import autmarg
+from autmarg.analysis.elements import SEVERAL, elements_read
+from autmarg.analysis.sites import normalise
+from autmarg.ir.nodes import Sample
+from autmarg.quadrature.separable import with_log_densities
+from autmarg.trace.capture import trace_program
 from tests.programs.test_composed import is_single
 from tests.support.composer import NONGAUSSIAN, composed
 
 COUNT = int(os.environ.get("AUTMARG_TEST_WHITENED", 20))
 
 
-def check(seed: int) -> bool:
-    """log p(θ, u, y) = log p(θ, z, y) + log |∂z/∂u|; whether anything was whitened."""
+def check(seed: int, nongaussian: str = "whiten") -> bool:
+    """log p(θ, u, y) = log p(θ, z, y) + log |∂z/∂u|; whether any latent went."""
     text, model = composed(seed, NONGAUSSIAN)
     trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace()
-    marg = autmarg.transform(model, nongaussian="whiten")
+    marg = autmarg.transform(model, nongaussian=nongaussian)
     compiled, traced = marg.compiled()
     plan = compiled.plan
     assert str(plan) and repr(plan)
@@ -50,7 +56,35 @@ def check(seed: int) -> bool:
         size = 10 + abs(joint) + abs(marginal) + abs(conditional)
         error = abs(joint - marginal - conditional)
         assert error <= 3e4 * eps * size, f"{error} nats at seed {seed} of\n{text}"
-    return bool(plan.whitened)
+    return bool(plan.whitened or plan.quadrature)
+
+
+def check_elements(seed: int) -> None:
+    """Elements of log-densities read of a latent what its derivatives say, or more."""
+    text, model = composed(seed, NONGAUSSIAN)
+    trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace()
+    program = trace_program(model, (), {})[0]
+    if program.obstacles:
+        return
+    program = normalise(program).program
+    values = {n.name: jnp.asarray(trace[n.name]["value"]) for n in program.latents}
+    sites = [n for n in program.nodes if isinstance(n, Sample)]
+    tape, terms = with_log_densities(program.tape, sites)
+
+    def evaluated(own: Any, name: str) -> list[Any]:
+        found = tape.evaluate(terms, {**values, name: own.reshape(values[name].shape)})
+        return [jnp.asarray(x).reshape(-1) for x in found]
+
+    for node in program.latents:
+        if not jnp.issubdtype(node.dtype, jnp.floating):
+            continue
+        flat = values[node.name].reshape(-1)
+        slopes = jax.jacfwd(lambda own, name=node.name: evaluated(own, name))(flat)
+        for read, slope in zip(elements_read(tape, node.name, terms), slopes, strict=True):
+            others = np.arange(len(flat)) != read.reshape(-1, 1)
+            there = np.nan_to_num(np.asarray(slope)) != 0
+            wrong = there & others & (read.reshape(-1, 1) != SEVERAL)
+            assert not wrong.any(), f"'{node.name}' at seed {seed} of\n{text}"
 
 
 @pytest.mark.slow
@@ -58,3 +92,11 @@ def check(seed: int) -> bool:
 def test_from_a_fresh_seed(number: int, fresh_seed: int) -> None:
     with jax.enable_x64(number % 5 != 4):
         check(fresh_seed + number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(COUNT))
+def test_quadrature_from_a_fresh_seed(number: int, fresh_seed: int) -> None:
+    with jax.enable_x64(number % 5 != 4):
+        check(fresh_seed + number, "quadrature")
+        check_elements(fresh_seed + number)
