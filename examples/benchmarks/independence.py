@@ -19,27 +19,40 @@ def independence(data: Set, seeds: int, draws: int, chains: int) -> list[dict[st
     """One row for each seed; the first call compiles and is left out of all but ``first_s``."""
     marg = autmarg.transform(data.source)
     started = time.perf_counter()
-    posterior = marg.sample(jax.random.key(0), *data.args, num_samples=draws, num_chains=chains)
-    jax.block_until_ready(marg.recover(jax.random.key(1), posterior, progress=False))
+    sampled(marg, data.args, jax.random.key(0), draws, chains)
     first = time.perf_counter() - started
     rows = []
     for seed in range(1, seeds + 1):
-        key = jax.random.key(seed)
-        posterior = marg.sample(key, *data.args, num_samples=draws, num_chains=chains)
-        started = time.perf_counter()
-        recovered = marg.recover(key, posterior, progress=False)
-        everything = jax.device_get(jax.block_until_ready(recovered))
-        recovery = time.perf_counter() - started
+        posterior, everything, recovery = sampled(
+            marg, data.args, jax.random.key(seed), draws, chains
+        )
         rows.append(_row(data, seed, posterior, everything, recovery, first))
     return rows
+
+
+def sampled(
+    marg: Any, args: tuple[Any, ...], key: Any, draws: int, chains: int
+) -> tuple[autmarg.Posterior, dict[str, Any], float]:
+    """What ``marg.sample`` returns, draws of all latents, and the seconds that these took."""
+    posterior = marg.sample(key, *args, num_samples=draws, num_chains=chains)
+    started = time.perf_counter()
+    recovered = marg.recover(key, posterior, progress=False)
+    everything = jax.device_get(jax.block_until_ready(recovered))
+    return posterior, everything, time.perf_counter() - started
+
+
+def rate(posterior: autmarg.Posterior, draws: Any, recovery: float) -> tuple[float, str, float]:
+    """The least effective size over all latents, of which, and how many of it a second."""
+    ess, site = min_ess({n: x for n, x in draws.items() if np.size(x)})
+    seconds = sum(s for phase, s in posterior.quality.seconds.items() if phase not in _ONCE)
+    return ess, site, ess / (seconds + recovery)
 
 
 def _row(
     data: Set, seed: int, posterior: autmarg.Posterior, draws: Any, recovery: float, first: float
 ) -> dict[str, Any]:
-    quality, latents = posterior.quality, {n: x for n, x in draws.items() if np.size(x)}
-    ess, site = min_ess(latents)
-    seconds = {k: v for k, v in quality.seconds.items() if k not in _ONCE}
+    quality, (ess, site, per_second) = posterior.quality, rate(posterior, draws, recovery)
+    seconds = quality.seconds
     count = posterior.num_chains * posterior.num_samples
     return {
         "set": data.name,
@@ -48,7 +61,7 @@ def _row(
         "draws": count,
         "min_ess": ess,
         "at": site,
-        "ess_per_s": ess / (sum(seconds.values()) + recovery),
+        "ess_per_s": per_second,
         "adapt_s": seconds.get("mode", 0.0) + seconds.get("adapt", 0.0),
         "sample_s": seconds.get("sample", 0.0) + seconds.get("sites", 0.0),
         "recover_s": recovery,

@@ -1,15 +1,23 @@
-"""Likelihoods that are not Gaussian: whitened effects beside the source in its two forms."""
+"""Likelihoods that are not Gaussian: whitened effects beside the source in its two forms.
+
+Effects by quadrature leave few dimensions, and are sampled by ``marg.sample``: its rate has
+adaptation and recovery in it, that of the others only recovery.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 import autmarg
+from examples.benchmarks.independence import rate, sampled
 from examples.models.likelihoods import MODELS
 
+QUADRATURE = "quadrature"
 NAMES = tuple(MODELS)
-PROGRAMS = ("source", "noncentred", "whiten", "auto")
+PROGRAMS = ("source", "noncentred", "whiten", "auto", QUADRATURE)
 _LIMIT = 150.0  # seconds of one chain
 _COLUMNS = (
     "dims", "leapfrogs_a_draw", "divergences", "min_ess", "site", "ess_per_1000_gradients",
@@ -24,8 +32,24 @@ def likelihoods(
     model, arguments = MODELS[name]
     options = {"num_warmup": warmup, "num_samples": draws, "limit": _LIMIT, "progress": False}
     args = arguments()
-    found = autmarg.compare(model, *args, programs=programs, seed=seed, **options)
-    return [_row(name, seed, pilot) for pilot in found.pilots]
+    chains = [each for each in programs if each != QUADRATURE]
+    found = autmarg.compare(model, *args, programs=chains, seed=seed, **options)
+    rows = [_row(name, seed, pilot) for pilot in found.pilots]
+    return rows + [_by_quadrature(name, model, args, seed, draws)] * (QUADRATURE in programs)
+
+
+def _by_quadrature(name: str, model: Any, args: Any, seed: int, draws: int) -> dict[str, Any]:
+    """By ``marg.sample``, the second of two calls; empty where nothing is integrated out."""
+    marg = autmarg.transform(model, nongaussian=QUADRATURE)
+    plan = marg.plan(*args)
+    row = {"model": name, "program": QUADRATURE, "seed": seed, "note": " ".join(plan.quadrature)}
+    if not plan.quadrature:
+        return row | dict.fromkeys(_COLUMNS)
+    sampled(marg, args, jax.random.key(seed), draws, 4)
+    posterior, everything, recovery = sampled(marg, args, jax.random.key(seed + 1), draws, 4)
+    ess, site, per_second = rate(posterior, everything, recovery)
+    known = {"dims": plan.sampled, "min_ess": ess, "site": site, "ess_per_s": per_second}
+    return row | dict.fromkeys(_COLUMNS) | known
 
 
 def _row(name: str, seed: int, pilot: Any) -> dict[str, Any]:
