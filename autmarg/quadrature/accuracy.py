@@ -23,6 +23,7 @@ TOLERANCE = 1e-5  # nats of log p(y | θ), all levels together
 _FIRST, _MOST = 8, 128  # nodes of the first rule tried, and of the last, with what checks it
 _EVALUATIONS = 4_000_000  # rows times nodes of a density, from which it takes too long
 _POINTS, _SPREAD, _FAR = 12, 1.5, 3.0  # random ones, in standard deviations; those on the axes
+_AXES = 16  # on which points lie, those of the largest deviations
 _LOWER = 3.0  # nats below what the density falls by on average, from where points count less
 _DEEP = 25.0  # from where they do not count
 _STEP, _WIDEST = 1e-3, 2.0  # of differences; the largest standard deviation of a coordinate
@@ -89,8 +90,9 @@ def _evaluated(
 def _around(fit: Fit, mode: Mode) -> tuple[list[np.ndarray], np.ndarray]:
     """The mode, and points about it at which the posterior may have draws; how much each counts."""
     root, rng = _root_covariance(fit, mode), np.random.default_rng(0)
-    axes = _FAR * np.linalg.norm(root, axis=1)
-    points = [mode.theta, *(mode.theta + side * e for e in np.diag(axes) for side in (-1.0, 1.0))]
+    deviations = np.linalg.norm(root, axis=1)
+    axes = np.diag(_FAR * deviations)[np.argsort(-deviations)[:_AXES]]
+    points = [mode.theta, *(mode.theta + side * e for e in axes for side in (-1.0, 1.0))]
     points += [mode.theta + _SPREAD * root @ rng.normal(size=len(root)) for _ in range(_POINTS)]
     height = np.array([fit.at(point, mode.pseudo).value for point in points])
     lower = height[0] - height - 0.5 * len(root) - _LOWER

@@ -1,7 +1,8 @@
 """Random models whose likelihood is not Gaussian: the identity, whitened and by quadrature.
 
-What each log-density reads of each latent is held against derivatives. In the slow lane ``AUTMARG_TEST_WHITENED`` models (20) from a fresh seed, every fifth in single
-precision. A failure prints the model's text and its own seed.
+What each log-density reads of each latent is held against derivatives. In the slow lane
+``AUTMARG_TEST_WHITENED`` models (20) from a fresh seed, every fifth in single precision. A failure
+prints the model's text and its own seed.
 """
 
 from __future__ import annotations
