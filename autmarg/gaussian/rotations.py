@@ -42,14 +42,16 @@ def triangularise(matrix: Float[Array, "D E N"]) -> tuple[Float[Array, "D D N"],
     return _in_a_loop(matrix)
 
 
-def rotated_back(reflections: Reflections, x: Float[Array, "E N"]) -> Float[Array, "E N"]:
-    """Uᵀx [E, N] of vectors x [E, N]."""
+def rotated_back(reflections: Reflections, x: Float[Array, "E *r N"]) -> Float[Array, "E *r N"]:
+    """Uᵀx [E, …, N] of vectors x [E, …, N]."""
     d, e, _ = reflections.vector.shape
-    signs = np.where(np.arange(e) < d, -1.0, 1.0)[:, None]
+    between = (1,) * (x.ndim - 2)
+    signs = np.where(np.arange(e) < d, -1.0, 1.0).reshape(e, *between, 1)
     x = x * jnp.asarray(signs, x.dtype)
     vectors, scales = small.parts(reflections.vector), small.parts(reflections.scale)
     for vector, scale in zip(reversed(vectors), reversed(scales), strict=True):
-        x = x - scale * (vector * x).sum(axis=0) * vector
+        v = vector.reshape(e, *between, -1)
+        x = x - scale * (v * x).sum(axis=0) * v
     return x
 
 

@@ -17,6 +17,7 @@ from numpyro.infer.util import log_density
 from scipy.stats import multivariate_normal
 
 import autmarg
+from autmarg.gaussian.chains import square_root
 from tests.support.chains import CHAINS, T, X, Y, local_linear_trend, scale, stochastic_volatility
 from tests.support.lanes import lanes
 
@@ -65,6 +66,53 @@ def test_derivatives_in_blocks_are_those_step_by_step():
     pairs = zip(*map(jax.tree.leaves, map(everything, ("parallel", "sequential"))), strict=True)
     for found, expected in pairs:
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def autoregression(y):
+    """Two chains whose states are one number each."""
+    decay = numpyro.sample("t1", dist.Beta(8.0, 2.0))
+    step = numpyro.sample("t2", dist.HalfNormal(1.0))
+    spread = numpyro.sample("s", dist.HalfNormal(1.0))
+
+    def move(x, y):
+        x = numpyro.sample("x", dist.Normal(decay * x, step).expand([2]).to_event(1))
+        numpyro.sample("y", dist.Normal(x, spread).to_event(1), obs=jnp.stack([y, -y]))
+        return x, None
+
+    scan(move, jnp.zeros(2), y)
+
+
+@pytest.mark.parametrize("model", lanes([autoregression, local_linear_trend], [autoregression]))
+@pytest.mark.parametrize("size", lanes([1.0, 1e-9, 1e6], [1.0]))
+def test_draws_by_tangents_are_those_of_a_scan(model, size, monkeypatch):
+    """With forward, reverse and second derivatives, at any ratio of noises."""
+    values = {"t1": 0.8, "t2": 0.2 * size, "s": 0.5}
+
+    def everything(small):
+        monkeypatch.setattr(square_root, "_SMALL", small)
+        (group,) = autmarg.transform(model).plan(Y).groups
+        noise = jnp.asarray(np.random.default_rng(0).normal(size=group.schedule.form.columns))
+
+        def read(logs, noise):
+            each = {name: values[name] * jnp.exp(x) for name, x in logs.items()}
+            drawn, density = group.schedule.image(group.system.point(each), noise)
+            return sum(jnp.sin(x / max(size, 1.0)).sum() for x in drawn.values()) + density, (
+                drawn,
+                density,
+            )
+
+        @jax.jit
+        def found(logs, noise):
+            along = jax.tree.map(jnp.ones_like, (logs, noise))
+            slope = lambda *at: jax.grad(read, (0, 1), has_aux=True)(*at)  # noqa: E731
+            ahead = jax.jvp(lambda *at: read(*at)[0], (logs, noise), along)
+            return jax.jvp(slope, (logs, noise), along), ahead
+
+        return found(dict.fromkeys(values, 0.0), noise)
+
+    for ours, theirs in zip(*map(jax.tree.leaves, map(everything, (2, 0))), strict=True):
+        most = float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-9 * max(most, 1.0))
 
 
 def test_long_chains_go_in_blocks_unless_there_are_many_or_one_asks():

@@ -41,6 +41,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from autmarg.gaussian.chains.linear import apart, joined
 from autmarg.gaussian.small import congruence, eye_plus, product, solve, symmetric
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ def kalman_filter(steps: Steps, blocks: int) -> Filtered:
     if blocks == 1:
         return scan(_filter_step, state, steps)[1]
     count, folded = len(steps.entry), Steps(*(fold(x, blocks) for x in steps))
-    ends: Summary = jax.tree.map(lambda x: _apart(x, blocks), _summaries(folded))
+    ends: Summary = jax.tree.map(lambda x: apart(x, blocks), _summaries(folded))
     starts = scan(_pass_on, state, ends)[1]
-    found = scan(_filter_step, (_joined(starts[0]), _joined(starts[1])), folded)[1]
+    found = scan(_filter_step, (joined(starts[0]), joined(starts[1])), folded)[1]
     return Filtered(*(unfold(x, blocks, count) for x in found))
 
 
@@ -136,9 +137,9 @@ def filter_rows(moves: Moves, rows: Observations, blocks: int) -> Observed:
     if blocks == 1:
         return scan(_row_step, _with_rounding(*state), (moves, rows))[1]
     folded: tuple[Moves, Observations] = jax.tree.map(lambda x: fold(x, blocks), (moves, rows))
-    ends: Summary = jax.tree.map(lambda x: _apart(x, blocks), _row_summaries(*folded))
+    ends: Summary = jax.tree.map(lambda x: apart(x, blocks), _row_summaries(*folded))
     starts = scan(_pass_on, state, ends)[1]
-    found = scan(_row_step, _with_rounding(_joined(starts[0]), _joined(starts[1])), folded)[1]
+    found = scan(_row_step, _with_rounding(joined(starts[0]), joined(starts[1])), folded)[1]
     return Observed(*(unfold(x, blocks, t) for x in found))
 
 
@@ -316,13 +317,13 @@ def recursion(
     none = jnp.zeros((d, d, n), force.dtype)
     wide = jnp.concatenate([force, jnp.zeros((length, *none.shape), force.dtype)], axis=2)
     start = jnp.concatenate([jnp.zeros_like(force[0]), eye_plus(none, none)], axis=1)
-    maps = _apart(run(start, inputs, wide)[0], blocks)
+    maps = apart(run(start, inputs, wide)[0], blocks)
 
     def pass_on(x: Array, block: Array) -> tuple[Array, Array]:
         return block[:, :1] + product(block[:, 1:], x), x
 
     starts = scan(pass_on, jnp.zeros_like(maps[0, :, :1]), maps, reverse)[1]
-    found = run(_joined(starts), inputs, force)[1]
+    found = run(joined(starts), inputs, force)[1]
     return unfold(found, blocks, count)[:, :, 0]
 
 
@@ -342,24 +343,12 @@ def fold(x: Float[Array, "T *rest N"], blocks: int) -> Float[Array, "L *rest blo
     """[T, …, N] as [⌈T / blocks⌉, …, blocks · N], zeros at the end."""
     length = -(-len(x) // blocks)
     padding = [(0, blocks * length - len(x)), *((0, 0) for _ in x.shape[1:])]
-    apart = jnp.pad(x, padding).reshape(blocks, length, *x.shape[1:])
-    return _joined(apart)
+    return joined(jnp.pad(x, padding).reshape(blocks, length, *x.shape[1:]))
 
 
 def unfold(
     x: Float[Array, "L *rest blocks*N"], blocks: int, count: int
 ) -> Float[Array, "T *rest N"]:
     """[L, …, blocks · N] as the first ``count`` steps of [blocks · L, …, N]."""
-    apart = _apart(x, blocks)
-    return apart.reshape(-1, *apart.shape[2:])[:count]
-
-
-def _apart(x: Float[Array, "*rest blocks*N"], blocks: int) -> Float[Array, "blocks *rest N"]:
-    """[…, blocks · N] as [blocks, …, N]."""
-    return jnp.moveaxis(x.reshape(*x.shape[:-1], blocks, -1), -2, 0)
-
-
-def _joined(x: Float[Array, "blocks *rest N"]) -> Float[Array, "*rest blocks*N"]:
-    """[blocks, …, N] as […, blocks · N]."""
-    last = jnp.moveaxis(x, 0, -2)
-    return last.reshape(*last.shape[:-2], -1)
+    found = apart(x, blocks)
+    return found.reshape(-1, *found.shape[2:])[:count]

@@ -366,11 +366,12 @@ class Chain(Stage[Factor, Own]):
         """The factor with the square-root filter."""
         if factor.seen is None:
             assert factor.information is not None
-            update, forces = by_information(_last(factor.information)), self.state
+            data, update, forces = factor.information, by_information, self.state
         else:
-            update, forces = by_rows(_last(factor.seen.read)), factor.seen.read.shape[2]
+            data, update = factor.seen.read, by_rows
+            forces = data.shape[2]
         step, noise = _last(factor.step), _last(factor.noise)
-        roots = self._square_root.filter(step, noise, update, forces)
+        roots = self._square_root.filter(step, noise, _last(data), update, forces)
         return factor._replace(roots=roots)
 
     @property
