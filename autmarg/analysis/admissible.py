@@ -21,6 +21,7 @@ from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.sites import GaussianSite, Normalised
 from autmarg.errors import InternalError, Refusal, RequestError, named
 from autmarg.ir.nodes import Deterministic, Factor, Node, Observe, Sample, StandIn
+from autmarg.ir.program import Program
 from autmarg.ir.tape import Equation
 
 _NONE = Degree()
@@ -182,10 +183,10 @@ def _child_refusals(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
     if _is_not_met(facts.normalised, child):
         return
     read_by = f"'{name}' is read by {located(child)}"
-    if isinstance(child, StandIn) and child.integrated and name not in child.integrated:
-        over = named(child.integrated)
-        words = f"{read_by}, whose integral over {over} is by quadrature, so it must be sampled"
-        yield Refusal(name, "beside quadrature", words, child.place)
+    over = _integrated_with(facts.normalised.program, child)
+    if over and name not in over:
+        by = f"whose integral over {named(over)} is by quadrature, so it must be sampled"
+        yield Refusal(name, "beside quadrature", f"{read_by}, {by}", child.place)
         return
     if site is None:
         words = f"{read_by}, {facts.normalised.otherwise[child.name]}, so it must be sampled"
@@ -228,6 +229,13 @@ def _child_refusals(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
     if latents := [f"'{n}'" for n in others if not n.startswith("@")]:
         words = f"{read_by}, whose mask depends on {', '.join(latents)}, so it must be sampled"
         yield Refusal(name, "mask of a latent", words, child.place)
+
+
+def _integrated_with(program: Program, child: Sample) -> tuple[str, ...]:
+    """Latents that go by quadrature, if a site is one of them or stands in for data of theirs."""
+    nests = (n.integrated for n in program.observed if isinstance(n, StandIn))
+    own = child.integrated if isinstance(child, StandIn) else ()
+    return own or next((names for names in nests if child.name in names), ())
 
 
 def _is_not_met(normalised: Normalised, child: Sample) -> bool:

@@ -19,7 +19,7 @@ from autmarg.plan.order import one_by_one
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.quadrature.accuracy import accuracy
-from autmarg.quadrature.candidates import Nest, nests_of
+from autmarg.quadrature.candidates import DEEPEST, Nest, nests_of
 from autmarg.quadrature.density import QuadratureMarginal
 from autmarg.quadrature.rule import Rule
 from autmarg.quadrature.separable import layers_of
@@ -64,32 +64,39 @@ class Quadrature:
         if self.request.nongaussian != "quadrature" or program.obstacles:
             return
         facts = facts_of(normalise(program))
-        nests = self._possible(facts, self._asked(facts))
+        for deepest in range(DEEPEST, 0, -1):  # nested integrals may take too many nodes
+            found = self._stood_in(facts, self._possible(facts, self._asked(facts, deepest)))
+            if found is not None:
+                yield found
+                return
+
+    def _stood_in(self, facts: Facts, nests: Sequence[Nest]) -> Program | None:
+        """The program with stand-ins; None where no mode is found, or no number of nodes enough."""
         if not nests:
-            return
+            return None
         program = facts.normalised.program
         sites = tuple(each for nest in nests for each in nest.likelihoods)
         plan = self._planned(with_stand_ins(program, sites))
         groups = [g for g in plan.groups if is_by_quadrature(g)]
         found = tuple(density_of(plan.program, g) for g in groups)
         if not all(is_known(plan.program, each) for each in found):
-            return
+            return None
         fit = Fit(plan.program, sites, found)
         mode = fit.run()
         if mode is None:
-            return
+            return None
         densities = [quadrature_of(plan.program, g) for g in groups]
-        rows = sum(each.site.size for each in sites)
-        enough = accuracy(fit, mode, densities, rows)
-        if enough is not None:
-            yield with_stand_ins(program, sites, mode.pseudo, enough.nodes, enough.error)
+        enough = accuracy(fit, mode, densities, sum(each.site.size for each in sites))
+        if enough is None:
+            return None
+        return with_stand_ins(program, sites, mode.pseudo, enough.nodes, enough.error)
 
-    def _asked(self, facts: Facts) -> tuple[Nest, ...]:
+    def _asked(self, facts: Facts, deepest: int) -> tuple[Nest, ...]:
         """Nests of latents that may be integrated out."""
         asked, keep = self.request.marginalize, set(self.request.keep)
-        nests = nests_of(facts)
         if not isinstance(asked, str):
             keep |= {n.name for n in facts.normalised.program.latents} - set(asked)
+        nests = nests_of(facts, deepest)
         return tuple(n for n in nests if not keep & {m.name for m in n.members})
 
     def _possible(self, facts: Facts, nests: Sequence[Nest]) -> tuple[Nest, ...]:

@@ -17,7 +17,7 @@ from autmarg.whitening.predictors import (
     whitenable,
 )
 
-_DEEPEST = 2  # nested integrals: their nodes multiply
+DEEPEST = 2  # nested integrals: their nodes multiply
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,19 @@ class Nest:
     likelihoods: tuple[Likelihood, ...]
 
 
-def nests_of(facts: Facts) -> tuple[Nest, ...]:
-    """Nests with a likelihood that is not Gaussian; no site reads latents of two of them."""
+def nests_of(facts: Facts, deepest: int) -> tuple[Nest, ...]:
+    """Nests with a likelihood that is not Gaussian; no site reads latents of two of them.
+
+    Args:
+        facts: of the program.
+        deepest: how many latents a nest may have.
+    """
     program, found, taken = facts.normalised.program, list[Nest](), set[str]()
     names = whitenable(facts)
     latents = [n for n in program.latents if n.name in names and n.size > 1]
     latents.sort(key=lambda n: -n.size)
     for latent in latents:
-        nest = None if latent.name in taken else _grown(facts, latent, latents)
+        nest = None if latent.name in taken else _grown(facts, latent, latents, deepest)
         sites = set() if nest is None else _sites(facts, nest)
         if nest is not None and not sites & taken:
             found.append(nest)
@@ -43,13 +48,13 @@ def nests_of(facts: Facts) -> tuple[Nest, ...]:
     return tuple(found)
 
 
-def _grown(facts: Facts, latent: Sample, others: Sequence[Sample]) -> Nest | None:
+def _grown(facts: Facts, latent: Sample, others: Sequence[Sample], deepest: int) -> Nest | None:
     """A latent, with what its levels are nested in."""
     nest = _nest(facts, (latent,))
     if nest is None:
         return None
     for other in others:
-        if len(nest.members) < _DEEPEST and _is_near(facts, nest, other):
+        if len(nest.members) < deepest and _is_near(facts, nest, other):
             nest = _nest(facts, (*nest.members, other)) or nest
     return nest
 
@@ -96,4 +101,4 @@ def _nest(facts: Facts, members: Sequence[Sample]) -> Nest | None:
     return Nest(tuple(members), tuple(stood))
 
 
-__all__ = ["Nest", "nests_of"]
+__all__ = ["DEEPEST", "Nest", "nests_of"]

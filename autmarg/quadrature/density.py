@@ -15,7 +15,7 @@ nodes are does not matter to the integral, so that derivatives do not go through
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from autmarg.compat.programs import traced_once
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.quadrature.rule import Nodes, Rule, log_integral
@@ -73,7 +74,15 @@ class QuadratureMarginal:
 
     def log_density(self, values: Values) -> Array:
         """log p(y | θ), a scalar."""
-        return self.log_density_by(self.rule, values)
+        return self._compiled(self._given(values))
+
+    # NumPyro calls it on numbers while it initialises, where each operation would be compiled.
+    @cached_property
+    def _compiled(self) -> Callable[[dict[str, Any]], Array]:
+        return traced_once(lambda values: self.log_density_by(self.rule, values))
+
+    def _given(self, values: Values) -> dict[str, Any]:
+        return {name: values[name] for name in self.inputs}
 
     def log_density_by(self, rule: Nodes, values: Values) -> Array:
         """The same by another rule."""
@@ -109,10 +118,9 @@ class QuadratureMarginal:
 
     def _at(self, values: Values, rule: Nodes | None = None) -> _Given:
         """What does not depend on the members."""
-        own = [name for name in self.inputs if name in values]
         base, slopes = jax.lax.stop_gradient(self._affine(values))
-        given = {name: values[name] for name in own}
-        return _Given(self, self.rule if rule is None else rule, given, base, slopes)
+        rule = self.rule if rule is None else rule
+        return _Given(self, rule, self._given(values), base, slopes)
 
     def _affine(self, values: Values) -> tuple[list[Array], dict[tuple[int, int], Array]]:
         """u_i at z = 0, and how it moves with z_i and the outer ones: (i, l) → [levels of i]."""

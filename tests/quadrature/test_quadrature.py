@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from scipy.special import logsumexp
 from scipy.stats import kstest
 
 import autmarg
+from autmarg.quadrature import accuracy
 from tests.support.lanes import lanes
 
 RNG = np.random.default_rng(5)
@@ -72,8 +74,9 @@ GRID = np.linspace(-9, 9, 6001) + KEPT["b"]
 STEP = GRID[1] - GRID[0]
 
 
-def planned(model: Callable[[], None], **options: Any) -> Any:
-    return autmarg.transform(model, nongaussian="quadrature", **options)
+@cache
+def planned(model: Callable[[], None]) -> Any:
+    return autmarg.transform(model, nongaussian="quadrature")
 
 
 SPELLINGS = {"indexed": indexed, "non-centred": noncentred, "matrix": by_matrix, "shape": by_shape}
@@ -110,11 +113,11 @@ def test_after_the_fit() -> None:
         return log_density(marg, (), {}, {"b": theta[0], "s": theta[1]})[0]
 
     here, step = jnp.array([0.4, 0.8]), 1e-5
-    slope = jax.grad(density)(here)
+    slope = jax.jit(jax.grad(density))(here)
     differences = [(density(here + e) - density(here - e)) / (2 * step) for e in step * np.eye(2)]
     np.testing.assert_allclose(slope, np.array(differences), atol=1e-6)
-    np.testing.assert_allclose(jax.jacfwd(density)(here), slope, rtol=1e-10)
-    curve = jax.hessian(density)(here)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(density))(here), slope, rtol=1e-10)
+    curve = jax.jit(jax.hessian(density))(here)
     np.testing.assert_allclose(curve, curve.T, rtol=1e-8)
     assert np.isfinite(curve).all()
 
@@ -152,6 +155,12 @@ def test_nested() -> None:
             outer = outer + logsumexp(inner + rows, axis=1) + width
         total += logsumexp(outer) + width
     assert found == pytest.approx(total, abs=1e-7)
+
+
+def test_nested_where_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner factor goes alone."""
+    monkeypatch.setattr(accuracy, "_EVALUATIONS", 2000)
+    assert autmarg.transform(nested, nongaussian="quadrature").plan().integrated == ("u",)
 
 
 @pytest.mark.slow
