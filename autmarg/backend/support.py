@@ -25,7 +25,7 @@ def outside(fn: Any, value: Any) -> Any:
     found = ~_as_truth(base.support(value))
     for mask, axes in masks:
         mask = _as_truth(mask)
-        found = found & mask.reshape(*mask.shape, *(1,) * (axes - base.event_dim))
+        found = found & mask.reshape((*mask.shape, *(1,) * (axes - base.event_dim)))
     events = min(fn.event_dim - base.event_dim, found.ndim)
     return found.any(tuple(range(-events, 0)))
 

@@ -105,7 +105,7 @@ def _summed(terms: Any, mask: Any, batch: tuple[int, ...]) -> Any:
     if mask is not None:
         first = (..., *(0,) * max(mask.ndim - terms.ndim, 0))
         own = mask[first]
-        own = own.reshape(*own.shape, *(1,) * (terms.ndim - own.ndim))
+        own = own.reshape((*own.shape, *(1,) * (terms.ndim - own.ndim)))
         terms = jnp.where(own, terms, 0.0)
     return terms.sum(axis=tuple(range(len(batch), terms.ndim)))
 
