@@ -19,7 +19,8 @@ from autmarg.quadrature.density import QuadratureMarginal
 from autmarg.quadrature.rule import AnyRule, Rule
 from autmarg.whitening.fit import Fit, Mode, inputs_of
 
-TOLERANCE = 1e-5  # nats of log p(y | θ), all levels together
+TOLERANCE = 1e-5  # nats of log p(y | θ), all levels together; or so many roundings of it
+_ROUNDINGS = 10
 _FIRST, _MOST = 8, 128  # nodes of the first rule tried, and of the last, with what checks it
 _EVALUATIONS = 4_000_000  # rows times nodes of a density, from which it takes too long
 _POINTS, _SPREAD, _FAR = 12, 1.5, 3.0  # random ones, in standard deviations; those on the axes
@@ -63,12 +64,14 @@ def accuracy(
         return float((weights * np.abs(many - few)).max())
 
     nodes, now = _FIRST, values(_FIRST)
+    rounding = jnp.finfo(jnp.result_type(float)).eps * abs(now[0])
+    allowed = max(TOLERANCE, _ROUNDINGS * float(rounding))
     while 2 * nodes <= most:
         then = values(2 * nodes)
         error = change(now, then)
-        if error <= TOLERANCE:
+        if error <= allowed:
             fewer = change(values(3 * nodes // 4), then)
-            enough = fewer <= TOLERANCE
+            enough = fewer <= allowed
             return Accuracy(3 * nodes // 4, fewer) if enough else Accuracy(nodes, error)
         nodes, now = 2 * nodes, then
     return None

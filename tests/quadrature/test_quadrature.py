@@ -218,6 +218,15 @@ def test_refused(model: Callable[[], None]) -> None:
     assert "levels that are independent scalars" in reason.needed
 
 
+def test_in_single_precision() -> None:
+    """As many digits as the session's numbers have."""
+    found = float(log_density(planned(indexed), (), {}, KEPT)[0])
+    with jax.enable_x64(False):
+        single = autmarg.transform(indexed, nongaussian="quadrature")
+        assert single.plan().integrated == ("u",)
+        assert float(log_density(single, (), {}, KEPT)[0]) == pytest.approx(found, abs=1e-4)
+
+
 def test_words() -> None:
     """The plan and the posterior say that it is quadrature, and how near."""
     marg = planned(indexed)
