@@ -27,19 +27,23 @@ from autmarg.compat.jaxprs import (
 from autmarg.ir.tape import Equation, Tape, body_tape, run_body
 
 NONE, SEVERAL = -1, -2
-# Primitives that move entries: (operands that are moved, or all of them but for the index).
+# Primitives that move entries of all their operands, and those that pick entries of the first.
 _MOVED = frozenset({
     Op.BROADCAST_IN_DIM, Op.CONCATENATE, Op.EXPAND_DIMS, Op.PAD, Op.RESHAPE, Op.REV, Op.SLICE,
     Op.SPLIT, Op.SQUEEZE, Op.STACK, Op.TILE, Op.TRANSPOSE,
 })  # fmt: skip
-_INDEXED = frozenset({Op.DYNAMIC_SLICE, Op.GATHER})  # the first operand by known others
+_INDEXED = frozenset({Op.DYNAMIC_SLICE, Op.GATHER})
 
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """A value that is not known: the element that each of its own elements reads."""
+    """Stands for a value that is not known.
 
-    of: np.ndarray  # integers, of the value's shape
+    Attributes:
+        of: in the value's shape, which element of the latent is read there, NONE or SEVERAL.
+    """
+
+    of: np.ndarray
 
 
 _Value = np.ndarray | Reads

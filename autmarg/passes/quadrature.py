@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.sites import normalise
@@ -12,11 +12,9 @@ from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import StandIn
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
-from autmarg.passes.whiten import density_of
-from autmarg.plan.decide import choose, judge, schedule
+from autmarg.passes.whiten import density_of, planned
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.order import one_by_one
-from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.quadrature.accuracy import accuracy
 from autmarg.quadrature.candidates import DEEPEST, Nest, nests_of
@@ -65,18 +63,19 @@ class Quadrature:
             return
         facts = facts_of(normalise(program))
         for deepest in range(DEEPEST, 0, -1):  # nested integrals may take too many nodes
-            found = self._stood_in(facts, self._possible(facts, self._asked(facts, deepest)))
+            nests = self._possible(facts, self._asked(facts, deepest))
+            if all(len(nest.members) < deepest for nest in nests):
+                continue  # the next turn finds the same ones
+            found = self._stood_in(facts, nests)
             if found is not None:
                 yield found
                 return
 
     def _stood_in(self, facts: Facts, nests: Sequence[Nest]) -> Program | None:
         """The program with stand-ins; None where no mode is found, or no number of nodes enough."""
-        if not nests:
-            return None
         program = facts.normalised.program
         sites = tuple(each for nest in nests for each in nest.likelihoods)
-        plan = self._planned(with_stand_ins(program, sites))
+        plan = planned(with_stand_ins(program, sites), self.request)
         groups = [g for g in plan.groups if is_by_quadrature(g)]
         found = tuple(density_of(plan.program, g) for g in groups)
         if not all(is_known(plan.program, each) for each in found):
@@ -104,15 +103,9 @@ class Quadrature:
         if not nests:
             return ()
         sites = tuple(each for nest in nests for each in nest.likelihoods)
-        plan = self._planned(with_stand_ins(facts.normalised.program, sites))
+        plan = planned(with_stand_ins(facts.normalised.program, sites), self.request)
         together = {frozenset(m.name for m in g.members) for g in plan.groups}
         return tuple(n for n in nests if frozenset(m.name for m in n.members) in together)
-
-    def _planned(self, program: Program) -> Plan:
-        """A program with stand-ins, all of what can be integrated out of it."""
-        asked = self.request.marginalize
-        request = replace(self.request, marginalize="all" if asked == "auto" else asked)
-        return schedule(choose(judge(facts_of(normalise(program)), request)))
 
 
 __all__ = ["Quadrature", "is_by_quadrature", "quadrature_of"]

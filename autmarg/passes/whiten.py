@@ -33,6 +33,13 @@ def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
     )  # fmt: skip
 
 
+def planned(program: Program, request: Request) -> Plan:
+    """The plan of a program with stand-ins: all of what can be integrated out of it."""
+    asked = request.marginalize
+    request = replace(request, marginalize="all" if asked == "auto" else asked)
+    return schedule(choose(judge(facts_of(normalise(program)), request)))
+
+
 @dataclass(frozen=True)
 class Whiten:
     """Write a stand-in for each observed site that is not Gaussian but reads Gaussian latents.
@@ -82,7 +89,7 @@ class Whiten:
         program = facts.normalised.program
         if self.request.nongaussian == "auto" and not self._pays(facts, sites):
             return None
-        plan = self._planned(with_stand_ins(program, sites))
+        plan = planned(with_stand_ins(program, sites), self.request)
         found = [density_of(plan.program, g) for g in plan.groups]
         found = [each for each in found if each.keys and is_known(plan.program, each)]
         used = {name for each in found for name, _ in each.keys}
@@ -99,10 +106,4 @@ class Whiten:
     def _sketched(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Plan:
         """The plan with stand-ins for these sites, whatever their pseudo-data will be."""
         program = facts.normalised.program
-        return self._planned(with_stand_ins(program, sites, faint(program, sites)))
-
-    def _planned(self, program: Program) -> Plan:
-        """A program with stand-ins, all of what can be integrated out of it."""
-        asked = self.request.marginalize
-        request = replace(self.request, marginalize="all" if asked == "auto" else asked)
-        return schedule(choose(judge(facts_of(normalise(program)), request)))
+        return planned(with_stand_ins(program, sites, faint(program, sites)), self.request)

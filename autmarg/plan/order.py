@@ -81,9 +81,10 @@ def schedule(form: AffineForm, assembly: Assembly) -> Schedule:
 
 
 def one_by_one(form: AffineForm, assembly: Assembly, names: Sequence[str]) -> Schedule:
-    """The elimination of some members in this order, their columns independent of each other.
+    """A schedule that eliminates members in this order, one column at a time.
 
-    So each column's draw reads noise of its own, and what is drawn of later members.
+    The columns of a member must not meet each other. A draw of one then depends on its own noise
+    and on the members that are eliminated after it, and on nothing else.
     """
     pattern, stages = assembly.pattern, []
     members = {m.name: m for m in form.members}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -89,13 +89,11 @@ def layers_of(tape: Tape, members: Sequence[Sample], others: Sequence[Sample]) -
         return None
     reads = tuple(zip(*found, strict=True))
     levels = tuple(m.size for m in members)
-    owners = []
-    for i in range(len(members) - 1):
-        owner = _owner([(each[i], each[i + 1]) for each in reads], levels[i])
-        if owner is None:
-            return None
-        owners.append(owner)
-    layers = Layers(tape, tuple(terms), reads, tuple(owners), levels)
+    owners = tuple(
+        _owner([(each[i], each[i + 1]) for each in reads], levels[i])
+        for i in range(len(members) - 1)
+    )
+    layers = Layers(tape, tuple(terms), reads, owners, levels)
     return layers if all(_agree(layers, each) for each in reads) else None
 
 
@@ -125,29 +123,13 @@ def _summand(tape: Tape, number: int) -> int:
     return _summand(tape, equation.inputs[0])
 
 
-def _owner(pairs: Sequence[tuple[np.ndarray, np.ndarray]], levels: int) -> np.ndarray | None:
-    """The one outer level that each inner level is read with; None where it is read with two.
-
-    An inner level that is read with none is independent of all, and counted with the first.
-    """
-    owner = np.full(levels, -1)
-    for inner, outer in _joint(pairs):
-        taken = owner[inner]
-        if ((taken >= 0) & (taken != outer)).any():
-            return None
-        owner[inner] = outer
-        if (owner[inner] != outer).any():
-            return None
-    return np.maximum(owner, 0)
-
-
-def _joint(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Levels of both that an element reads."""
+def _owner(pairs: Sequence[tuple[np.ndarray, np.ndarray]], levels: int) -> np.ndarray:
+    """An outer level that each inner level is read with; the first where it is read with none."""
+    owner = np.zeros(levels, np.int64)
     for inner, outer in pairs:
         both = (inner >= 0) & (outer >= 0)
-        yield inner[both], outer[both]
+        owner[inner[both]] = outer[both]
+    return owner
 
 
 def _agree(layers: Layers, own: Sequence[np.ndarray]) -> bool:
