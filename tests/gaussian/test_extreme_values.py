@@ -45,7 +45,8 @@ ROOTS = {"stages": 0, "root": 24}
 )
 def test_value_and_gradient_are_finite(root, float_type, monkeypatch):
     """At 30 points with scales over 25 (10) decades, most beyond the digits of a float: by
-    rows (a root alone) both are finite where the source is, by cross-products both or none."""
+    rows (a root alone) both are finite where the source is, up to 1e24 nats (from where the
+    estimates of lost digits may be over their limits), by cross-products both or none."""
     monkeypatch.setattr(order, "SMALL_ROOT", ROOTS[root])
     x64 = float_type == "float64"
     width = 12.0 if x64 else 5.0
@@ -67,7 +68,7 @@ def test_value_and_gradient_are_finite(root, float_type, monkeypatch):
 
         source, value, *slopes = jax.jit(jax.vmap(at))(jax.random.split(jax.random.key(0), 30))
         assert np.isfinite(source).all()
-        assert value.all() or (x64 and not order.SMALL_ROOT)
+        assert value[np.abs(source) < 1e24].all() or (x64 and not order.SMALL_ROOT)
         for slope in slopes:
             assert np.array_equal(slope.reshape(30, -1).all(axis=1), value)
         beyond = 1 / jnp.finfo(source.dtype).eps
