@@ -8,6 +8,7 @@ affinely) are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from autmarg.gaussian.bilinear import FULL, Entries
+from autmarg.gaussian.monomials import Sums
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import take
 
@@ -80,16 +82,25 @@ class KnownRightHandSide:
 
     def __call__(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "columns"]:
         """-AᵀWc [columns] at ω."""
-        rho = jnp.asarray(self.known, omega.dtype)
-        if len(self.base):
-            rho = rho + self._sampled(take(omega, self.base) - jnp.asarray(self.shift, rho.dtype))
-        rhs = -jnp.dot(omega[self.weights], rho, precision="highest")
+        if not len(self.base):
+            return self._known(omega)
+        features = take(omega, self.base) - jnp.asarray(self.shift, omega.dtype)
+        rhs = -jnp.dot(omega[self.weights], self._sampled(features), precision="highest")
         rhs = rhs if not self.slot.any() else rhs * take(omega, self.slot)
-        if np.array_equal(self.column, np.arange(self.columns)):
-            return rhs
-        return jax.ops.segment_sum(
-            rhs, self.column, num_segments=self.columns, indices_are_sorted=True
-        )
+        if not np.array_equal(self.column, np.arange(self.columns)):
+            rhs = jax.ops.segment_sum(
+                rhs, self.column, num_segments=self.columns, indices_are_sorted=True
+            )
+        return self._known(omega) + rhs
+
+    @cached_property
+    def _known(self) -> Sums:
+        """What known features make."""
+        weight, feature = np.nonzero(self.known)
+        order = np.argsort(self.column[feature], kind="stable")
+        weight, feature = weight[order], feature[order]
+        slots = self.weights[weight], self.slot[feature]
+        return Sums(-self.known[weight, feature], slots, self.column[feature], self.columns)
 
     def _sampled(self, features: Float[Array, "F"]) -> Float[Array, "W R"]:
         """Products [W, R] with the features of sampled latents."""

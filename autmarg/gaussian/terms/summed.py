@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Point
 from autmarg.gaussian.cross_products import CrossProducts, cross_products
+from autmarg.gaussian.monomials import Sums
 from autmarg.gaussian.residual import Residual, residual
 from autmarg.gaussian.rowwise import Layout, Omega, Share
 from autmarg.gaussian.terms.base import Term
@@ -99,7 +98,7 @@ class PlacedSums:
 
     term: Summed
     known: dict[int, Float[np.ndarray, "size"]]
-    others: tuple[_Sums | _SpreadSums, ...]
+    others: tuple[Sums | _SpreadSums, ...]
 
     @property
     def products(self) -> int:
@@ -114,26 +113,8 @@ class PlacedSums:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sums:
-    """Products stat · ω[w] ω[p] ω[q] added up into ``size`` places at each step."""
-
-    stat: Float[np.ndarray, "n"]
-    slots: tuple[Int[np.ndarray, "n"], ...]
-    target: Int[np.ndarray, "n"]
-    size: int
-
-    def __call__(self, omega: Float[Array, "slots"] | Omega) -> Float[Array, "size"]:
-        product = jnp.asarray(self.stat, omega.dtype)
-        for slot in self.slots:
-            product = product if (slot == 0).all() else product * small.take(omega, slot)
-        return jax.ops.segment_sum(
-            product, self.target, num_segments=self.size, indices_are_sorted=True
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class _SpreadSums:
-    """The same with weights that are spread over devices; all but ``share`` are [devices, L].
+    """:class:`Sums` with weights that are spread over devices; all but ``share`` are [devices, L].
 
     ``slots`` are those of ω[p] and ω[q], or None where all are one.
     """
@@ -145,7 +126,7 @@ class _SpreadSums:
     size: int
 
     @classmethod
-    def of(cls, share: Share, sums: _Sums) -> _SpreadSums:
+    def of(cls, share: Share, sums: Sums) -> _SpreadSums:
         """The share's part of some sums."""
         slots = (share.known(slot) for slot in sums.slots[1:])
         kept = tuple(slot if slot.any() else None for slot in slots)
@@ -160,13 +141,13 @@ class _SpreadSums:
         return self.share.add(product, self.target, self.size)
 
 
-def _spread(sums: _Sums, layout: Layout | None) -> tuple[_Sums | _SpreadSums, ...]:
+def _spread(sums: Sums, layout: Layout | None) -> tuple[Sums | _SpreadSums, ...]:
     """Sums in parts, those whose weights are spread apart; none of no terms."""
     if layout is None:
         return (sums,) if len(sums.stat) else ()
     shares, rest = layout.split(sums.slots[0], sums.slots[1:])
     slots = tuple(slot[rest] for slot in sums.slots)
-    left = _Sums(sums.stat[rest], slots, sums.target[rest], sums.size)
+    left = Sums(sums.stat[rest], slots, sums.target[rest], sums.size)
     return *_spread(left, None), *(_SpreadSums.of(share, sums) for share in shares)
 
 
@@ -176,7 +157,7 @@ def _sums(
     stat: Float[np.ndarray, "n"],
     target: Int[np.ndarray, "n"],
     size: int,
-) -> tuple[dict[int, Float[np.ndarray, "size"]], _Sums]:
+) -> tuple[dict[int, Float[np.ndarray, "size"]], Sums]:
     """Sums [size] whose only opaque factor is one weight, by its slot; and the others."""
     order = np.argsort(target, kind="stable")
     used, stat, target = used[order], stat[order], target[order]
@@ -190,4 +171,4 @@ def _sums(
             here = bare & (weight == slot)
             known[int(slot)] = np.bincount(target[here], weights=stat[here], minlength=size)
     rest = ~bare
-    return known, _Sums(stat[rest], (weight[rest], p[rest], q[rest]), target[rest], size)
+    return known, Sums(stat[rest], (weight[rest], p[rest], q[rest]), target[rest], size)
