@@ -64,14 +64,20 @@ def _check(
             bad = int(starts.max() if high else starts.min() - shape[axis])
             fills = equation.params.get(Param.MODE) == GatherScatterMode.FILL_OR_DROP
             does = "puts NaN at" if fills else "clamps"
-            one_based = high and bad == shape[axis] and starts.min() >= 1
-            hint = " These start at 1: subtract 1." if one_based else ""
+            hint = _one_based(int(starts.min())) if high and bad == shape[axis] else ""
             raise ModelError(
                 f"an index array{_called(bad, names)} reads outside the array it "
                 f"indexes{where}: found index {bad} on an axis of length {shape[axis]}, expected "
                 f"-{shape[axis]} to {shape[axis] - 1}. JAX {does} such indices silently; check the "
                 f"codes of the grouping factor and the group count.{hint}"
             )
+
+
+def _one_based(least: int) -> str:
+    """What to do where the largest index is one too many."""
+    if least < 1:
+        return ""
+    return f" {'These start at 1:' if least == 1 else 'If they count from 1,'} subtract 1."
 
 
 def check_indices(program: Program, *, one_by_one: bool = False) -> None:
