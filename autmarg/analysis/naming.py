@@ -66,7 +66,8 @@ def uses(normalised: Normalised, name: str) -> str:
     found = [_use(normalised, name, child) for child in readers[:_NAMED]]
     if more := len(readers) - len(found):
         found.append(f"is read by {more} more site{'s' if more > 1 else ''}")
-    return " and ".join(found) or "is read by no other site"
+    apart = ", and " if any(", " in words for words in found[:-1]) else " and "
+    return apart.join(found) or "is read by no other site"
 
 
 def _use(normalised: Normalised, name: str, child: Node) -> str:

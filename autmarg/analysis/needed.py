@@ -9,7 +9,7 @@ from autmarg.ir.program import Program
 
 NEEDED = {
     "non-Gaussian prior": "",
-    "non-Gaussian child": "nongaussian='whiten' samples standard noise in its place, exactly; "
+    "non-Gaussian child": "nongaussian='whiten' samples standard noise instead, exactly; "
     "compare says whether that is quicker",
     "nonlinear mean": "",
     "nonlinear observed value": "",

@@ -10,7 +10,7 @@ from typing import Any
 from autmarg.ir.nodes import StandIn
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.plan import Plan
-from autmarg.report.reasons import collapsed
+from autmarg.report.reasons import collapsed, suggestions
 
 _WIDE = 34  # characters of a cell before it wraps
 _LINE = 100  # of a reason
@@ -27,7 +27,7 @@ def plan_table(plan: Plan) -> str:
     lines += table(header, rows)
     if reasons := collapsed(plan.refusals):
         lines += ["", "sampled because"]
-        for reason in reasons:
+        for reason in [*reasons, *suggestions(plan.refusals)]:
             lines += textwrap.wrap(reason, _LINE, initial_indent="  ", subsequent_indent="    ")
     for group in plan.groups:
         lines += ["", density_line(plan, group)]

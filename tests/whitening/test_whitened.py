@@ -326,7 +326,7 @@ def test_the_default_whitens_where_that_saves_seconds(monkeypatch: pytest.Monkey
     monkeypatch.setattr(choose, "_LONG", 10.0)
     left = autmarg.transform(rows).plan()
     assert not left.whitened
-    assert "nongaussian='whiten' samples standard noise in its place" in left.explain()
+    assert "nongaussian='whiten' samples standard noise instead" in left.explain()
 
 
 def test_latents_of_a_variance() -> None:
