@@ -135,8 +135,8 @@ def prior_draw(
 ) -> dict[str, Any]:
     """Values of all latent and param sites, drawn as the source draws them.
 
-    An improper prior, from which one cannot draw, gives uniform numbers on (-2, 2) in unconstrained
-    space.
+    A prior from which one cannot draw (an improper one, or one whose draws need a package that is
+    not installed) gives uniform numbers on (-2, 2) in unconstrained space.
     """
     model = handlers.substitute(handlers.seed(source, key), substitute_fn=_drawn)
     with handlers.block():
@@ -152,7 +152,7 @@ def _drawn(site: dict[str, Any]) -> Any:
     options = site["kwargs"]
     try:
         return site["fn"](rng_key=options["rng_key"], sample_shape=options["sample_shape"])
-    except NotImplementedError:
+    except (NotImplementedError, ImportError):
         return init_to_uniform(site)
 
 

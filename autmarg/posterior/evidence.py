@@ -26,10 +26,11 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
+from numpyro.infer import init_to_uniform
 from numpyro.infer.util import potential_energy, unconstrain_fn
 
 from autmarg.compat import programs
-from autmarg.compat.numpyro import base_of, unwrapped
+from autmarg.compat.numpyro import unwrapped
 from autmarg.errors import RequestError, named
 from autmarg.posterior.draws import Draws
 
@@ -187,17 +188,10 @@ def is_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _improper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     """Names of the latents whose prior is improper; a mask that is traced counts as one."""
     with handlers.block():
-        model = handlers.seed(handlers.substitute(marg.source, substitute_fn=_start), 0)
+        model = handlers.substitute(handlers.seed(marg.source, 0), substitute_fn=init_to_uniform)
         sites = handlers.trace(model).get_trace(*args, **kwargs)
     latents = [s for s in sites.values() if s["type"] == "sample" and not s["is_observed"]]
     return [s["name"] for s in latents if _is_improper(s["fn"])]
-
-
-def _start(site: dict[str, Any]) -> Any:
-    """A value for a site from which one cannot draw."""
-    if site["type"] == "sample" and isinstance(base_of(site["fn"]), dist.ImproperUniform):
-        return jnp.ones(site["fn"].shape())
-    return None
 
 
 def _is_improper(fn: Any) -> bool:

@@ -130,10 +130,13 @@ def _plain(value: Any) -> Any:
 
 
 def _drawn(fn: Any, shape: tuple[int, ...]) -> Any:
-    """A draw, of which only the shape is read: a distribution that has none still has a shape."""
+    """A draw, of which only the shape is read: a distribution that has none still has a shape.
+
+    Neither has one whose draws need a package that is not installed, and NUTS needs none.
+    """
     try:
         return fn.sample(jax.random.key(0), shape)
-    except NotImplementedError:
+    except (NotImplementedError, ImportError):
         return jnp.zeros((*shape, *fn.batch_shape, *fn.event_shape))
 
 

@@ -13,6 +13,7 @@ import pytest
 import autmarg
 from autmarg.gaussian.schedule import Schedule
 from autmarg.oracle.points import MAGNITUDES, scales_of
+from autmarg.posterior.evidence import is_proper
 from tests.support.lanes import lanes
 from tests.support.programs import GROUP, Y
 
@@ -198,3 +199,23 @@ def test_which_latents_are_scales():
         "s": (False, np.inf), "bounded": (False, 9.0), "log_tau": (True, np.inf),
         "r": (False, 1.0),
     }  # fmt: skip
+
+
+class Undrawn(dist.HalfNormal):
+    """As a truncated Student-t without TensorFlow Probability: a density, and no draws."""
+
+    def sample(self, key, sample_shape=()):
+        raise ImportError("a package is not installed")
+
+
+def test_a_prior_whose_draws_need_a_package_that_is_not_installed():
+    """NUTS needs no draws of a prior: nor do a plan, verify, or whether priors are proper."""
+
+    def model(y):
+        scale = numpyro.sample("scale", Undrawn(2.0))
+        u = numpyro.sample("u", dist.Normal(0, scale).expand([3]).to_event(1))
+        numpyro.sample("y", dist.Normal(u[np.arange(6) % 3], 1.0), obs=y)
+
+    marg, y = autmarg.transform(model, marginalize="all"), np.arange(6.0)
+    assert autmarg.verify(marg, y, points=2, quiet=True).verdict == "exact"
+    assert is_proper(marg, (y,), {})
