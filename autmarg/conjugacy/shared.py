@@ -31,7 +31,7 @@ from autmarg.conjugacy.monomial import Monomial, MonomialInterpreter, NoMatch
 from autmarg.conjugacy.pattern import ArgumentPattern, patterns, shown
 from autmarg.conjugacy.reading import BUILDERS
 from autmarg.gaussian.marginal import Eliminated, GaussianMarginal
-from autmarg.ir.nodes import Observe, Sample
+from autmarg.ir.nodes import Observe, Sample, StandIn
 from autmarg.ir.tape import Tape
 
 _POWERS = {Fraction(1, 2): "square root", Fraction(-1, 2): "inverse square root"}
@@ -104,6 +104,8 @@ def shared(
         NoMatch: it does not; ``near`` where some scale has the latent to the right power.
     """
     scale, power = _scale(rule)
+    if any(isinstance(node, StandIn) for node in group.observed):
+        raise NoMatch("the marginal is a surrogate of one that is not Gaussian")
     unread: list[NoMatch] = []
     density = GaussianMarginal.of(group)
     flat = {n for n, whole in density.flat.items() if whole.all()}

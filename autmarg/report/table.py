@@ -31,7 +31,9 @@ def plan_table(plan: Plan) -> str:
             lines += textwrap.wrap(reason, _LINE, initial_indent="  ", subsequent_indent="    ")
     for group in plan.groups:
         lines += ["", density_line(plan, group)]
-        for k, cost in enumerate(group.costs, start=1):
+        # (levels that are integrated numerically have no stages: each goes by itself)
+        numeric = any(isinstance(n, StandIn) and n.integrated for n in group.observed)
+        for k, cost in enumerate(() if numeric else group.costs, start=1):
             lines.append(f"  {k}: {cost.structure}; multiply-adds {cost}")
     return "\n".join(lines)
 

@@ -192,7 +192,23 @@ def test_crossed() -> None:
     plan = planned(crossed).plan()
     assert plan.integrated == ("u",)
     reason = next(r for r in plan.refusals if r.site == "v")
-    assert "whose integral over 'u' is by quadrature" in str(reason)
+    assert "from which 'u' is integrated out by quadrature" in str(reason)
+
+
+@pytest.mark.slow
+def test_a_precision_above() -> None:
+    """Rules read no scale of a stand-in, and say nothing of one."""
+
+    def model() -> None:
+        precision = numpyro.sample("precision", dist.Gamma(2.0, 2.0))
+        with numpyro.plate("groups", GROUPS):
+            u = numpyro.sample("u", dist.Normal(0, precision**-0.5))
+        numpyro.sample("y", dist.Poisson(jnp.exp(u[GROUP])), obs=COUNTS)
+
+    plan = planned(model).plan()
+    (reason,) = plan.refusals
+    assert str(reason).endswith("so NUTS samples it") and "'y'" not in str(reason)
+    assert "dense root" not in str(plan)
 
 
 def walk() -> None:
