@@ -186,7 +186,8 @@ def _child_refusals(facts: Facts, name: str, child: Node) -> Iterator[Refusal]:
     over = _integrated_with(facts.normalised.program, child)
     if over and name not in over:
         which = f"from which {named(over)} {'are' if over[1:] else 'is'}"
-        by = f"{'which is' if child.name in over else which} integrated out by quadrature, so it must be sampled"
+        which = "which is" if child.name in over else which
+        by = f"{which} integrated out by quadrature, so it must be sampled"
         yield Refusal(name, "beside quadrature", f"{read_by}, {by}", child.place)
         return
     if site is None:

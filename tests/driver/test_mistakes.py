@@ -38,7 +38,7 @@ def test_a_misspelt_request(options, words):
 def test_codes_that_start_at_one():
     with pytest.raises(autmarg.ModelError, match="These start at 1: subtract 1"):
         autmarg.transform(model).plan(GROUP + 1, Y)
-    last = GROUP == GROUP.max()  # (which may as well be one level too many)
+    last = GROUP.max() == GROUP  # (which may as well be one level too many)
     with pytest.raises(autmarg.ModelError, match="If they count from 1, subtract 1"):
         autmarg.transform(model).plan(GROUP[last] + 1, Y[last])
 
