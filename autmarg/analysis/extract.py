@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.analysis import signs
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, composed
 from autmarg.analysis.finite import check_mean, check_scale, check_value
@@ -214,7 +215,8 @@ class _System:
         for node in self.nodes:
             member, prior = self._member(node, total)
             member = self._with_mask(node, member)
-            columns[node.name] = _Column(member, prior, self._tempered(node, member, prior))
+            constants = (*self._tempered(node, member, prior), *self._signs(node, member))
+            columns[node.name] = _Column(member, prior, constants)
             total += member.blocks * member.size
         for state in derived.values():
             member = Member(state.name, state.mean.size, 1, total, random=False)
@@ -288,6 +290,19 @@ class _System:
             power = np.repeat(power, width) if len(power) > 1 else power
         logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
         return tempering(power, member.blocks, member.size, logs)
+
+    def _signs(self, node: Sample, member: Member) -> Constants:
+        """What a member's prior adds where it has a standard deviation below zero."""
+        site, flat = self.sites[node.name], self.flat_priors[node.name]
+        idle = np.zeros(node.size, bool) if flat is None else flat
+        if member.masked is not None and member.basis is None:
+            idle = idle | member.masked
+        if site.scale is None:
+            tril = self._array(site.scale_tril)
+            groups = np.flatnonzero(~idle.reshape(-1, tril.shape[-1])[:, 0])
+            return signs.of_factors(tril, groups) if len(groups) else ()
+        used = None if site.basis is not None else np.flatnonzero(~idle)
+        return () if idle.all() else signs.of_scales(self._array(site.scale), used)
 
     def _array(self, number: int | None) -> Any:
         assert number is not None

@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from autmarg.analysis import signs
 from autmarg.analysis.domain import Affine, Lookup, Opaque
 from autmarg.analysis.noise import SMALL, factors, inverses, log_diagonals, log_factors, multiply
 from autmarg.analysis.rules.contraction import linear_map
@@ -133,6 +134,7 @@ def noisy(name: str, residual: Affine, noise: Any, power: np.ndarray | None) -> 
         if power is not None:
             used, which = np.unique(noise.rows(), return_inverse=True)
             constants = tempering(power, n, 1, jnp.log(noise.flat[used]), which)
+        constants = (*constants, *signs.of_scales(noise))
         precision = Lookup(jnp.ravel(noise.base) ** -2.0, noise.rows())
         return OpenRows(name, residual, precision, constants=constants)
     scale = np.asarray(noise, np.float64).reshape(-1)
@@ -159,7 +161,7 @@ def correlated(
         white = multiply(np.linalg.inv(tril), residual)
         return OpenRows(name, white, unit=True, constants=constants)
     lower, which = factors(tril, keep)
-    constants = (-log_diagonals(lower, which, groups),)
+    constants = (-log_diagonals(lower, which, groups), *signs.of_factors(tril, keep))
     if power is not None:
         each = np.broadcast_to(which, groups)
         constants += tempering(power, groups, d, log_factors(lower), each)

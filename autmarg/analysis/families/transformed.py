@@ -90,8 +90,10 @@ def _affine(part: Any, inner: Gaussian, kind: str) -> Gaussian:
     elif inner.scale is not None:
         return replace(inner, loc=loc, scale=jnp.abs(part.scale) * inner.scale)
     elif one or inner.event_dim == 1:
-        factor = part.scale if one else jnp.asarray(part.scale)[..., None]
-        return replace(inner, loc=loc, scale_tril=factor * inner.scale_tril)
+        # (columns change their signs with the rows, which leaves those of the diagonal)
+        factor = jnp.asarray(part.scale) if one else jnp.asarray(part.scale)[..., None]
+        signs = jnp.sign(factor if one else jnp.swapaxes(factor, -1, -2))
+        return replace(inner, loc=loc, scale_tril=factor * inner.scale_tril * signs)
     raise Unread(f"AffineTransform of {kind}")
 
 
