@@ -75,6 +75,7 @@ def compare(
     limit: float = 120.0,
     progress: bool = True,
     kwargs: Mapping[str, Any] | None = None,
+    **model_kwargs: Any,
 ) -> Comparison:
     """Run NUTS briefly on the source, non-centred, and with latents integrated out.
 
@@ -85,7 +86,7 @@ def compare(
 
     Args:
         model: the source, or a transformed model, whose own program is then called "given".
-        args, kwargs: what the model is called with, data included.
+        args, model_kwargs: what the model is called with, data included.
         num_warmup, num_samples: steps of each chain.
         seed: of all random numbers.
         programs: names out of "source", "noncentred" (everything that can be), "auto" and "all"
@@ -96,6 +97,7 @@ def compare(
             seven leapfrog steps a draw is left out; a chain that does take longer is stopped. Both
             are noted.
         progress: show a progress bar for each program.
+        kwargs: keyword arguments of the model that are called as one of these here.
 
     Returns:
         A :class:`Comparison`: ``print`` it for the table, ``.figure()`` draws it.
@@ -109,7 +111,7 @@ def compare(
             f"compare was asked for {num_warmup} warm-up steps and {num_samples} draws: expected "
             f"at least 1 and {_FEWEST}"
         )
-    arguments = args, dict(kwargs or {})
+    arguments = args, {**model_kwargs, **(kwargs or {})}
     lengths = num_warmup, num_samples
     chosen = [_planned(name, marg, arguments) for name, marg in _programs(model, programs).items()]
     pilots: list[Pilot] = []

@@ -25,7 +25,6 @@ from autmarg.plan.select import Request
 from autmarg.posterior.after_fit import AfterFit
 from autmarg.posterior.draws import arguments_for, draws_of, made_by
 from autmarg.sampling.methods import Sampling
-from autmarg.sampling.posterior import Posterior
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays, data_key
 from autmarg.trace.record import is_tracing, name_of
@@ -180,7 +179,7 @@ class MarginalizedModel(AfterFit, Sampling):
                 any leading dimensions (draws, or chains and draws), which are kept. A non-centred
                 site may be there under its own name or as its standard noise. Or a fit that
                 :meth:`to_arviz` made, or the path that it was saved to.
-            args, kwargs: what the model was run with, data included.
+            args, kwargs: what the model was run with, data included; an ``MCMC`` knows them.
             moments: return {site: {"mean": …, "var": …}} of the conditional distribution at each
                 draw instead of a draw; averaging them is the Rao-Blackwell estimate.
             batch_size: draws worked on at once (bounds memory).
@@ -199,8 +198,7 @@ class MarginalizedModel(AfterFit, Sampling):
             RequestError: a kept site is missing, or has the wrong shape; there are no data, or
                 others than those of the run.
         """
-        if isinstance(mcmc_or_samples, Posterior):
-            args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
         if (marg := made_by(mcmc_or_samples, self)) is not self:
             return marg.recover(
                 rng_key, mcmc_or_samples, *args, moments=moments, batch_size=batch_size,

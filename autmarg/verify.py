@@ -6,6 +6,7 @@ Left is the user's own program evaluated by NumPyro, right is ours. No Monte Car
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from autmarg.driver import MarginalizedModel, Model, transform
@@ -32,6 +33,7 @@ def verify(
     kwargs: Mapping[str, Any] | None = None,
     quiet: bool = False,
     against: str | Sequence[str] | None = None,
+    **model_kwargs: Any,
 ) -> Report:
     """Check on a model and its data that nothing changed.
 
@@ -61,10 +63,11 @@ def verify(
 
     Args:
         model: the source, or a transformed model (then its own options hold).
-        args, kwargs: what the model is called with, data included.
+        args, model_kwargs: what the model is called with, data included.
         points: number of random points.
         seed: of the random points.
         marginalize, keep, reparameterize: as for ``transform``.
+        kwargs: keyword arguments of the model that are called as one of these here.
         quiet: do not print.
         against: names of the passes that change the model on purpose, instead of those that
             declare it; [] compares with the source whatever they declare.
@@ -83,7 +86,8 @@ def verify(
         else transform(model, marginalize=marginalize, keep=keep, reparameterize=reparameterize)
     )
     changing = _changing(marg, against)
-    report = _report(marg, changing, args, dict(kwargs or {}), points, seed)
+    given = {**model_kwargs, **(kwargs or {})}
+    report = _report(marg, changing, args, given, points, seed, quiet)
     if not quiet:
         print(report)
     if report.verdict == INCONCLUSIVE:
@@ -114,6 +118,7 @@ def _report(
     kwargs: dict[str, Any],
     points: int,
     seed: int,
+    quiet: bool,
 ) -> Report:
     compiled, traced = marg.compiled(*args, **kwargs)
     plan, program = compiled.plan, compiled.program
@@ -122,7 +127,8 @@ def _report(
     source = marg.reference(changing, args, kwargs)
     identity = Identity(source, marg, args, kwargs, plan, compiled.recovery, traced, scales)
     where = points_of(seed, points, len(scales))
-    with working(f"verifying '{marg.__name__}' at {len(where.stretch)} points"):
+    what = f"verifying '{marg.__name__}' at {len(where.stretch)} points"
+    with nullcontext() if quiet else working(what):
         found = identity.at(where)
     return report_of(plan, where, found, identity.scopes, _note(changing, plan))
 

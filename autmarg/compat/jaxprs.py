@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import jax
+from jax._src.core import trace_state_clean
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun, primitives
 from jax.interpreters.partial_eval import dce_jaxpr
 
@@ -290,6 +291,14 @@ def exported(name: str) -> Primitive | None:
     return next((p for p in found if p.name == name), None)
 
 
+def is_traced_around() -> bool:
+    """Whether this runs inside of a trace (``jit``, ``vmap``, ``grad``).
+
+    Elsewhere every tracer is of a trace that is over, and nothing can be made of it.
+    """
+    return not trace_state_clean()
+
+
 __all__ = [
     "COMPARISONS",
     "ELEMENTWISE",
@@ -307,6 +316,7 @@ __all__ = [
     "body_of",
     "exported",
     "frames_of",
+    "is_traced_around",
     "jaxpr_as_fun",
     "own_backward",
     "reads",

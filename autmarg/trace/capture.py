@@ -17,6 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from numpyro.distributions import Unit
 
+from autmarg.compat.jaxprs import is_traced_around
 from autmarg.compat.numpyro import (
     Message,
     base_of,
@@ -66,6 +67,14 @@ _OBSTACLES = {
     "mutable": "it has a mutable site",
 }
 
+_KEPT = (
+    "the model '{}' keeps an array that it computed in an earlier run ({}): an attribute of an "
+    "object, say, or a function under functools.lru_cache. JAX traces the model, so that what is "
+    "kept is no array of numbers, and the model cannot run again as it is. Expected a model that "
+    "keeps nothing: compute such arrays before it runs (with a new object or an emptied cache, "
+    "call the model or the function once outside), or with NumPy"
+)
+
 
 def trace_program(
     model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -104,6 +113,8 @@ def _traced(
     traced = {}
     for number, value in list(builder.constants.items()):
         if isinstance(value, Tracer):
+            if not is_traced_around():
+                raise ModelError(_KEPT.format(name_of(model), value.aval.str_short()))
             inputs[f"@{len(traced)}"] = number
             traced[f"@{len(traced)}"] = builder.constants.pop(number)
     tape = builder.tape(inputs)

@@ -196,7 +196,8 @@ def shapes_of(
             f"the model is traced{where}: a latent value, a traced argument, or "
             "something computed with jax.numpy inside the model. Expected control flow, shapes and "
             "NumPy calls that only known data decide (NumPyro's samplers trace the model, too): "
-            "use jnp.where, lax.cond or jnp indexing, or compute it with NumPy, outside the model. "
+            "use jnp.where, lax.cond or jnp indexing (in a loop also of data: jnp.asarray(x)[t]), "
+            "or compute it with NumPy, outside the model. "
             f"JAX says: {str(error).splitlines()[0]}"
         ) from error
 

@@ -33,6 +33,7 @@ from autmarg.compat.jaxprs import (
     bind,
     exported,
     frames_of,
+    is_traced_around,
     own_backward,
     reads,
 )
@@ -205,6 +206,13 @@ def test_a_jaxpr():
     assert {"line_num", "function_name"} <= set(dir(frames_of(add)[0])), VERSIONS
     (again,) = bind(add.primitive, add.params, V, 1.0)
     np.testing.assert_array_equal(again, V + 1)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, jax.make_jaxpr])
+def test_whether_a_trace_is_around(transform):
+    found = []
+    transform(lambda x: (found.append(is_traced_around()), x)[1])(1.0)
+    assert found == [True] and not is_traced_around()
 
 
 def test_what_nothing_reads():

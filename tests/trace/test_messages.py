@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -270,3 +272,22 @@ def test_a_sample_shape_in_a_scan_has_no_density():
         autmarg.ModelError, match=r"'x' \(.*sample_shape=\(2,\) inside a scan.*expand"
     ):
         autmarg.transform(model).plan()
+
+
+def test_a_model_that_keeps_what_it_computed():
+    """A basis under lru_cache, or an attribute: JAX traces the model, and a tracer is kept."""
+
+    @functools.lru_cache
+    def basis(n):
+        return jnp.linspace(0, 1, n)[:, None] ** jnp.arange(3)
+
+    def model(y):
+        w = numpyro.sample("w", dist.Normal(0, 1).expand([3]).to_event(1))
+        numpyro.sample("y", dist.Normal(basis(len(y)) @ w, 1.0), obs=y)
+
+    y = np.arange(6.0)
+    with pytest.raises(autmarg.ModelError, match="keeps an array that it computed in an earlier"):
+        autmarg.transform(model).plan(y)
+    basis.cache_clear()
+    basis(6)  # as the message says
+    assert autmarg.transform(model).plan(y).integrated == ("w",)
