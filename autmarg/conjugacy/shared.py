@@ -178,8 +178,8 @@ def _check_power(tape: Tape, latent: Sample, number: int, scale: ArgumentPattern
         values = dict(zip(names, arrays, strict=True))
         value = MonomialInterpreter(tape, latent.name, values, True, False, zeros=True).read(number)
         if not isinstance(value, Monomial):
-            words = f"does not read '{latent.name}', where a rule needs a multiple of its"
-            raise NoMatch(f"{words} {_POWERS[scale.p]}", near=True)
+            words = f"is no multiple of the {_POWERS[scale.p]} of '{latent.name}', as a rule needs"
+            raise NoMatch(f"{words} of all that are integrated out together", near=True)
         if value.log or value.powers != (scale.p, 0):
             raise NoMatch(f"is {shown(value)}, but the rule needs {scale.text}")
 

@@ -90,10 +90,12 @@ def density_line(plan: Plan, group: ScheduledGroup) -> str:
     for term in assembly.terms:
         others[term.how] += term.n
     added = others.pop(assembly.summed.how)
-    each = "".join(f", {count:,} rows {how}" for how, count in others.items())
-    sums = len(assembly.summed.stats.total)
+    rows = [f"{count:,} rows {how}" for how, count in others.items()]
+    if added or not rows:
+        sums = len(assembly.summed.stats.total)
+        rows.insert(0, f"N = {added:,} rows added up into {sums:,} statistics")
     return (
-        f"{what}{group.name}: N = {added:,} rows added up into {sums:,} statistics{each}, "
+        f"{what}{group.name}: {', '.join(rows)}, "
         f"G has {group.schedule.form.columns:,} columns and {group.assembly.nnz:,} entries"
     )
 
