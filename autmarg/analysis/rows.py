@@ -134,8 +134,7 @@ def noisy(name: str, residual: Affine, noise: Any, power: np.ndarray | None) -> 
         if power is not None:
             used, which = np.unique(noise.rows(), return_inverse=True)
             constants = tempering(power, n, 1, jnp.log(noise.flat[used]), which)
-        constants = (*constants, *signs.of_scales(noise))
-        precision = Lookup(jnp.ravel(noise.base) ** -2.0, noise.rows())
+        precision = Lookup(signs.precision(jnp.ravel(noise.base)), noise.rows())
         return OpenRows(name, residual, precision, constants=constants)
     scale = np.asarray(noise, np.float64).reshape(-1)
     if power is not None:
