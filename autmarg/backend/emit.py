@@ -174,7 +174,10 @@ class Emission:
             self._sample(node)
             return
         self._sample(node.base)
-        self.values[node.name] = numpyro.deterministic(node.name, self._value(node.value))
+        value, slope = self._value(node.value), self._value(node.log_jacobian)
+        # (a scale below zero has no logarithm: the source has no density there)
+        value = jnp.where(jnp.isnan(slope), jnp.nan, value)
+        self.values[node.name] = numpyro.deterministic(node.name, value)
 
     def _marginal(self, node: Marginal) -> None:
         """Each observed site under its own name; the first carries the joint density."""

@@ -38,16 +38,15 @@ class LocationScale:
     def image(self, z: Any) -> tuple[Any, Any]:
         """x for z, both of the site's shape, and log |det dx/dz|, a scalar.
 
-        NaN where a scale is below zero: so is the density of x.
+        The logarithm is NaN where a scale is below zero: so is the density of x.
         """
         if self.scale_tril is None:
             slope, moved = self.scale, self.scale * z
         else:
             slope = jnp.diagonal(self.scale_tril, axis1=-2, axis2=-1)
             moved = (self.scale_tril @ z[..., None])[..., 0]
-        slope = jnp.where(slope < 0, jnp.nan, slope)
-        x = self.loc + jnp.where(jnp.isnan(slope), jnp.nan, moved)
-        logs = jnp.broadcast_to(jnp.log(jnp.abs(slope)), z.shape)
+        x = self.loc + moved
+        logs = jnp.broadcast_to(jnp.log(slope), z.shape)
         for transform in self.bijection:
             before, x = x, transform(x)
             logs = logs + transform.log_abs_det_jacobian(before, x)
