@@ -97,7 +97,7 @@ def compare(
             seven leapfrog steps a draw is left out; a chain that does take longer is stopped. Both
             are noted.
         progress: show a progress bar for each program.
-        kwargs: keyword arguments of the model that are called as one of these here.
+        kwargs: keyword arguments of the model, those too whose names are options here.
 
     Returns:
         A :class:`Comparison`: ``print`` it for the table, ``.figure()`` draws it.

@@ -67,7 +67,7 @@ def verify(
         points: number of random points.
         seed: of the random points.
         marginalize, keep, reparameterize: as for ``transform``.
-        kwargs: keyword arguments of the model that are called as one of these here.
+        kwargs: keyword arguments of the model, those too whose names are options here.
         quiet: do not print.
         against: names of the passes that change the model on purpose, instead of those that
             declare it; [] compares with the source whatever they declare.

@@ -355,6 +355,11 @@ def identity(site: str, shape: tuple[int, ...], dtype: Any) -> Affine:
     return Affine(shape, dtype, (Term(site, column, np.ones((1, 1))),))
 
 
+def array_of(value: Known | Opaque) -> Any:
+    """A Known or Opaque value as a JAX array."""
+    return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
+
+
 def as_affine(value: Known | Opaque | Affine) -> Affine:
     """A Known or Opaque value as an affine form with terms on the constant column only."""
     if isinstance(value, Affine):

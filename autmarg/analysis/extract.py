@@ -15,15 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis import signs
 from autmarg.analysis.admissible import Facts
-from autmarg.analysis.domain import Affine, Lookup, Opaque, Term, as_affine, composed
+from autmarg.analysis.domain import Affine, Lookup, Term, array_of, as_affine, composed
 from autmarg.analysis.finite import check_mean, check_scale, check_value
-from autmarg.analysis.flat import flat_elements, has_no_density, masked_elements
+from autmarg.analysis.flat import has_no_density
 from autmarg.analysis.interpret import AffineInterpreter, run
+from autmarg.analysis.priors import Priors
 from autmarg.analysis.reduction import reduced
 from autmarg.analysis.rows import (
-    Constants,
     OpenRows,
     Placed,
     correlated,
@@ -31,7 +30,6 @@ from autmarg.analysis.rows import (
     noisy,
     picked,
     placed,
-    tempering,
 )
 from autmarg.analysis.rules.base import CannotExtract, NotWritten
 from autmarg.analysis.sites import GaussianSite
@@ -104,21 +102,6 @@ def extract(
 
 
 @dataclass(frozen=True, eq=False)
-class _Column:
-    """A member's columns with its prior.
-
-    Attributes:
-        member: the columns.
-        prior: scales [blocks|1], or factors [blocks|1, d, d].
-        constants: what a known power of the prior adds to the log-density.
-    """
-
-    member: Member
-    prior: Any
-    constants: Constants = ()
-
-
-@dataclass(frozen=True, eq=False)
 class _System:
     """Members at some values of everything else that they and their children read.
 
@@ -159,8 +142,8 @@ class _System:
         return AffineInterpreter(self.tape, frozenset(), self.values)
 
     @cached_property
-    def flat_priors(self) -> dict[str, np.ndarray | None]:
-        return {n.name: flat_elements(self.facts.normalised, n) for n in self.nodes}
+    def _priors(self) -> Priors:
+        return Priors(self.facts.normalised, self.nodes, self._plain.read)
 
     def written(self, children: tuple[Sample, ...]) -> tuple[AffineForm, list[Any]]:
         """The form of all members and children, and what is traced of a point: the arrays of ω,
@@ -169,7 +152,7 @@ class _System:
         raw = {n.name: self._prior_mean(n, states) for n in self.nodes}
         raw |= {c.name: self._residual(c, states) for c in children}
         derived, raw = reduced(states.found, raw, {n.name: n.size for n in self.nodes})
-        columns = self._columns(derived)
+        columns = self._priors.columns(derived.values())
         members = {name: each.member for name, each in columns.items()}
         read = {n.name: raw[n.name] for n in self.nodes}
         read |= {s.name: s.mean for s in derived.values()}
@@ -209,21 +192,6 @@ class _System:
         starts = tuple(omega.starts.values())
         return AffineForm(sites, mean_rows, rows, omega.slots, chains, starts, sharding)
 
-    def _columns(self, derived: Mapping[str, State]) -> dict[str, _Column]:
-        """Columns of every member with their priors, derived states after sampled sites."""
-        columns, total = {}, 0
-        for node in self.nodes:
-            member, prior = self._member(node, total)
-            member = self._with_mask(node, member)
-            constants = (*self._tempered(node, member, prior), *self._signs(node, member))
-            columns[node.name] = _Column(member, prior, constants)
-            total += member.blocks * member.size
-        for state in derived.values():
-            member = Member(state.name, state.mean.size, 1, total, random=False)
-            columns[state.name] = _Column(member, jnp.zeros(1))
-            total += state.mean.size
-        return columns
-
     def _in_time(
         self,
         members: Mapping[str, Member],
@@ -236,81 +204,13 @@ class _System:
         sizes = {name: m.size for name, m in proper.items()}
         return recurrent(means) | derived.keys() | taken_along(sizes, derived.values())
 
-    def _member(self, node: Sample, offset: int) -> tuple[Member, Any]:
-        site, flat = self.sites[node.name], self.flat_priors[node.name]
-        if flat is not None and flat.all():  # whatever the masked prior reads
-            return Member(node.name, node.size, 1, offset, flat=flat), jnp.ones(1)
-        if site.basis is not None:
-            return self._in_basis(node, site, offset)
-        if site.scale is not None:
-            prior = _scales(self._array(site.scale))
-            return Member(node.name, node.size, 1, offset, flat=flat), _unscaled(prior, flat)
-        prior = _value(self._array(site.scale_tril))
-        d = prior.shape[-1]
-        member = Member(node.name, node.size // d, d, offset, flat=flat)
-        return member, _unscaled(prior, flat)
-
-    def _with_mask(self, node: Sample, member: Member) -> Member:
-        """A member that knows its masked columns: with a basis, those of whole groups."""
-        masked = masked_elements(self.facts.normalised, node)
-        if masked is not None and member.basis is not None:
-            masked = np.repeat(masked.reshape(member.groups, -1)[:, 0], member.basis.shape[1])
-        return member if masked is None else replace(member, masked=masked)
-
-    def _in_basis(self, node: Sample, site: GaussianSite, offset: int) -> tuple[Member, Any]:
-        """A member with a known basis: multiplied out where it is square, else columns of its own.
-
-        A square one is kept as blocks of the site's own elements since a row then reads one column
-        of it, and not all.
-        """
-        basis, scale = self._array(site.basis), self._array(site.scale)
-        d, k = basis.shape[-2:]
-        groups = node.size // d
-        if not site.singular:
-            prior = jnp.asarray(basis) * _value(scale)[:, None, :]
-            flat = self.flat_priors[node.name]
-            return Member(node.name, groups, d, offset, flat=flat), _unscaled(prior, flat)
-        prior = _scales(scale)
-        if prior.shape[0] not in (1, groups * k):
-            prior = jnp.tile(prior, groups)
-        return Member(node.name, groups * k, 1, offset, basis[0]), prior
-
-    def _tempered(self, node: Sample, member: Member, prior: Any) -> Constants:
-        """What a known power of a member's prior has beyond the prior of smaller scale."""
-        site = self.sites[node.name]
-        power = site.power
-        if power is None:
-            return ()
-        if site.mask is not None:
-            groups = member.groups if member.basis is not None else member.blocks
-            mask = np.reshape(self._array(site.mask), (groups, -1))[:, 0]
-            power = np.where(mask, power, 1.0)
-        if member.basis is not None:  # its columns, group by group
-            width = member.basis.shape[1]
-            power = np.repeat(power, width) if len(power) > 1 else power
-        logs = jnp.log(prior) if prior.ndim == 1 else jnp.linalg.slogdet(prior)[1]
-        return tempering(power, member.blocks, member.size, logs)
-
-    def _signs(self, node: Sample, member: Member) -> Constants:
-        """What a member's prior adds where it has a standard deviation below zero."""
-        site, flat = self.sites[node.name], self.flat_priors[node.name]
-        idle = np.zeros(node.size, bool) if flat is None else flat
-        if member.masked is not None and member.basis is None:
-            idle = idle | member.masked
-        if site.scale is None:
-            tril = self._array(site.scale_tril)
-            groups = np.flatnonzero(~idle.reshape(-1, tril.shape[-1])[:, 0])
-            return signs.of_factors(tril, groups) if len(groups) else ()
-        used = None if site.basis is not None else np.flatnonzero(~idle)
-        return () if idle.all() else signs.of_scales(self._array(site.scale), used)
-
     def _array(self, number: int | None) -> Any:
         assert number is not None
         return self._plain.read(number)
 
     def _prior_mean(self, node: Sample, states: States) -> Affine:
         """A member's mean, zero where its prior is flat."""
-        number, flat = self.sites[node.name].loc, self.flat_priors[node.name]
+        number, flat = self.sites[node.name].loc, self._priors.flat[node.name]
         aval = self.tape.avals[number]
         if flat is not None and flat.all():
             return Affine(aval.shape, aval.dtype, ())
@@ -390,7 +290,7 @@ class _System:
         rows = self._with_noise(node, site, residual, keep)
         if site.log_jacobian is None:
             return rows
-        jacobian = _value(self._array(site.log_jacobian))
+        jacobian = array_of(self._array(site.log_jacobian))
         return replace(rows, constants=(-jacobian, *rows.constants))
 
     def _with_noise(
@@ -433,26 +333,3 @@ def _deviation(member: Member, term: Term) -> list[Term]:
         return [term]
     columns, known = member.of_columns()
     return composed(term, (Term(term.site, columns - member.offset, known),))
-
-
-def _value(value: Any) -> Any:
-    return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
-
-
-def _scales(value: Any) -> Any:
-    """Prior standard deviations, flattened; a single one where all are the same."""
-    if isinstance(value, Opaque) and value.entries == 1:
-        return jnp.reshape(value.base, (1,))
-    return jnp.reshape(_value(value), -1)
-
-
-def _unscaled(prior: Any, flat: np.ndarray | None) -> Any:
-    """Prior scales [n|1] or factors [G|1, d, d], one where the prior is flat."""
-    if flat is None:
-        return prior
-    one = jnp.ones((), prior.dtype) if prior.ndim == 1 else jnp.eye(prior.shape[-1])
-    if flat.all():
-        return jnp.broadcast_to(one, (1, *prior.shape[1:])).astype(prior.dtype)
-    if prior.ndim == 1:
-        return jnp.where(flat, one, prior)
-    return jnp.where(flat.reshape(-1, prior.shape[-1])[:, :1, None], one, prior)

@@ -160,7 +160,7 @@ def correlated(
         white = multiply(np.linalg.inv(tril), residual)
         return OpenRows(name, white, unit=True, constants=constants)
     lower, which = factors(tril, keep)
-    constants = (-log_diagonals(lower, which, groups), *signs.of_factors(tril, keep))
+    constants = (-log_diagonals(lower, which, groups), signs.of_factors(lower))
     if power is not None:
         each = np.broadcast_to(which, groups)
         constants += tempering(power, groups, d, log_factors(lower), each)

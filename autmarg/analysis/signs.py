@@ -1,8 +1,8 @@
 """Standard deviations below zero, as of ``Normal(m, c + d * x)`` with real c and d.
 
-There the density of the site is NaN, for it has their logarithm, and a sampler turns back. A
-marginal has only their squares and absolute values: it would go on, to another posterior. So it is
-made NaN, by the precisions of rows or by a term of its own.
+The density of the site is NaN there, since it takes their logarithm, and a sampler turns back. A
+marginal takes only their squares, so that it would be finite, and the posterior another one. The
+precisions of rows are therefore NaN there; priors and factors add a term that is NaN.
 """
 
 from __future__ import annotations
@@ -10,39 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
-
-from autmarg.analysis.domain import Opaque
 
 
-def of_scales(scale: Any, used: np.ndarray | None = None) -> tuple[Any, ...]:
-    """What standard deviations add to a log-density: a zero, or NaN where one is below zero.
-
-    Nothing where they are known. ``used`` are the numbers of those that count, all by default.
-    """
-    if not isinstance(scale, Opaque):
-        return ()
-    rows = scale.rows() if used is None or len(scale.rows()) == 1 else scale.rows()[used]
-    entries = np.unique(rows)
-    return _nan_below_zero(scale.flat if len(entries) == scale.entries else scale.flat[entries])
+def precision(scales: Any) -> Any:
+    """σ⁻², NaN where σ is below zero; the derivative there is zero, for rows that do not count."""
+    return jnp.where(scales < 0, jnp.nan, scales**-2.0)
 
 
-def precision(scale: Any) -> Any:
-    """σ⁻², NaN where σ is below zero; no derivative comes back from there, to rows without it."""
-    return jnp.where(scale < 0, jnp.nan, scale**-2.0)
+def of_scales(scales: Any) -> Any:
+    """What standard deviations add to a log-density: zero, or NaN where one is below zero."""
+    return jnp.where((scales < 0).any(), jnp.nan, 0.0)
 
 
-def of_factors(tril: Any, used: np.ndarray | None = None) -> tuple[Any, ...]:
-    """The same of the diagonals of triangular factors [G|1, d, d]; ``used`` numbers groups."""
-    if not isinstance(tril, Opaque):
-        return ()
-    lower = tril.value()
-    lower = lower if used is None or len(lower) == 1 else lower[used]
-    return _nan_below_zero(jnp.diagonal(lower, axis1=-2, axis2=-1))
-
-
-def _nan_below_zero(deviations: Any) -> tuple[Any, ...]:
-    return (jnp.where((deviations < 0).any(), jnp.nan, 0.0),)
+def of_factors(lower: Any) -> Any:
+    """The same of triangular factors [..., d, d], by their diagonals."""
+    return of_scales(jnp.diagonal(lower, axis1=-2, axis2=-1))
 
 
 __all__ = ["of_factors", "of_scales", "precision"]

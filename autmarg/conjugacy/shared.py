@@ -54,6 +54,9 @@ class GaussianGroup(Eliminated, Protocol):
     def observed(self) -> tuple[Observe, ...]: ...
 
     @property
+    def stand_ins(self) -> tuple[StandIn, ...]: ...
+
+    @property
     def sites(self) -> tuple[Sample, ...]:
         """All whose density it has."""
         ...
@@ -104,7 +107,7 @@ def shared(
         NoMatch: it does not; ``near`` where some scale has the latent to the right power.
     """
     scale, power = _scale(rule)
-    if any(isinstance(node, StandIn) for node in group.observed):
+    if group.stand_ins:
         raise NoMatch("the marginal is a surrogate of one that is not Gaussian")
     unread: list[NoMatch] = []
     density = GaussianMarginal.of(group)
@@ -178,8 +181,8 @@ def _check_power(tape: Tape, latent: Sample, number: int, scale: ArgumentPattern
         values = dict(zip(names, arrays, strict=True))
         value = MonomialInterpreter(tape, latent.name, values, True, False, zeros=True).read(number)
         if not isinstance(value, Monomial):
-            words = f"is no multiple of the {_POWERS[scale.p]} of '{latent.name}', as a rule needs"
-            raise NoMatch(f"{words} of all that are integrated out together", near=True)
+            words = f"is not a multiple of the {_POWERS[scale.p]} of '{latent.name}'"
+            raise NoMatch(f"{words}, which a rule needs for all sites of the marginal", near=True)
         if value.log or value.powers != (scale.p, 0):
             raise NoMatch(f"is {shown(value)}, but the rule needs {scale.text}")
 

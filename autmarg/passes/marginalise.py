@@ -23,7 +23,7 @@ from autmarg.ir.nodes import (
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals, with_originals
 from autmarg.passes.detect import check_unchanged, plan_of
-from autmarg.passes.quadrature import is_by_quadrature, quadrature_of
+from autmarg.passes.quadrature import quadrature_of
 from autmarg.passes.whiten import density_of
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.quadrature.density import QuadratureMarginal
@@ -55,9 +55,9 @@ class Marginalise:
             nodes = (*group.members, *group.children, *group.observed)
             check_unchanged(program, nodes, self.name)
             check_readers(program, group.members, {n.name for n in nodes})
-            if is_by_quadrature(group):
+            if group.is_by_quadrature:
                 program = _numerically(program, group)
-            elif any(isinstance(n, StandIn) for n in group.observed):
+            elif group.stand_ins:
                 program = _whitened(program, group)
             else:
                 program = self._without(program, group)
@@ -98,7 +98,7 @@ def _whitened(program: Program, group: ScheduledGroup) -> Program:
 def _numerically(program: Program, group: ScheduledGroup) -> Program:
     """One group integrated out by quadrature."""
     density = quadrature_of(program, group)
-    error = max(n.error for n in group.observed if isinstance(n, StandIn))
+    error = max(n.error for n in group.stand_ins)
     names = named([m.name for m in density.members])
     why = (
         f"{names}: by quadrature with {density.nodes} nodes for each integral; twice as many "

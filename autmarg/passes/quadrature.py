@@ -9,7 +9,6 @@ from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.errors import InternalError
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import StandIn
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
 from autmarg.passes.whiten import density_of, planned
@@ -25,14 +24,9 @@ from autmarg.whitening.fit import Fit, is_known
 from autmarg.whitening.surrogate import with_stand_ins
 
 
-def is_by_quadrature(group: ScheduledGroup) -> bool:
-    """Whether the members of a group are integrated out numerically."""
-    return any(isinstance(n, StandIn) and n.integrated for n in group.observed)
-
-
 def quadrature_of(program: Program, group: ScheduledGroup) -> QuadratureMarginal:
     """The density of a group whose members are integrated out numerically."""
-    stand_ins = [n for n in group.observed if isinstance(n, StandIn)]
+    stand_ins = group.stand_ins
     by_name = {m.name: m for m in group.members}
     members = tuple(by_name[name] for name in stand_ins[0].integrated)
     others = (*group.children, *originals(group.observed))
@@ -76,7 +70,7 @@ class Quadrature:
         program = facts.normalised.program
         sites = tuple(each for nest in nests for each in nest.likelihoods)
         plan = planned(with_stand_ins(program, sites), self.request)
-        groups = [g for g in plan.groups if is_by_quadrature(g)]
+        groups = [g for g in plan.groups if g.is_by_quadrature]
         found = tuple(density_of(plan.program, g) for g in groups)
         if not all(is_known(plan.program, each) for each in found):
             return None
@@ -108,4 +102,4 @@ class Quadrature:
         return tuple(n for n in nests if frozenset(m.name for m in n.members) in together)
 
 
-__all__ = ["Quadrature", "is_by_quadrature", "quadrature_of"]
+__all__ = ["Quadrature", "quadrature_of"]

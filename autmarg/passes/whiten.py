@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import StandIn, of_sites
+from autmarg.ir.nodes import of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
 from autmarg.plan.choose import takes_long, takes_whitened
@@ -29,7 +29,7 @@ def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
         program.tape, group.members, (*group.children, *originals(group.observed)),
         GaussianMarginal.of(group),
         of_sites("noise", group.members),
-        tuple((n.original.name, n.predictor) for n in group.observed if isinstance(n, StandIn)),
+        tuple((n.original.name, n.predictor) for n in group.stand_ins),
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class Whiten:
             return {}
         facts = facts_of(normalise(program))
         plan = self._sketched(facts, likelihoods(facts, whitenable(facts), any_data=True))
-        groups = (g for g in plan.groups if any(isinstance(n, StandIn) for n in g.observed))
+        groups = (g for g in plan.groups if g.stand_ins)
         return {of_sites("noise", g.members): tuple(m.name for m in g.members) for g in groups}
 
     @property

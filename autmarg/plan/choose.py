@@ -28,7 +28,6 @@ from autmarg.gaussian.affine import AffineForm, Member
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.terms import Whitened
 from autmarg.gaussian.variance import variance_ratios
-from autmarg.ir.nodes import StandIn
 from autmarg.plan.groups import Group
 from autmarg.plan.order import SMALL_ROOT, TooLarge, eliminate, stages_of
 from autmarg.plan.prediction import (
@@ -117,7 +116,7 @@ class Costs:
         self.rest, self.others, self.local, self.again = rest, others, local, again
         self.names = tuple(m.name for m in group.members)
         self._known: dict[tuple[str, ...], list[Price] | NoCost] = {}
-        stand_ins = [n for n in group.observed if isinstance(n, StandIn)]
+        stand_ins = group.stand_ins
         self.stood_in = bool(stand_ins)
         self.whitened = any(not n.integrated for n in stand_ins)
         # Of the source's density, for each of ours by quadrature.

@@ -11,7 +11,7 @@ from autmarg.analysis.rules.base import NotWritten
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages.cost import Cost
-from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, of_sites
+from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, StandIn, of_sites
 from autmarg.ir.program import Program
 from autmarg.plan.order import assemble, schedule
 from autmarg.plan.timing import in_blocks
@@ -33,6 +33,16 @@ class Group:
     children: tuple[Sample, ...]
     system: LinearSystem
     assembly: Assembly
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """Those of the observed sites that stand in for others; then it is a surrogate."""
+        return tuple(n for n in self.observed if isinstance(n, StandIn))
+
+    @property
+    def is_by_quadrature(self) -> bool:
+        """Whether the members are integrated out numerically."""
+        return any(n.integrated for n in self.stand_ins)
 
     @property
     def sites(self) -> tuple[Sample, ...]:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from autmarg.ir.nodes import StandIn
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.plan import Plan
 from autmarg.report.reasons import collapsed, suggestions
@@ -32,8 +31,7 @@ def plan_table(plan: Plan) -> str:
     for group in plan.groups:
         lines += ["", density_line(plan, group)]
         # (levels that are integrated numerically have no stages: each goes by itself)
-        numeric = any(isinstance(n, StandIn) and n.integrated for n in group.observed)
-        for k, cost in enumerate(() if numeric else group.costs, start=1):
+        for k, cost in enumerate(() if group.is_by_quadrature else group.costs, start=1):
             lines.append(f"  {k}: {cost.structure}; multiply-adds {cost}")
     return "\n".join(lines)
 
@@ -83,8 +81,7 @@ def _why(plan: Plan) -> str:
 
 def density_line(plan: Plan, group: ScheduledGroup) -> str:
     """A marginal density, or a surrogate's, and its sizes."""
-    stood_in = any(isinstance(n, StandIn) for n in group.observed)
-    what = "surrogate of " if stood_in else ""
+    what = "surrogate of " if group.stand_ins else ""
     assembly = group.schedule.assembly
     others: Counter[str] = Counter()
     for term in assembly.terms:

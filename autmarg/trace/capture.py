@@ -68,11 +68,11 @@ _OBSTACLES = {
 }
 
 _KEPT = (
-    "the model '{}' keeps an array that it computed in an earlier run ({}): an attribute of an "
-    "object, say, or a function under functools.lru_cache. JAX traces the model, so that what is "
-    "kept is no array of numbers, and the model cannot run again as it is. Expected a model that "
-    "keeps nothing: compute such arrays before it runs (with a new object or an emptied cache, "
-    "call the model or the function once outside), or with NumPy"
+    "the model '{}' keeps an array that it computed in an earlier run ({}), for example as an "
+    "attribute of an object or under functools.lru_cache. To plan, JAX traces the model, and an "
+    "array kept from a trace has no values: the model cannot run again until it is gone. Expected "
+    "a model that keeps no such array. Compute it with NumPy; or make a new object (or clear the "
+    "cache) and call the model, or the cached function, once before the plan"
 )
 
 

@@ -210,7 +210,7 @@ def test_a_gaussian_goes_first():
 
     plan = autmarg.transform(model).plan()
     assert plan.integrated == ("mu",)
-    assert re.search(r"the scale of 'mu' \(\S+\) is no multiple of", str(plan.refusals[0]))
+    assert re.search(r"the scale of 'mu' \(\S+\) is not a multiple of", str(plan.refusals[0]))
     assert autmarg.transform(model, keep=["mu"]).plan().integrated == ("tau",)
     assert autmarg.transform(model, marginalize=["tau"]).plan().integrated == ("tau",)
 

@@ -170,8 +170,8 @@ def shared(*, slope=None, shift=False, power=0.5, elements=(), noise=None, keep=
 @pytest.mark.parametrize(
     ("difference", "words"),
     [
-        ({"slope": 10.0}, "the scale of 'b' is no multiple of the square root of 't'"),
-        ({"noise": 1.0}, "the scale of 'y' is no multiple of the square root of 't'"),
+        ({"slope": 10.0}, "the scale of 'b' is not a multiple of the square root of 't'"),
+        ({"noise": 1.0}, "the scale of 'y' is not a multiple of the square root of 't'"),
         ({"shift": True}, "but it enters more of 'y' than its scale"),
         ({"power": 1.0}, "it scales 'b' and scales the noise of 'y', so NUTS samples it"),
         ({"elements": (2,)}, "but it has 2 elements, where a Gaussian marginal can share one"),

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.domain import Affine, Opaque, as_affine, count, stacked
+from autmarg.analysis.domain import Affine, Opaque, array_of, as_affine, count, stacked
 from autmarg.analysis.rules.base import CannotExtract
 from autmarg.analysis.rules.structural import select
 from autmarg.compat.jaxprs import WITH_DERIVATIVE, ClosedJaxpr, Op, Param, body_of
@@ -182,8 +182,7 @@ def _stack(values: list[Any]) -> Any:
     if all(isinstance(v, np.ndarray) for v in values):
         return np.stack(values)
     if not any(isinstance(v, Affine) for v in values):
-        arrays = [v.value() if isinstance(v, Opaque) else jnp.asarray(v) for v in values]
-        return Opaque(jnp.stack(arrays), shape)
+        return Opaque(jnp.stack([array_of(v) for v in values]), shape)
     size = count(shape[1:])
     pieces = [
         (as_affine(v), np.arange(size), t * size + np.arange(size)) for t, v in enumerate(values)

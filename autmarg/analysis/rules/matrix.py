@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.domain import Affine, Opaque, count
+from autmarg.analysis.domain import Affine, Opaque, array_of, count
 from autmarg.analysis.rules.arithmetic import add, imaginary_part, real_part
 from autmarg.analysis.rules.base import AffineRule, Linear, Operand, check_summands, no_product
 from autmarg.analysis.rules.contraction import contract, linear_map
@@ -84,7 +84,7 @@ def evaluate(function: Any, values: list[Any]) -> Any:
     if all(isinstance(v, np.ndarray) for v in values):
         with jax.ensure_compile_time_eval():
             return np.asarray(function(*(jnp.asarray(v) for v in values)))
-    result = function(*(v.value() if isinstance(v, Opaque) else jnp.asarray(v) for v in values))
+    result = function(*map(array_of, values))
     return Opaque(result, result.shape)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import GatherScatterMode
 
-from autmarg.analysis.domain import Affine, Known, Opaque, as_affine, count, stacked
+from autmarg.analysis.domain import Affine, Opaque, array_of, as_affine, count, stacked
 from autmarg.analysis.rules.arithmetic import add, broadcast
 from autmarg.analysis.rules.base import AffineRule, Linear, Operand, every, first
 from autmarg.analysis.rules.matrix import times_matrix
@@ -116,7 +116,7 @@ def _picked(rows: np.ndarray, pieces: list[tuple[Any, int, int]], dtype: Any) ->
 def select(which: Any, cases: Sequence[Any]) -> Any:
     """``lax.select_n`` with an Opaque selector: each case where it is chosen, zero elsewhere."""
     if not any(isinstance(case, Affine) for case in cases):
-        chosen = jax.lax.select_n(_array(which), *(_array(case) for case in cases))
+        chosen = jax.lax.select_n(array_of(which), *(array_of(case) for case in cases))
         return Opaque(chosen, chosen.shape)
     shape = cases[0].shape
     which = broadcast(which, shape)
@@ -125,10 +125,6 @@ def select(which: Any, cases: Sequence[Any]) -> Any:
         gate = Opaque(which.flat == number, shape, which.rows())
         parts.append(as_affine(case).where(gate))
     return add(parts, [1] * len(parts))
-
-
-def _array(value: Known | Opaque) -> Any:
-    return value.value() if isinstance(value, Opaque) else jnp.asarray(value)
 
 
 def _rule(ops: tuple[Op, ...], linear: Linear) -> AffineRule:
