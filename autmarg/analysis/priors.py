@@ -126,15 +126,17 @@ class Priors:
 
     def _signs(self, node: Sample, member: Member, prior: Any) -> Constants:
         """What a prior adds where a standard deviation is below zero, of those that count."""
-        site, counted = self._site(node), member.counted
+        site, met = self._site(node), _met(member)
+        if not len(met):  # whatever the masked prior reads
+            return ()
         deviations = self._array(site.scale_tril if site.scale is None else site.scale)
-        if not len(counted) or not isinstance(deviations, Opaque):
+        if not isinstance(deviations, Opaque):
             return ()
         # (columns of a square basis are multiplied out, and may have any sign)
         of_basis = site.basis is not None and not site.singular
         found = array_of(deviations) if of_basis else prior
-        if len(found) > 1 and len(counted) < member.blocks:
-            found = found[counted]
+        if len(found) > 1 and len(met) < member.blocks:
+            found = found[met]
         return (signs.of_scales(found) if of_basis or found.ndim == 1 else signs.of_factors(found),)
 
     def _site(self, node: Sample) -> GaussianSite:
@@ -143,6 +145,14 @@ class Priors:
     def _array(self, number: int | None) -> Any:
         assert number is not None
         return self.read(number)
+
+
+def _met(member: Member) -> np.ndarray:
+    """Numbers of the blocks whose prior is counted and not flat: the source evaluates theirs."""
+    if member.flat is None:
+        return member.counted
+    flat = member.flat.reshape(member.blocks, member.size)[:, 0]
+    return member.counted[~flat[member.counted]]
 
 
 def _scales(value: Any) -> Any:

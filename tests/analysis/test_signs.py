@@ -37,6 +37,13 @@ def rows_under_a_mask(s):
     numpyro.sample("y", dist.Normal(u, 1.0 + s * X).mask(X < 0.3), obs=Y)
 
 
+def latents_under_a_mask(s):
+    """Flat where data read them: those of the last two scales."""
+    x = np.linspace(-1, 1, 4)
+    u = numpyro.sample("u", dist.Normal(0, 1.0 + s * x).mask(x < 0.3))
+    numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=Y)
+
+
 def factor(s):
     lower = LOWER.at[1].mul(s)
     u = numpyro.sample("u", dist.MultivariateNormal(jnp.zeros(2), scale_tril=lower))
@@ -78,7 +85,8 @@ def counts(s):
 
 
 FORMS = (
-    prior, noise_of_rows, rows_under_a_mask, factor, factor_of_noise, walk, states, multiplied,
+    prior, noise_of_rows, rows_under_a_mask, latents_under_a_mask, factor, factor_of_noise, walk,
+    states, multiplied,
 )  # fmt: skip
 ALL, SAMPLED = {"marginalize": "all"}, {"marginalize": [], "reparameterize": "noncentred"}
 CASES = {f.__name__: (f, ALL) for f in FORMS} | {
