@@ -264,6 +264,18 @@ def reads(function: Callable[..., Any], *avals: Any) -> tuple[bool, ...]:
     return tuple(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1])
 
 
+def largest(jaxpr: Jaxpr | ClosedJaxpr) -> int:
+    """How many numbers the largest array has that a program computes, inner ones included."""
+    found = 0
+    for equation in (jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr).eqns:
+        found = max([found, *(getattr(v.aval, "size", 0) for v in equation.outvars)])
+        for param in equation.params.values():
+            for inner in param if isinstance(param, tuple | list) else (param,):
+                if isinstance(inner, Jaxpr | ClosedJaxpr):
+                    found = max(found, largest(inner))
+    return found
+
+
 def frames_of(equation: Any) -> tuple[Any, ...]:
     """Frames of the Python code that made an equation of a jaxpr, innermost first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -10,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from autmarg.compat.programs import compiled
+from autmarg.compat.jaxprs import largest
+from autmarg.compat.programs import compiled, traced_once
 from autmarg.sampling.coordinates import Kind, Model
 from autmarg.sampling.space import Space
 
-_SIDE = 16  # points worked on side by side: what they need should stay in a processor's cache
-_ROWS = 32  # of them one after the other, at most, in one call
+_CALL = 512  # points of one call
+# Points worked on side by side: on a processor as many as leave what they need in its cache.
+_SIDE, _CACHED = 16, 2**16
 
 
 class Target(Space):
@@ -36,7 +39,7 @@ class Target(Space):
         super().__init__(model, args, kwargs)
         self.positive, self.real = self.of_kind(Kind.POSITIVE), self.of_kind(Kind.REAL)
         self.evaluations = self.lost = 0
-        self._run = compiled(self._rows)
+        self._at, self._run = traced_once(self.at), compiled(self._rows)
 
     def unconstrained(self, point: Array) -> dict[str, Array]:
         """NumPyro's unconstrained values by site, of coordinates [p]."""
@@ -52,26 +55,33 @@ class Target(Space):
         """Densities [rows, side] of points [rows, side, p], of the first ``count`` rows."""
 
         def row(k: Array, out: Array) -> Array:
-            return out.at[k].set(jax.vmap(self.at)(points[k]))
+            return out.at[k].set(jax.vmap(self._at)(points[k]))
 
         start = jnp.full(points.shape[:2], -jnp.inf, points.dtype)
         return jax.lax.fori_loop(0, count, row, start)
 
+    @cached_property
+    def side(self) -> int:
+        """Points that are worked on side by side, a power of two."""
+        if jax.default_backend() != "cpu":
+            return _CALL
+        most = _CACHED // max(1, largest(jax.make_jaxpr(self._at)(jnp.ones(self.size))))
+        return min(_SIDE, 1 << max(0, most.bit_length() - 1))
+
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """log p(x, y) at points [n, p], in one executable for any n; NaN counts as no density."""
-        count, most = len(points), _SIDE * _ROWS
         points = np.asarray(points, float)
-        found = [self._some(points[k : k + most]) for k in range(0, count, most)]
+        found = [self._some(points[k : k + _CALL]) for k in range(0, len(points), _CALL)]
         values = np.concatenate(found)
-        self.evaluations += count
+        self.evaluations += len(points)
         self.lost += int(np.isnan(values).sum())
         return np.where(np.isnan(values), -np.inf, values)
 
     def _some(self, points: np.ndarray) -> np.ndarray:
-        rows = np.asarray(-(-len(points) // _SIDE), jnp.result_type(int))
-        padded = np.ones((_ROWS * _SIDE, self.size), jnp.result_type(float))
+        rows = np.asarray(-(-len(points) // self.side), jnp.result_type(int))
+        padded = np.ones((_CALL, self.size), jnp.result_type(float))
         padded[: len(points)] = points
-        found = self._run(padded.reshape(_ROWS, _SIDE, -1), rows)
+        found = self._run(padded.reshape(-1, self.side, self.size), rows)
         return np.asarray(found, float).reshape(-1)[: len(points)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 TASKS = (
     "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
-    "cold", "floors", "lme4", "agreement", "everything", "table", "one-cold",
+    "cold", "floors", "lme4", "agreement", "accelerator", "everything", "table", "one-cold",
 )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from examples.benchmarks.accelerator import SETS as SYNTHETIC
+from examples.benchmarks.accelerator import accelerator
 from examples.benchmarks.agreement import agreement
 from examples.benchmarks.chains import chains
 from examples.benchmarks.cold import cold, one_cold
@@ -33,7 +35,7 @@ _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
 _TABLES = (
     "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
-    "cold", "floors", "lme4", "agreement",
+    "cold", "floors", "lme4", "agreement", "accelerator",
 )  # fmt: skip
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
@@ -118,6 +120,15 @@ def _agreement(options: argparse.Namespace, cores: int) -> None:
         rows.append(agreement(data, 0, options.warmup or 1000, options.draws or 2500))
         append(options.out / "agreement.csv", rows[-1:])
         print(table(rows[-1:], options.markdown), end="\n\n", flush=True)
+    print(table(rows, options.markdown), end="\n\n", flush=True)
+
+
+def _accelerator(options: argparse.Namespace, cores: int) -> None:
+    rows: list[dict[str, Any]] = []
+    for name in options.sets or SYNTHETIC:
+        for row in accelerator(load_set(name)):
+            rows.append(row)
+            append(options.out / "accelerator.csv", [{"cores": cores, **row}])
     print(table(rows, options.markdown), end="\n\n", flush=True)
 
 
@@ -210,6 +221,7 @@ _TASKS = {
     "floors": _floors,
     "lme4": _lme4,
     "agreement": _agreement,
+    "accelerator": _accelerator,
     "everything": _everything,
     "table": _table,
 }

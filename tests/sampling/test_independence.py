@@ -143,3 +143,30 @@ def test_what_it_refuses(model, seed):
     found = run(model, seed)
     assert isinstance(found, Unfit)
     assert re.search(GALLERY[model], found.reason)
+
+
+# Points side by side
+
+
+@pytest.mark.parametrize(("size", "side"), [(4, 16), (60, 16), (100, 4), (300, 1)])
+def test_fewer_points_go_side_by_side_where_each_needs_more(size, side):
+    matrix = np.random.default_rng(0).normal(size=(size, size)) / size
+
+    def model():
+        x = numpyro.sample("x", dist.Normal(0, 1))
+        numpyro.factor("f", -jnp.square(x * jnp.asarray(matrix) * jnp.exp(x)).sum())
+
+    target = Target(model, (), {})
+    assert target.side == side
+    x = np.linspace(-1, 1, 37)
+    terms = np.square(matrix).sum() * np.square(x * np.exp(x))
+    expected = stats.norm.logpdf(x) - terms
+    np.testing.assert_allclose(target.log_density(x[:, None]), expected, rtol=1e-12)
+
+
+def test_on_an_accelerator_all_points_of_a_call_go_side_by_side(monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    target = Target(lambda: numpyro.sample("x", dist.Normal(0, 1)), (), {})
+    x = np.linspace(-3, 3, 700)
+    np.testing.assert_allclose(target.log_density(x[:, None]), stats.norm.logpdf(x), rtol=1e-12)
+    assert target.side >= 512

@@ -239,26 +239,33 @@ class Aligned:
         self, form: QuadraticForm, w: Float[Array, "d S B"], g: Float[Array, "d B"]
     ) -> tuple[Float[Array, "entries"], Float[Array, "columns"]]:
         """The values of the next form, and h."""
-        count, slots = len(self.common), w.shape[1]
-        shared, own = w[:, :count], w[:, count:]
-        change = (w * g[:, None]).sum(axis=0)
-        parts = [change[:count].sum(axis=1), change[count:].reshape(-1)]
+        count = len(self.common)
+        shared, own = self._apart(w)
+        change = ((each * g[:, None]).sum(axis=0) for each in (shared, own))
+        parts = [part.sum(axis=1) if k == 0 else part.reshape(-1) for k, part in enumerate(change)]
         at = np.concatenate([self.common, self.column.reshape(-1)])
         h = form.h.at[at].add(-jnp.concatenate(parts))
         inner = sum(
             (gram(each) for each in small.parts(shared)), jnp.zeros((count, count), w.dtype)
         )
         rows = [inner[np.triu_indices(count)]]
-        rows += [(w[:, s : s + 1] * own).sum(axis=0).reshape(-1) for s in range(count)]
-        rows += [(w[:, s : s + 1] * w[:, s:]).sum(axis=0).reshape(-1) for s in range(count, slots)]
+        rows += [(shared[:, :, None] * own[:, None]).sum(axis=0).reshape(-1)]
+        slots = small.parts(jnp.swapaxes(own, 0, 1))
+        rows += [(a * b).sum(axis=0) for k, a in enumerate(slots) for b in slots[k:]]
         values = form.read(self.carried).at[self.target].add(-jnp.concatenate(rows))
         return values, h
 
     def shift(self, w: Float[Array, "d S B"], z: Float[Array, "columns"]) -> Float[Array, "d B"]:
         """Σ_r W_br z_r [d, B]."""
+        shared, own = self._apart(w)
+        met = (own * z[self.column]).sum(axis=1)
+        return met + (shared * z[self.common][:, None]).sum(axis=1)
+
+    def _apart(self, w: Float[Array, "d S B"]) -> tuple[Float[Array, "d C B"], Array]:
+        """W of the common columns and of the others; slices would be padded and added."""
         count = len(self.common)
-        met = (w[:, count:] * z[self.column]).sum(axis=1)
-        return met + (w[:, :count] * z[self.common][:, None]).sum(axis=1)
+        shared, own = jax.lax.split(w, (count, w.shape[1] - count), axis=1)
+        return shared, own
 
 
 @dataclass(frozen=True, eq=False)
