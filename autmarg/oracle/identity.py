@@ -36,6 +36,7 @@ class Found:
         drawn: site → whether the source's own draw of it is finite, [P].
         ours: whether autmarg's draw of what it integrates out is finite, [P].
         scales: scale → its least value, [P].
+        target: autmarg's log p(θ, y), [P].
     """
 
     errors: dict[str, np.ndarray]
@@ -45,6 +46,7 @@ class Found:
     drawn: dict[str, np.ndarray]
     ours: np.ndarray
     scales: dict[str, np.ndarray]
+    target: np.ndarray
 
     @property
     def error(self) -> np.ndarray:
@@ -108,8 +110,9 @@ class Identity:
         finite = {name: jnp.isfinite(x).all() for name, x in drawn.items() if _is_real(x)}
         least = {s.name: jnp.min(jnp.abs(theta[s.name])) for s in self.scales if not s.logarithm}
         least |= {s.name: jnp.min(theta[s.name]) for s in self.scales if s.logarithm}
+        density = sum((jnp.sum(x) for x in target.values()), jnp.zeros(()))
         return (
-            errors, source.sites, source.rounding, source.magnitude, finite, ours, least
+            errors, source.sites, source.rounding, source.magnitude, finite, ours, least, density
         )  # fmt: skip
 
     def _conditional(

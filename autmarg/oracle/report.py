@@ -35,6 +35,8 @@ class Report:
         whitened: those of them that are functions of standard noise.
         quadrature: what is integrated out numerically, in words: then the identity says that
             recovery draws from what was integrated, and not how near the integral is.
+        unfounded: where the source has no finite log-density at a prior draw and autmarg's has one:
+            a sentence for each site of the source that is the cause.
     """
 
     errors: tuple[float, ...]
@@ -54,10 +56,13 @@ class Report:
     note: str = ""
     whitened: tuple[str, ...] = ()
     quadrature: tuple[str, ...] = ()
+    unfounded: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """``"exact"``, ``"not exact"``, or ``"inconclusive"`` where no point could be compared."""
+        if self.unfounded:
+            return NOT_EXACT
         points = [*self._draws, *self._scaled]
         if not points:
             return INCONCLUSIVE
@@ -90,6 +95,9 @@ class Report:
         if self.differing and self.verdict == NOT_EXACT:
             sites = (f"{name} by {error:.2e} nats" for name, error in self.differing[:_SHOWN])
             lines.append(f"the terms that differ: {', '.join(sites)}")
+        if self.unfounded:
+            reasons = "; ".join(self.unfounded)
+            lines.append(f"autmarg's density is finite where the source has none: {reasons}")
         lines += self._left_out()
         lines += self.quadrature
         lines += [self.note] if self.note else []

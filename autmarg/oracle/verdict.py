@@ -26,8 +26,9 @@ def report_of(
 ) -> Report:
     """The report on what was found at all points.
 
-    A point is left out where the source's log-density is not finite. Where it is finite and ours is
-    NaN, digits were lost, which is ours to say and no error.
+    A point is left out where the source's log-density is not finite. At a prior draw ours is not
+    finite there either, or it is another density. Where the source's is finite and ours is NaN,
+    digits were lost, which is ours to say and no error.
 
     Args:
         plan: of the transformed model.
@@ -40,6 +41,7 @@ def report_of(
     tolerance, scaled_tolerance = _tolerances(plan)
     error, density = found.error, found.log_density
     left_out = ~np.isfinite(density)
+    unfounded = left_out & ~moved & np.isfinite(found.target)
     lost = ~left_out & (np.isnan(error) | ~found.ours)
     used = ~left_out & ~lost
     limits = _limits(found, moved, np.where(moved, scaled_tolerance, tolerance))
@@ -50,19 +52,20 @@ def report_of(
         tuple(density[draws].tolist()),
         tolerance,
         tuple(limits[draws].tolist()),
-        int(left_out.sum()),
+        int((left_out & ~unfounded).sum()),
         _rows(plan.program),
         sum(plan.dimensions.values()),
         plan.recovered,
         scaled_tolerance,
         tuple(error[scaled].tolist()),
         tuple(limits[scaled].tolist()),
-        tuple(_reasons(plan.program, found, left_out)),
+        tuple(_reasons(plan.program, found, left_out & ~unfounded)),
         tuple({n: float(x[k]) for n, x in found.scales.items()} for k in np.flatnonzero(lost)),
         tuple(_differing(plan.program, found, scopes, wrong, limits)),
         note,
         plan.whitened,
         plan.quadrature,
+        tuple(_reasons(plan.program, found, unfounded)),
     )
 
 

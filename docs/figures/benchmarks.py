@@ -1,6 +1,6 @@
 """The charts of benchmarks.md, from that page's tables.
 
-Draws ``benchmarks.svg`` into the folder that the first argument names.
+Draws ``benchmarks.svg`` and ``sample.svg`` into the folder that the first argument names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-BLUE, ORANGE = "#2f80c2", "#d9763a"
+BLUE, ORANGE, GREEN = "#2f80c2", "#d9763a", "#3f9a63"
 
 
 def table(header: str) -> list[list[str]]:
@@ -42,9 +42,8 @@ def spread(axes, rows, column, colour, label):
         axes.plot(middle, y, "o", ms=5, color=colour, label=label if y == 0 else None)
 
 
-def main(out: Path) -> None:
-    """Draw effective draws for each second, and the time of a gradient."""
-    matplotlib.rc_file(HERE / "matplotlibrc")
+def nuts(out: Path) -> None:
+    """Draw effective draws of NUTS for each second, and the time of a gradient."""
     sampling = table("| set | ESS per second, noncentred |")[::-1]
     gradients = {row[0]: row for row in table("| set | source | noncentred | all | auto |")}
     names = [row[0] for row in sampling]
@@ -64,5 +63,29 @@ def main(out: Path) -> None:
     figure.savefig(out / "benchmarks.svg", metadata={"Date": None})
 
 
+def sample(out: Path) -> None:
+    """Draw effective draws of ``marg.sample`` for each second, and the seconds of a process."""
+    rates = table("| set | non-centred NUTS | `sample` |")[::-1]
+    cold = table("| set | source | `sample`, cold |")[::-1]
+    figure = Figure(figsize=(10.6, 4.0))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    spread(left, rates, 1, ORANGE, "NUTS, non-centred by its user")
+    spread(left, rates, 2, BLUE, "marg.sample")
+    left.set(xscale="log", yticks=range(len(rates)), yticklabels=[row[0] for row in rates])
+    left.set_title("smallest ESS for each second")
+    bars = (("source", 1, ORANGE), ("sample, cold", 2, BLUE), ("sample, warm cache", 4, GREEN))
+    for k, (label, column, colour) in enumerate(bars):
+        at = [y + 0.26 * (1 - k) for y in range(len(cold))]
+        right.barh(at, [numbers(row[column])[0] for row in cold], 0.22, color=colour, label=label)
+    right.set(yticks=range(len(cold)), yticklabels=[row[0] for row in cold])
+    right.set_title("seconds from a new process to 1,000 draws")
+    for axes, columns in ((left, 2), (right, 3)):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns)
+        axes.grid(axis="x")
+    figure.savefig(out / "sample.svg", metadata={"Date": None})
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    matplotlib.rc_file(HERE / "matplotlibrc")
+    for draw in (nuts, sample):
+        draw(Path(sys.argv[1]))

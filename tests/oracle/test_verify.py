@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 import pytest
 
 import autmarg
+from autmarg.analysis import signs
 from autmarg.gaussian.schedule import Schedule
 from autmarg.oracle.points import MAGNITUDES, scales_of
 from autmarg.posterior.evidence import is_proper
@@ -73,6 +74,21 @@ def test_digits_that_are_lost_are_no_error(monkeypatch):
     assert set(report.lost[0]) == {"s", "tau"} and report.left_out == 0
     assert "digits lost at" in text and "s = " in text
     assert not issubclass(autmarg.InconclusiveError, autmarg.InternalError)
+
+
+def test_a_density_where_the_source_has_none_is_another_density(monkeypatch):
+    def model(y):
+        s = numpyro.sample("s", dist.Normal(0, 1))
+        u = numpyro.sample("u", dist.Normal(0, s))
+        numpyro.sample("y", dist.Normal(u, 1.0), obs=y)
+
+    assert autmarg.verify(model, Y, points=8, quiet=True, marginalize="all").left_out
+    monkeypatch.setattr(signs, "of_scales", lambda scales: jnp.zeros(()))
+    with pytest.raises(autmarg.ExactnessError, match="NOT EXACT") as caught:
+        autmarg.verify(model, Y, points=8, quiet=True, marginalize="all")
+    (reason,) = caught.value.report.unfounded
+    assert reason.startswith(f"'u' {line(model, 2)} has log-density NaN at ")
+    assert f"autmarg's density is finite where the source has none: {reason}" in str(caught.value)
 
 
 @pytest.mark.parametrize("integrated", lanes([True, False], quick=[False]))
