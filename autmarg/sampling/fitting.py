@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autmarg.sampling.proposal import Proposal, log_t
+from autmarg.sampling.proposal import Proposal, constants
 
 Array = np.ndarray
 
@@ -40,11 +40,9 @@ def fitted(x: Array, weights: Array, start: Proposal, positive: Array) -> Propos
     before, found = -np.inf, start
     for _ in range(_ITERATIONS):
         distance = points.distances(found)
-        shares = found.of_distance(distance)
-        top = shares.max(1, keepdims=True)
-        np.exp(np.subtract(shares, top, out=shares), out=shares)
-        total = shares.sum(1)
-        likelihood = float(points.weights @ (top[:, 0] + np.log(total)))
+        shares, top = found.terms(distance)
+        total = np.maximum(shares.sum(1), np.finfo(float).tiny)
+        likelihood = top + float(points.weights @ np.log(total))
         if likelihood - before < _NEAR:
             break
         before = likelihood
@@ -121,20 +119,26 @@ def _maximised(now: Proposal, points: _Points, shares: Array, distance: Array) -
     second = np.einsum("mj,jp,jpq,jq->mpq", belongs.astype(float), signs, second, signs)
     scale = second - count[:, None, None] * loc[:, :, None] * loc[:, None, :]
     ridge = _RIDGE * np.diag(points.weights @ np.square(points.x - points.weights @ points.x))
-    freedom = [_freedom(shares[:, own], distance[:, own], p) for own in belongs[kept]]
     return Proposal.of(
         own[kept] / own[kept].sum(),
         loc[kept] + points.centre,
         scale[kept] / own[kept, None, None] + ridge,
-        np.array(freedom),
+        _freedom(shares, distance, belongs[kept], p),
         points.positive,
     )
 
 
-def _freedom(shares: Array, distance: Array, p: int) -> float:
-    """The degrees of freedom of most likelihood, of a few."""
-    likelihood = [float((shares * log_t(distance, v, p)).sum()) for v in _FREEDOM]
-    return _FREEDOM[int(np.argmax(likelihood))]
+def _freedom(shares: Array, distance: Array, belongs: Array, p: int) -> Array:
+    """The degrees of freedom of most likelihood, of a few, for each component [M].
+
+    ``belongs`` [M, J] says which images are whose. Logarithms in single precision tell enough.
+    """
+    shares, distance = shares.astype(np.float32), distance.astype(np.float32)
+    every, each = shares.sum(0), []
+    for v, constant in zip(_FREEDOM, constants(np.array(_FREEDOM), p), strict=True):
+        logs = np.einsum("nj,nj->j", shares, np.log(1 + distance / np.float32(v)))
+        each.append(belongs @ (constant * every - 0.5 * (v + p) * logs))
+    return np.array(_FREEDOM)[np.argmax(each, axis=0)]
 
 
 def single(x: Array, weights: Array, positive: Array) -> Proposal:

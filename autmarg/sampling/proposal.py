@@ -26,6 +26,7 @@ import numpy as np
 Array = np.ndarray
 _REACH = 4.0  # standard deviations from zero, beyond which a component is not folded
 _TOGETHER = 1024  # points whose distances from all images stay in a processor's cache
+_TINY = 1e-250  # a density relative to the highest, below which it is computed by logarithms
 _FOLDED = 3  # coordinates of a component at most: its images are 2 to their number
 
 
@@ -83,11 +84,8 @@ class Proposal:
                 signs.append(own)
         return np.array(owner), np.array(signs)
 
-    def terms(self, x: Any) -> tuple[Any, Any]:
-        """log w t(e ∘ x) of each image and its squared distance, [n, J], at x [n, p].
-
-        ``x`` is an array of NumPy or of JAX, and so are these.
-        """
+    def distances(self, x: Any) -> Any:
+        """Squared distances [n, J] of points x [n, p], an array of NumPy or of JAX, from images."""
         xp: Any = np if isinstance(x, np.ndarray) else jnp
         owner, signs = self.images
         p = self.size
@@ -95,24 +93,49 @@ class Proposal:
         turned = inverse[owner] * signs[:, None]  # [J, p, p]
         centre = np.einsum("mij,mj->mi", inverse, self.loc)[owner]
         z = (x @ turned.reshape(-1, p).T).reshape(len(x), -1, p) - centre
-        distance = xp.einsum("njp,njp->nj", z, z)
-        return self.of_distance(distance), distance
+        return xp.einsum("njp,njp->nj", z, z)
 
-    def of_distance(self, distance: Any) -> Any:
-        """log w t of each image at squared distances [n, J]."""
+    @cached_property
+    def fronts(self) -> Array:
+        """log w t at the centre of each component, [M]."""
+        log_det = np.log(np.abs(np.diagonal(self.factor, axis1=1, axis2=2))).sum(-1)
+        return np.log(self.weight) + constants(self.freedom, self.size) - log_det
+
+    def terms(self, distance: Array) -> tuple[Array, float]:
+        """w t of each image at squared distances, [n, J], but for a factor; and its logarithm."""
+        owner, top = self.images[0], float(self.fronts.max())
+        out = np.empty_like(distance)
+        for m, front in enumerate(self.fronts.tolist()):
+            own, v = np.flatnonzero(owner == m), float(self.freedom[m])
+            here = slice(own[0], own[-1] + 1)
+            heavy = _power(1 + distance[:, here] / v, v + self.size)
+            np.multiply(math.exp(front - top), heavy, out=out[:, here])
+        return out, top
+
+    def log_terms(self, distance: Any) -> Any:
+        """log w t of each image at squared distances [n, J], of an array of NumPy or of JAX."""
         xp: Any = np if isinstance(distance, np.ndarray) else jnp
         owner, v = self.images[0], self.freedom
-        log_det = np.log(np.abs(np.diagonal(self.factor, axis1=1, axis2=2))).sum(-1)
-        front = np.log(self.weight) + _constants(v, self.size) - log_det
         heavy = 0.5 * (v + self.size)[owner]
-        return front[owner] - heavy * xp.log1p(distance / v[owner])
+        return self.fronts[owner] - heavy * xp.log1p(distance / v[owner])
 
     def log_density(self, x: Any) -> Any:
-        """log q at x [n, p]."""
-        if not isinstance(x, np.ndarray) or len(x) <= _TOGETHER:
-            return log_sum(self.terms(x)[0])
+        """log q at x [n, p], an array of NumPy or of JAX."""
+        if not isinstance(x, np.ndarray):
+            return log_sum(self.log_terms(self.distances(x)))
         rows = range(0, len(x), _TOGETHER)
-        return np.concatenate([log_sum(self.terms(x[k : k + _TOGETHER])[0]) for k in rows])
+        return np.concatenate([self._log_density(x[k : k + _TOGETHER]) for k in rows] or [x[:, 0]])
+
+    def _log_density(self, x: Array) -> Array:
+        distance = self.distances(x)
+        terms, top = self.terms(distance)
+        total = terms.sum(1)
+        far = ~(total > _TINY)  # (there a product is zero, or has lost digits)
+        total[far] = 1.0
+        found = top + np.log(total)
+        if far.any():
+            found[far] = log_sum(self.log_terms(distance[far]))
+        return found
 
     def draw(self, random: np.random.Generator, count: int) -> Array:
         """Points [count, p]."""
@@ -148,19 +171,31 @@ class Proposal:
         )
 
 
-def _constants(freedom: Array, p: int) -> Array:
+def _power(base: Array, halves: float) -> Array:
+    """base to the power -halves / 2: by products and a root, where halves are whole.
+
+    Where NumPy has no vectorised logarithm, these take a fifth of the time of one.
+    """
+    if halves != int(halves):
+        return base ** (-halves / 2)
+    square = 1 / base
+    found, left = (np.sqrt(square) if halves % 2 else np.ones_like(base)), int(halves) // 2
+    while left:
+        if left % 2:
+            found *= square
+        left //= 2
+        if left:
+            square = square * square
+    return found
+
+
+def constants(freedom: Array, p: int) -> Array:
     """log of the constant of a t density in p dimensions, of each component."""
     each: Sequence[float] = [
         math.lgamma((v + p) / 2) - math.lgamma(v / 2) - 0.5 * p * math.log(v * math.pi)
         for v in freedom.tolist()
     ]
     return np.array(each)
-
-
-def log_t(distance: Array, freedom: float, p: int) -> Array:
-    """log t at squared distances, for a scale matrix of determinant one."""
-    constant = _constants(np.array([freedom]), p)[0]
-    return constant - 0.5 * (freedom + p) * np.log1p(distance / freedom)
 
 
 def log_sum(terms: Any) -> Any:
@@ -170,4 +205,4 @@ def log_sum(terms: Any) -> Any:
     return top[..., 0] + xp.log(xp.exp(terms - top).sum(-1))
 
 
-__all__ = ["Proposal", "log_sum", "log_t"]
+__all__ = ["Proposal", "constants", "log_sum"]

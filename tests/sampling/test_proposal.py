@@ -59,6 +59,18 @@ def test_jax_and_numpy_agree():
     np.testing.assert_allclose(found, q.log_density(x), rtol=1e-12)
 
 
+@pytest.mark.parametrize("freedom", [[4.0, 6.0], [5.0, 7.3]])
+@pytest.mark.parametrize("away", [1.0, 1e6, 1e60, 1e150])
+def test_products_and_roots_are_as_exact_as_logarithms(freedom, away):
+    base = folded_pair()
+    q = Proposal(base.weight, base.loc, base.factor, np.array(freedom), base.folded)
+    x = away * np.abs(RANDOM.normal(size=(50, 2)))
+    found = q.log_density(x)
+    terms = q.log_terms(q.distances(x))
+    np.testing.assert_allclose(found, np.logaddexp.reduce(terms, axis=1), rtol=1e-13)
+    assert q.log_density(x[:0]).shape == (0,)
+
+
 def test_em_finds_a_half_normal():
     """The folded component at zero with the half-normal's scale."""
     x = np.abs(np.random.default_rng(2).normal(0, 2.0, (20_000, 1)))
