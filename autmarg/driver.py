@@ -14,7 +14,7 @@ from autmarg.backend.given import Given, noise_given
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.runs import Arguments, Runs
 from autmarg.compat.numpyro import run_arguments
-from autmarg.errors import Refusal, RequestError
+from autmarg.errors import WHOLE_MODEL, Refusal, RequestError
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
 from autmarg.passes.detect import Detect
@@ -315,7 +315,7 @@ class MarginalizedModel(AfterFit, Sampling):
 def _left(program: Program) -> Program:
     """A program without data, with that as the reason for leaving it as it is."""
     reason = "the model is left as the source: it has no observed site with these arguments"
-    return replace(program, obstacles=(*program.obstacles, Refusal("", "outside the IR", reason)))
+    return replace(program, obstacles=(*program.obstacles, Refusal("", WHOLE_MODEL, reason)))
 
 
 def transform(

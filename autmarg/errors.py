@@ -34,6 +34,9 @@ def _cell(file: str) -> str:
     return f"In[{cells[file]}]" if file in cells else ""
 
 
+WHOLE_MODEL = "model left as it is"  # the rule that failed, where it concerns no site alone
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a rule did not apply to a site.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autmarg.errors import Refusal
+from autmarg.errors import WHOLE_MODEL, Refusal
 from autmarg.ir.program import Program
 
 NEEDED = {
@@ -14,7 +14,7 @@ NEEDED = {
     "nonlinear mean": "",
     "nonlinear observed value": "",
     "choice by a latent": "let known data decide it",
-    "derivative cut": "",
+    "hidden from gradients": "",
     "no rule yet": "",
     "not written out": "",
     "product of latents": "name the one to sample in keep=[…]",
@@ -33,7 +33,7 @@ NEEDED = {
     "latent in a mask": "use a mask that does not read it",
     "latent in a transform": "",
     "not conjugate": "",
-    "outside the IR": "",
+    WHOLE_MODEL: "",
     "cost": "",
     "form": "",
     "kept on request": "take it out of keep",

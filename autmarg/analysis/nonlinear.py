@@ -43,7 +43,7 @@ def refusal(
         through = f"{through} ({equation.place})"
     reason = f"'{name}' enters {value} {through}, which is not linear"
     if op is Op.STOP_GRADIENT:
-        rule = "derivative cut"
+        rule = "hidden from gradients"
         reason = f"'{name}' enters {value} through 'stop_gradient', which hides it from gradients"
         remedy = "remove stop_gradient"
     elif op is Op.CONVERT_ELEMENT_TYPE:

@@ -109,10 +109,11 @@ def _root_covariance(fit: Fit, mode: Mode) -> np.ndarray:
     size = len(mode.theta)
     if not size:
         return np.zeros((0, 0))
-    slopes = [
-        (fit.at(mode.theta + e, mode.pseudo).slope - fit.at(mode.theta - e, mode.pseudo).slope)
-        for e in _STEP * np.eye(size)
-    ]
+    with np.errstate(invalid="ignore"):  # (an infinite slope tells nothing)
+        slopes = [
+            (fit.at(mode.theta + e, mode.pseudo).slope - fit.at(mode.theta - e, mode.pseudo).slope)
+            for e in _STEP * np.eye(size)
+        ]
     hessian = -np.nan_to_num(np.array(slopes)) / (2 * _STEP)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     return vectors / np.sqrt(np.maximum(values, _WIDEST**-2))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from autmarg.compat.jaxprs import Op
-from autmarg.errors import Place, Refusal, named
+from autmarg.errors import WHOLE_MODEL, Place, Refusal, named
 
 # How users spell what JAX calls otherwise.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -36,9 +36,11 @@ def collapsed(refusals: Iterable[Refusal]) -> list[str]:
     """The reasons as sentences; what holds for several sites is said once."""
     sites: dict[str, list[Refusal]] = {}
     for refusal in refusals:
-        key = str(replace(refusal, own=None, use="")).replace(f"'{refusal.site}'", "'·'")
-        if refusal.place == refusal.own and refusal.place is not None:
-            key = key.replace(f" ({refusal.place})", "")
+        key = str(replace(refusal, own=None, use=""))
+        if refusal.rule != WHOLE_MODEL:
+            key = key.replace(f"'{refusal.site}'", "'·'")
+            if refusal.place == refusal.own and refusal.place is not None:
+                key = key.replace(f" ({refusal.place})", "")
         sites.setdefault(key, []).append(refusal)
     return [_sentence(*found) for found in sites.values()]
 
@@ -54,7 +56,7 @@ def suggestions(refusals: Iterable[Refusal]) -> list[str]:
 
 def _sentence(first: Refusal, *others: Refusal) -> str:
     text, about = str(first), f"'{first.site}'"
-    if first.rule == "outside the IR":  # of the whole model
+    if first.rule == WHOLE_MODEL:
         return f"{text}."
     if about not in text:
         text = f"{about}: {text}"

@@ -27,7 +27,7 @@ from autmarg.compat.numpyro import (
     is_scan,
     is_scanned,
 )
-from autmarg.errors import ModelError, Place, Refusal
+from autmarg.errors import WHOLE_MODEL, ModelError, Place, Refusal
 from autmarg.ir.nodes import (
     Deterministic,
     DistributionSpec,
@@ -220,7 +220,7 @@ class _MessageReader:
 
     def _obstacle(self, name: str, why: str, place: Place | None, remedy: str = "") -> None:
         reason = f"the model is left as it is: {why}"
-        self.obstacles.setdefault(reason, Refusal(name, "outside the IR", reason, place, remedy))
+        self.obstacles.setdefault(reason, Refusal(name, WHOLE_MODEL, reason, place, remedy))
 
     def _plate(self, msg: Message, place: Place | None) -> None:
         size, subsample = msg["args"]

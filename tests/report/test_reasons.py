@@ -74,3 +74,18 @@ def test_the_plan_says_once_what_holds_for_several_sites():
         f"({file}:{line + 3}). 'a' ({file}:{line + 2}) is read by 'z' ({file}:{line + 4}), "
         "a Poisson, not Gaussian, so it must be sampled. The same holds for 'b'."
     ) in text
+
+
+def test_what_holds_for_the_whole_model_is_said_once():
+    def model(y):
+        m = numpyro.sample("m", dist.Normal(0, 1).expand([2]).to_event(1))
+        with numpyro.plate("rows", len(y)):
+            k = numpyro.sample(
+                "k", dist.Categorical(jnp.ones(2) / 2), infer={"enumerate": "parallel"}
+            )
+            numpyro.sample("y", dist.Normal(m[k], 1.0), obs=y)
+
+    text = str(autmarg.transform(model).plan(jnp.arange(3.0)))
+    _, reasons = text.split("sampled because\n")
+    assert reasons.count("the model is left as it is") == 1
+    assert text.count("model left as it is") == 2  # of each latent in the table
