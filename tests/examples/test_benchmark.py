@@ -9,6 +9,7 @@ import pytest
 from numpyro.infer.util import log_density
 
 import autmarg
+from examples.benchmarks import accelerator
 from examples.benchmarks.__main__ import parser
 from examples.benchmarks.agreement import BOUND
 from examples.benchmarks.measure import min_ess, read
@@ -71,6 +72,28 @@ def test_gradients_of_several_chains(quick_compilation, tmp_path):
     rows = read(tmp_path / "chains.csv")
     assert [int(row["chains"]) for row in rows] == [1, 2, 4, 8]
     assert all(float(row["each"]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_an_accelerator_beside_the_processor(quick_compilation, tmp_path, monkeypatch):
+    monkeypatch.setattr(accelerator, "CHAINS", (1, 2))
+    monkeypatch.setattr(accelerator, "BLOCKS", (16, 32))
+    run(parser().parse_args(["accelerator", "--sets", TINY, "--out", str(tmp_path)]), 1)
+    rows = read(tmp_path / "accelerator.csv")
+    found = [(row["method"], row["what"], int(row["points"])) for row in rows]
+    gradients = [(name, "gradient", count) for name in ("source", "all") for count in (1, 2)]
+    blocks = [("all", "proposals", count) for count in (16, 32)]
+    assert found == gradients + blocks
+    assert all(float(row["us_each"]) > 0 and int(row["scatters"]) >= 0 for row in rows)
+
+
+def test_scattered_updates_are_counted():
+    def text(function):
+        return jax.jit(function).lower(jnp.arange(4.0)).as_text()
+
+    at = np.array([3, 0, 1])
+    assert accelerator.scatters(text(lambda x: jnp.zeros(9).at[at].add(x[:3]))) == 1
+    assert accelerator.scatters(text(lambda x: 2 * x)) == 0
 
 
 @pytest.mark.slow
