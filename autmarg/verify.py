@@ -55,9 +55,9 @@ def verify(
     density that is off by more is NaN).
 
     Points at which the source itself has no finite log-density are left out; the report names the
-    site that is the cause. Where autmarg's is finite at such a prior draw, it is not exact. Points
-    at which autmarg's density is NaN, since digits would be lost, are listed with their scales.
-    Where nothing is left, the verdict is *inconclusive*.
+    site that is the cause. Where autmarg's is finite there, at a prior draw, the verdict is
+    *not exact*. Points at which autmarg's density is NaN, since digits would be lost, are listed
+    with their scales. Where nothing is left, the verdict is *inconclusive*.
 
     A model is compared with its source. Where passes declare ``changes_density = True``, it is
     compared with what they alone make of the source.

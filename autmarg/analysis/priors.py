@@ -126,8 +126,8 @@ class Priors:
 
     def _signs(self, node: Sample, member: Member, prior: Any) -> Constants:
         """What a prior adds where a standard deviation is below zero, of those that count."""
-        site, met = self._site(node), _met(member)
-        if not len(met):  # whatever the masked prior reads
+        site, proper = self._site(node), member.proper
+        if not len(proper):  # whatever the masked prior reads
             return ()
         deviations = self._array(site.scale_tril if site.scale is None else site.scale)
         if not isinstance(deviations, Opaque):
@@ -135,8 +135,8 @@ class Priors:
         # (columns of a square basis are multiplied out, and may have any sign)
         of_basis = site.basis is not None and not site.singular
         found = array_of(deviations) if of_basis else prior
-        if len(found) > 1 and len(met) < member.blocks:
-            found = found[met]
+        if len(found) > 1 and len(proper) < member.blocks:
+            found = found[proper]
         return (signs.of_scales(found) if of_basis or found.ndim == 1 else signs.of_factors(found),)
 
     def _site(self, node: Sample) -> GaussianSite:
@@ -145,14 +145,6 @@ class Priors:
     def _array(self, number: int | None) -> Any:
         assert number is not None
         return self.read(number)
-
-
-def _met(member: Member) -> np.ndarray:
-    """Numbers of the blocks whose prior is counted and not flat: the source evaluates theirs."""
-    if member.flat is None:
-        return member.counted
-    flat = member.flat.reshape(member.blocks, member.size)[:, 0]
-    return member.counted[~flat[member.counted]]
 
 
 def _scales(value: Any) -> Any:

@@ -130,7 +130,7 @@ def _is_free(program: Program, node: Sample) -> bool:
     support = _support(program, node)
     try:
         transform = biject_to(support)
-    except (NotImplementedError, TypeError, KeyError):
+    except NotImplementedError:
         return False
     while isinstance(transform, IndependentTransform):
         transform = transform.base_transform

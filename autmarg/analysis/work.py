@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import jax
 
-from autmarg.compat.jaxprs import REDUCTIONS, ClosedJaxpr, Jaxpr, Op, Param
+from autmarg.compat.jaxprs import REDUCTIONS, ClosedJaxpr, Jaxpr, Op, Param, bodies_of
 from autmarg.ir.nodes import DistributionSpec, Factor, Node, Observe, Sample
 from autmarg.ir.program import Program
 
@@ -139,7 +139,7 @@ def _operation(
     op: Op, params: Mapping[str, Any], inputs: Sequence[_Shape], outputs: Sequence[_Shape]
 ) -> Work:
     """What one operation on arrays of these shapes takes."""
-    bodies = [_jaxpr(body) for value in params.values() for body in _bodies(value)]
+    bodies = [_jaxpr(body) for body in bodies_of(params)]
     if op is Op.SCAN:
         return sum(bodies, Work()).times(params[Param.LENGTH])
     if op is Op.WHILE:
@@ -161,14 +161,3 @@ def _operation(
     each = _INDEXED if op in _INDEXED_OPS else _FUSED
     each = _SERIES if op in _SERIES_OPS else _TRANSCENDENTAL if op in _TRANSCENDENTAL_OPS else each
     return Work(elements=each * (read if op in REDUCTIONS else made), operations=1)
-
-
-def _bodies(value: Any) -> Iterator[Jaxpr]:
-    """Jaxprs in a primitive's parameter."""
-    if isinstance(value, ClosedJaxpr):
-        yield value.jaxpr
-    elif isinstance(value, Jaxpr):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _bodies(each)

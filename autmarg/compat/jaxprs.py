@@ -6,7 +6,7 @@ canary test holds every row against the version installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -264,15 +264,25 @@ def reads(function: Callable[..., Any], *avals: Any) -> tuple[bool, ...]:
     return tuple(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1])
 
 
-def largest(jaxpr: Jaxpr | ClosedJaxpr) -> int:
+def bodies_of(value: Any) -> Iterator[Jaxpr]:
+    """All programs in an equation's parameters, or in the value of one."""
+    if isinstance(value, ClosedJaxpr):
+        yield value.jaxpr
+    elif isinstance(value, Jaxpr):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from bodies_of(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from bodies_of(each)
+
+
+def largest(jaxpr: Jaxpr) -> int:
     """How many numbers the largest array has that a program computes, inner ones included."""
     found = 0
-    for equation in (jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr).eqns:
-        found = max([found, *(getattr(v.aval, "size", 0) for v in equation.outvars)])
-        for param in equation.params.values():
-            for inner in param if isinstance(param, tuple | list) else (param,):
-                if isinstance(inner, Jaxpr | ClosedJaxpr):
-                    found = max(found, largest(inner))
+    for equation in jaxpr.eqns:
+        sizes = (getattr(v.aval, "size", 0) for v in equation.outvars)
+        found = max(found, *sizes, *map(largest, bodies_of(equation.params)), 0)
     return found
 
 

@@ -68,6 +68,14 @@ class Member:
         return np.flatnonzero(~self.masked.reshape(self.blocks, self.size)[:, 0])
 
     @property
+    def proper(self) -> Int[np.ndarray, "some"]:
+        """Numbers of the blocks whose prior the program counts and that is not flat."""
+        if self.flat is None:
+            return self.counted
+        flat = self.flat.reshape(self.blocks, self.size)[:, 0]
+        return self.counted[~flat[self.counted]]
+
+    @property
     def groups(self) -> int:
         """Number of groups of elements that share one ``basis``."""
         k = 1 if self.basis is None else self.basis.shape[1]

@@ -40,10 +40,11 @@ def report_of(
     moved = np.any(points.exponents, axis=1)
     tolerance, scaled_tolerance = _tolerances(plan)
     error, density = found.error, found.log_density
-    left_out = ~np.isfinite(density)
-    unfounded = left_out & ~moved & np.isfinite(found.target)
-    lost = ~left_out & (np.isnan(error) | ~found.ours)
-    used = ~left_out & ~lost
+    finite = np.isfinite(density)
+    unfounded = ~finite & ~moved & np.isfinite(found.target)
+    left_out = ~finite & ~unfounded
+    lost = finite & (np.isnan(error) | ~found.ours)
+    used = finite & ~lost
     limits = _limits(found, moved, np.where(moved, scaled_tolerance, tolerance))
     wrong = used & ~(np.abs(error) <= limits)
     scaled, draws = used & moved, used & ~moved
@@ -52,14 +53,14 @@ def report_of(
         tuple(density[draws].tolist()),
         tolerance,
         tuple(limits[draws].tolist()),
-        int((left_out & ~unfounded).sum()),
+        int(left_out.sum()),
         _rows(plan.program),
         sum(plan.dimensions.values()),
         plan.recovered,
         scaled_tolerance,
         tuple(error[scaled].tolist()),
         tuple(limits[scaled].tolist()),
-        tuple(_reasons(plan.program, found, left_out & ~unfounded)),
+        tuple(_reasons(plan.program, found, left_out)),
         tuple({n: float(x[k]) for n, x in found.scales.items()} for k in np.flatnonzero(lost)),
         tuple(_differing(plan.program, found, scopes, wrong, limits)),
         note,

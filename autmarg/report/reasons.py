@@ -34,15 +34,17 @@ def explain(refusals: Iterable[Refusal]) -> str:
 
 def collapsed(refusals: Iterable[Refusal]) -> list[str]:
     """The reasons as sentences; what holds for several sites is said once."""
+    whole: dict[str, None] = {}
     sites: dict[str, list[Refusal]] = {}
     for refusal in refusals:
-        key = str(replace(refusal, own=None, use=""))
-        if refusal.rule != WHOLE_MODEL:
-            key = key.replace(f"'{refusal.site}'", "'·'")
-            if refusal.place == refusal.own and refusal.place is not None:
-                key = key.replace(f" ({refusal.place})", "")
+        if refusal.rule == WHOLE_MODEL:
+            whole[f"{refusal}."] = None
+            continue
+        key = str(replace(refusal, own=None, use="")).replace(f"'{refusal.site}'", "'·'")
+        if refusal.place == refusal.own and refusal.place is not None:
+            key = key.replace(f" ({refusal.place})", "")
         sites.setdefault(key, []).append(refusal)
-    return [_sentence(*found) for found in sites.values()]
+    return [*whole, *(_sentence(*found) for found in sites.values())]
 
 
 def suggestions(refusals: Iterable[Refusal]) -> list[str]:
@@ -56,8 +58,6 @@ def suggestions(refusals: Iterable[Refusal]) -> list[str]:
 
 def _sentence(first: Refusal, *others: Refusal) -> str:
     text, about = str(first), f"'{first.site}'"
-    if first.rule == WHOLE_MODEL:
-        return f"{text}."
     if about not in text:
         text = f"{about}: {text}"
     if not others:

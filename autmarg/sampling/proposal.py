@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import jax
@@ -92,7 +92,7 @@ class Proposal:
         inverse = np.linalg.inv(self.factor)
         turned = inverse[owner] * signs[:, None]  # [J, p, p]
         centre = np.einsum("mij,mj->mi", inverse, self.loc)[owner]
-        z = (x @ turned.reshape(-1, p).T).reshape(len(x), -1, p) - centre
+        z = (x @ turned.reshape(-1, p).T).reshape(len(x), len(owner), p) - centre
         return xp.einsum("njp,njp->nj", z, z)
 
     @cached_property
@@ -103,13 +103,12 @@ class Proposal:
 
     def terms(self, distance: Array) -> tuple[Array, float]:
         """w t of each image at squared distances, [n, J], but for a factor; and its logarithm."""
-        owner, top = self.images[0], float(self.fronts.max())
-        out = np.empty_like(distance)
-        for m, front in enumerate(self.fronts.tolist()):
-            own, v = np.flatnonzero(owner == m), float(self.freedom[m])
-            here = slice(own[0], own[-1] + 1)
-            heavy = _power(1 + distance[:, here] / v, v + self.size)
-            np.multiply(math.exp(front - top), heavy, out=out[:, here])
+        owner, top, out = self.images[0], float(self.fronts.max()), np.empty_like(distance)
+        ends = np.searchsorted(owner, np.arange(len(self.weight) + 1))
+        each = zip(self.fronts.tolist(), self.freedom.tolist(), pairwise(ends), strict=True)
+        for front, v, (start, end) in each:
+            heavy = _power(1 + distance[:, start:end] / v, v + self.size)
+            np.multiply(math.exp(front - top), heavy, out=out[:, start:end])
         return out, top
 
     def log_terms(self, distance: Any) -> Any:
@@ -123,8 +122,8 @@ class Proposal:
         """log q at x [n, p], an array of NumPy or of JAX."""
         if not isinstance(x, np.ndarray):
             return log_sum(self.log_terms(self.distances(x)))
-        rows = range(0, len(x), _TOGETHER)
-        return np.concatenate([self._log_density(x[k : k + _TOGETHER]) for k in rows] or [x[:, 0]])
+        rows = range(0, max(len(x), 1), _TOGETHER)
+        return np.concatenate([self._log_density(x[k : k + _TOGETHER]) for k in rows])
 
     def _log_density(self, x: Array) -> Array:
         distance = self.distances(x)

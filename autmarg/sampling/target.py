@@ -17,7 +17,8 @@ from autmarg.sampling.coordinates import Kind, Model
 from autmarg.sampling.space import Space
 
 _CALL = 512  # points of one call
-# Points worked on side by side: on a processor as many as leave what they need in its cache.
+# Points worked on side by side on a processor, at most: so many, and as many as together have no
+# array of more numbers than its cache holds.
 _SIDE, _CACHED = 16, 2**16
 
 
@@ -65,7 +66,7 @@ class Target(Space):
         """Points that are worked on side by side, a power of two."""
         if jax.default_backend() != "cpu":
             return _CALL
-        most = _CACHED // max(1, largest(jax.make_jaxpr(self._at)(jnp.ones(self.size))))
+        most = _CACHED // max(1, largest(jax.make_jaxpr(self._at)(jnp.ones(self.size)).jaxpr))
         return min(_SIDE, 1 << max(0, most.bit_length() - 1))
 
     def log_density(self, points: np.ndarray) -> np.ndarray:

@@ -6,13 +6,14 @@ It needs no data. Without an accelerator it measures the processor alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 
 from autmarg.sampling.target import Target
-from examples.benchmarks.gradients import AWAY, approach, energy, moving, potential
+from examples.benchmarks.chains import chains
+from examples.benchmarks.gradients import energy
 from examples.benchmarks.measure import alternate
 from examples.benchmarks.methods import Method, method
 from examples.benchmarks.sets import Set
@@ -24,7 +25,7 @@ SETS = (
 )
 CHAINS = (1, 16, 256)
 BLOCKS = (16, 256, 4096)
-_LARGE = 1e7  # numbers that the points of all chains, or proposals, read at most
+_LARGE = 5e7  # numbers that the points of all chains, or proposals, read at most
 _ROUNDS, _SECONDS = 3, 0.1
 
 
@@ -51,32 +52,22 @@ def devices() -> list[jax.Device]:
 
 def _gradients(data: Set, each: Method) -> Iterator[dict[str, Any]]:
     """Of one point, and of several side by side as vectorised chains have them."""
-    single = potential(each.model, data.args)
-    point = approach(single)
-    _, both = energy(each.model, data.args)
-    together = moving(jax.vmap(both))
-    apart = 1e-3 * jax.random.normal(jax.random.key(0), (max(CHAINS), len(point)))
-    for count in CHAINS:
-        if count > 1 and count * (len(point) + data.rows) > _LARGE:
-            continue
-        points = point + apart[:count]
-        lowered = jax.jit(jax.vmap(both)).lower(points)
-
-        def call(steps: int, points: Any = points) -> Any:
-            return jax.block_until_ready(together(points, steps, AWAY))
-
-        yield _row("gradient", count, call, lowered)
+    start, both = energy(each.model, data.args)
+    found = scatters(jax.jit(both).lower(start).as_text())
+    counts = _affordable(CHAINS, data.rows + len(start))
+    for row in chains(data, each, counts, _ROUNDS, _SECONDS):
+        yield _row("gradient", row["chains"], row["us"], row["us_min"], row["us_max"], found)
 
 
 def _proposals(data: Set, each: Method) -> Iterator[dict[str, Any]]:
-    """Densities of a block of proposals."""
+    """Densities of blocks of proposals."""
     if each.marg is None:
         return
     target = Target(each.marg, data.args, {})
-    for count in BLOCKS:
-        if count > BLOCKS[0] and count * data.rows > _LARGE * 4:
-            continue
-        points = 1.0 + 1e-3 * jax.random.normal(jax.random.key(0), (count, target.size))
+    counts = _affordable(BLOCKS, data.rows)
+    apart = 1e-3 * jax.random.normal(jax.random.key(0), (max(counts), target.size))
+    for count in counts:
+        points = 1.0 + apart[:count]
         lowered = jax.jit(jax.vmap(target.at)).lower(points)
         density = lowered.compile()
 
@@ -85,20 +76,21 @@ def _proposals(data: Set, each: Method) -> Iterator[dict[str, Any]]:
                 found = density(points)
             jax.block_until_ready(found)
 
-        yield _row("proposals", count, call, lowered)
+        (timed,) = alternate([call], _ROUNDS, _SECONDS)
+        times = (1e6 * s for s in (timed.median, timed.least, timed.most))
+        yield _row("proposals", count, *times, scatters(lowered.as_text()))
 
 
-def _row(what: str, count: int, call: Callable[[int], Any], lowered: Any) -> dict[str, Any]:
-    (timed,) = alternate([call], _ROUNDS, _SECONDS)
-    return {
-        "what": what,
-        "points": count,
-        "us": timed.median * 1e6,
-        "us_min": timed.least * 1e6,
-        "us_max": timed.most * 1e6,
-        "us_each": timed.median * 1e6 / count,
-        "scatters": scatters(lowered.as_text()),
-    }
+def _affordable(counts: Sequence[int], numbers: int) -> list[int]:
+    """The first of some numbers of points, and those which read not too many numbers together."""
+    return [n for n in counts if n == counts[0] or n * numbers <= _LARGE]
+
+
+def _row(
+    what: str, points: int, us: float, us_min: float, us_max: float, found: int
+) -> dict[str, Any]:
+    times = {"us": us, "us_min": us_min, "us_max": us_max, "us_each": us / points}
+    return {"what": what, "points": points, **times, "scatters": found}
 
 
 def scatters(program: str) -> int:

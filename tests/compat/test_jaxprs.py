@@ -20,5 +20,5 @@ def test_the_largest_array_is_found_in_inner_programs():
 
     x = jnp.ones(5)
     for function in (looped, called, chosen, jax.vmap(lambda a: a * x)):
-        assert largest(jax.make_jaxpr(function)(x)) == 25, function
-    assert largest(jax.make_jaxpr(lambda y: 2 * y)(x)) == 5
+        assert largest(jax.make_jaxpr(function)(x).jaxpr) == 25, function
+    assert largest(jax.make_jaxpr(lambda y: 2 * y)(x).jaxpr) == 5

@@ -241,15 +241,15 @@ class Aligned:
         """The values of the next form, and h."""
         count = len(self.common)
         shared, own = self._apart(w)
-        change = ((each * g[:, None]).sum(axis=0) for each in (shared, own))
-        parts = [part.sum(axis=1) if k == 0 else part.reshape(-1) for k, part in enumerate(change)]
+        of_shared, of_own = ((each * g[:, None]).sum(axis=0) for each in (shared, own))
+        change = jnp.concatenate([of_shared.sum(axis=1), of_own.reshape(-1)])
         at = np.concatenate([self.common, self.column.reshape(-1)])
-        h = form.h.at[at].add(-jnp.concatenate(parts))
+        h = form.h.at[at].add(-change)
         inner = sum(
             (gram(each) for each in small.parts(shared)), jnp.zeros((count, count), w.dtype)
         )
-        rows = [inner[np.triu_indices(count)]]
-        rows += [(shared[:, :, None] * own[:, None]).sum(axis=0).reshape(-1)]
+        outer = (shared[:, :, None] * own[:, None]).sum(axis=0)
+        rows = [inner[np.triu_indices(count)], outer.reshape(-1)]
         slots = small.parts(jnp.swapaxes(own, 0, 1))
         rows += [(a * b).sum(axis=0) for k, a in enumerate(slots) for b in slots[k:]]
         values = form.read(self.carried).at[self.target].add(-jnp.concatenate(rows))
@@ -261,7 +261,9 @@ class Aligned:
         met = (own * z[self.column]).sum(axis=1)
         return met + (shared * z[self.common][:, None]).sum(axis=1)
 
-    def _apart(self, w: Float[Array, "d S B"]) -> tuple[Float[Array, "d C B"], Array]:
+    def _apart(
+        self, w: Float[Array, "d S B"]
+    ) -> tuple[Float[Array, "d C B"], Float[Array, "d slots B"]]:
         """W of the common columns and of the others; slices would be padded and added."""
         count = len(self.common)
         shared, own = jax.lax.split(w, (count, w.shape[1] - count), axis=1)
