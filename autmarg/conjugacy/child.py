@@ -12,7 +12,8 @@ import numpy as np
 
 from autmarg.conjugacy.families import BINARY, COUNT, POSITIVE, UNIT, Expr
 from autmarg.conjugacy.language import Rule
-from autmarg.conjugacy.monomial import Monomial, MonomialInterpreter, NoMatch
+from autmarg.conjugacy.monomial import Monomial, NoMatch
+from autmarg.conjugacy.monomial_interpreter import MonomialInterpreter
 from autmarg.conjugacy.pattern import patterns
 from autmarg.conjugacy.reading import arguments_of, rows_of
 from autmarg.ir.nodes import Observe, Sample

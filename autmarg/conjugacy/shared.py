@@ -27,7 +27,8 @@ from autmarg.conjugacy.child import inputs_of
 from autmarg.conjugacy.families import POSITIVE
 from autmarg.conjugacy.language import Rule, SumOver
 from autmarg.conjugacy.marginal_likelihood import marginal_likelihood
-from autmarg.conjugacy.monomial import Monomial, MonomialInterpreter, NoMatch
+from autmarg.conjugacy.monomial import Monomial, NoMatch
+from autmarg.conjugacy.monomial_interpreter import MonomialInterpreter
 from autmarg.conjugacy.pattern import ArgumentPattern, patterns, shown
 from autmarg.conjugacy.reading import BUILDERS
 from autmarg.gaussian.marginal import Eliminated, GaussianMarginal
