@@ -318,12 +318,14 @@ def centred(
     shift: Float[np.ndarray, "F"],
 ) -> Rows:
     """Rows with their known part replaced by e = c + A φ̂, exact but for a last rounding."""
-    keys = np.stack([column, slot], axis=1)
+    # (a last one that nothing has: of rows of zeros alone there are no features)
+    keys = np.stack([np.append(column, total + 1), np.append(slot, 0)], axis=1)
+    shift = np.append(shift, 0.0)
     known, terms = compensated.Sum(rows.n), []
     for term in rows.terms:
         c, p = np.broadcast_arrays(term.column, term.slot)
-        at = np.minimum(find(keys, c, p), len(shift) - 1)
-        present = (column[at] == c) & (slot[at] == p)  # absent where all coefficients are zero
+        at = find(keys, c, p)
+        present = (keys[at, 0] == c) & (keys[at, 1] == p)  # absent where all coefficients are zero
         data = (c == total) & (p == 0)
         known.add(term.known, np.where(data, 1.0, shift[at] * present))
         rest = np.where(data, 0.0, term.known)

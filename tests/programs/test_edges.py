@@ -1,4 +1,4 @@
-"""Sizes at the edges: groups of many effects, and sites, designs and groups without elements."""
+"""Sizes at the edges: groups of many effects; sites, designs and groups of nothing or of zeros."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ Y, X = _RNG.normal(size=N), _RNG.normal(size=(N, MANY))
 
 
 def scale():
-    return numpyro.sample("s", dist.HalfNormal(1.0))
+    return scale_of("s")
+
+
+def scale_of(name):
+    return numpyro.sample(name, dist.HalfNormal(1.0))
 
 
 def correlated_effects(s):
@@ -124,6 +128,15 @@ def a_sum_to_zero_of_one():
     observe(ones("a") + numpyro.sample("c", dist.ZeroSumNormal(1.0, (1,)))[0])
 
 
+def nothing_but_zeros():
+    observe(np.zeros((N, MANY)) @ ones("a", MANY, sd=scale_of("t")), np.zeros(N))
+
+
+def nothing_but_zeros_in_blocks():
+    u = ones("u", 40, MANY, sd=scale_of("t"))
+    observe((np.zeros((40, MANY)) * u).sum(-1), np.zeros(40))
+
+
 EMPTY = {
     no_columns: {"a"},
     no_columns_and_nothing_else: set(),
@@ -135,11 +148,13 @@ EMPTY = {
     no_rows_beside_others: {"a", "u"},
     a_conjugate_latent_of_no_rows: {"a", "s_rate"},
     a_sum_to_zero_of_one: {"a"},
+    nothing_but_zeros: {"a"},
+    nothing_but_zeros_in_blocks: {"u"},
 }
 
 
 @pytest.mark.parametrize(
-    "model", lanes(EMPTY, EMPTY.keys() - {no_columns, no_rows, a_sum_to_zero_of_one})
+    "model", lanes(EMPTY, EMPTY.keys() - {no_columns, no_rows, a_sum_to_zero_of_one, nothing_but_zeros})
 )
 def test_without_elements(model):
     marg = autmarg.transform(model, marginalize="all")
