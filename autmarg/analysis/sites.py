@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autmarg.analysis.families import Gaussian, NotGaussian, as_gaussian
+from autmarg.analysis.families import FAMILIES, Gaussian, NotGaussian, as_gaussian
 from autmarg.compat.numpyro import sum_rightmost
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.program import Program
@@ -81,8 +82,22 @@ class Normalised:
     otherwise: dict[str, str]
 
 
+_NORMALISED = WeakKeyDictionary[Program, tuple[Any, Normalised]]()
+
+
 def normalise(program: Program) -> Normalised:
-    """Extend the program's tape by the Gaussian parts of its sites, and fold what is known."""
+    """Extend the program's tape by the Gaussian parts of its sites, and fold what is known.
+
+    Folding compiles, and several passes ask: it is done once for a program.
+    """
+    families = tuple(FAMILIES.items())
+    known = _NORMALISED.get(program)
+    if known is None or known[0] != families:
+        known = _NORMALISED[program] = families, _normalised(program)
+    return known[1]
+
+
+def _normalised(program: Program) -> Normalised:
     tape, gaussian, otherwise = program.tape, {}, {}
     for node in program.nodes:
         if not isinstance(node, Sample):

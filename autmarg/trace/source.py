@@ -8,6 +8,7 @@ from typing import Any
 
 from numpyro import handlers
 
+from autmarg.compat.numpyro import traced_arguments_unchecked
 from autmarg.trace.columns import as_arrays, with_arrays
 from autmarg.trace.record import name_of
 
@@ -23,7 +24,8 @@ class Source:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model on arrays."""
         args, kwargs = as_arrays(args, kwargs)
-        return with_arrays(self.fn)(*args, **kwargs)
+        with traced_arguments_unchecked():
+            return with_arrays(self.fn)(*args, **kwargs)
 
     def prior(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

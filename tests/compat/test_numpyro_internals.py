@@ -8,7 +8,7 @@ be adapted, and the bounds in pyproject.toml with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +185,40 @@ def test_a_distribution_that_says_whether_it_validates():
     strict = dist.Normal(V, 1.0, validate_args=True)
     again = jax.tree.unflatten(*reversed(jax.tree.flatten(compat.validating(strict))))
     assert compat.validates(strict) and compat.validates(again), VERSIONS
+
+
+def test_traced_arguments_are_not_checked():
+    asked = []
+
+    class Asked(type(dist.constraints.real)):
+        def __call__(self, x):
+            asked.append(x)
+            return super().__call__(x)
+
+    class Noted(dist.Normal):
+        arg_constraints: ClassVar = {**dist.Normal.arg_constraints, "loc": Asked()}
+
+    def said(scale):
+        with pytest.raises(ValueError, match="invalid scale") as error:
+            jax.eval_shape(lambda loc: dist.Normal(loc, scale).loc, 0.0)
+        return str(error.value)
+
+    def look():
+        jax.eval_shape(lambda loc: Noted(loc, 1.0).loc, 0.0)
+
+    usual = said(-1.0)
+    look()
+    assert asked, VERSIONS
+    asked.clear()
+    with compat.traced_arguments_unchecked():
+        assert said(-1.0) == usual, VERSIONS
+        look()
+        assert not asked, VERSIONS
+        Noted(0.0, 1.0)
+        assert asked, VERSIONS
+    asked.clear()
+    look()
+    assert asked, VERSIONS
 
 
 def test_arguments_under_a_private_name():
