@@ -194,11 +194,14 @@ def traced_arguments_unchecked() -> Generator[None]:
         if strict or len(known) == len(arguments):
             checked(self, strict)
             return
-        for name in known:
-            constraint = self.arg_constraints[name]
-            if not constraints.is_dependent(constraint) and not np.all(constraint(arguments[name])):
-                kind = type(self).__name__
-                raise ValueError(f"{kind} distribution got invalid {name} parameter.")
+        with jax.ensure_compile_time_eval():
+            for name in known:
+                constraint = self.arg_constraints[name]
+                if not constraints.is_dependent(constraint):
+                    valid = constraint(arguments[name])
+                    if not _is_traced(valid) and not np.all(valid):
+                        kind = type(self).__name__
+                        raise ValueError(f"{kind} distribution got invalid {name} parameter.")
 
     dist.Distribution.validate_args = known_ones_checked
     try:

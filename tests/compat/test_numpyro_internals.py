@@ -211,7 +211,8 @@ def test_traced_arguments_are_not_checked():
     assert asked, VERSIONS
     asked.clear()
     with compat.traced_arguments_unchecked():
-        assert said(-1.0) == usual, VERSIONS
+        assert said(-1.0) == said(-V) == usual, VERSIONS
+        jax.eval_shape(lambda loc: dist.Normal(loc, V).loc, V)
         look()
         assert not asked, VERSIONS
         Noted(0.0, 1.0)
