@@ -83,22 +83,18 @@ class Schedule:
     def parts(self, point: Point) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares.
 
-        A schedule by rows costs several times as much, and is asked only where cross-products may
-        lose digits.
+        A schedule by rows is asked only where cross-products may lose digits.
         """
         if self.exact is None:
             return self._parts(point)
         numbers: Numbers = {"omega": point.omega, "priors": point.priors}
-        enough = self._has_digits(point)
-        # (in a batch both are worked out, and the one that is not wanted must have derivatives)
-        plain: Numbers = jax.tree.map(lambda x: jnp.where(enough, x, jnp.ones_like(x)), numbers)
-        constant, squares = jax.lax.cond(
-            enough,
-            lambda plain, numbers: self._parts(replace(point, constant=0.0, **plain)),
-            lambda plain, numbers: self._by_rows(replace(point, constant=0.0, **numbers)),
-            plain,
-            numbers,
+        assert not point.factors, "rows of correlated noise are not kept as triangles"
+        by_sums, by_rows = (
+            lambda numbers, own=own: own._parts(Point(constant=0.0, **numbers))
+            for own in (self, self.exact)
         )
+        enough = self._has_digits(point)
+        constant, squares = _by_rows_where_needed(enough, by_sums, by_rows, numbers)
         return constant + point.constant, squares
 
     def _has_digits(self, point: Point) -> Bool[Array, ""]:
@@ -107,10 +103,6 @@ class Schedule:
         size = jax.lax.stop_gradient(self.exact.assembly.triangles.rounding(point))
         allowed = _PLAIN * (self.assembly.n + self.form.columns)
         return jnp.finfo(size.dtype).eps * size <= allowed
-
-    def _by_rows(self, point: Point) -> tuple[Array, Array]:
-        assert self.exact is not None
-        return self.exact._parts(point)
 
     def _parts(self, point: Point) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """K and Q by this schedule, NaN where their digits are lost."""
@@ -349,6 +341,45 @@ class Schedule:
             if member.random:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.counted.sum()) * np.log(2 * np.pi))
+
+
+def _by_rows_where_needed(
+    enough: Bool[Array, ""],
+    by_sums: Callable[[Numbers], tuple[Array, Array]],
+    by_rows: Callable[[Numbers], tuple[Array, Array]],
+    numbers: Numbers,
+) -> tuple[Array, Array]:
+    """``by_sums`` where digits are enough, else ``by_rows``, which costs several times as much.
+
+    Of a batch of values the second is worked out only if one of them needs it: as a loop that goes
+    on until none does. Of a batch of derivatives both are, and then the one that is not wanted must
+    have derivatives, too.
+    """
+
+    def where(condition: Array, numbers: Numbers) -> Numbers:
+        return jax.tree.map(lambda x: jnp.where(condition, x, jnp.ones_like(x)), numbers)
+
+    def differentiable(numbers: Numbers, enough: Array) -> tuple[Array, Array]:
+        first, second = (lambda plain, _: by_sums(plain)), (lambda _, numbers: by_rows(numbers))
+        return jax.lax.cond(enough, first, second, where(enough, numbers), numbers)
+
+    def values(numbers: Numbers, enough: Array) -> tuple[Array, Array]:
+        def step(found: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
+            # (what does not depend on the step would be worked out before the loop)
+            return jnp.ones_like(enough), by_rows(where(~found[0], numbers))
+
+        start = enough, by_sums(numbers)
+        return jax.lax.while_loop(lambda found: ~found[0], step, start)[1]
+
+    def rule(
+        primals: tuple[Numbers, Array], tangents: tuple[Numbers, Array]
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        numbers, enough = primals
+        return jax.jvp(lambda n: differentiable(n, enough), (numbers,), tangents[:1])
+
+    chosen = jax.custom_jvp(values)
+    chosen.defjvp(rule)
+    return chosen(numbers, enough)
 
 
 def _at_minimum(

@@ -23,6 +23,7 @@ from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.ragged import padded
 from autmarg.gaussian.schedule import Schedule
+from autmarg.gaussian.small import UNROLL
 from autmarg.gaussian.stages import (
     REGISTERED,
     AnyStage,
@@ -147,11 +148,14 @@ def eliminate(pattern: Pattern, members: Sequence[Member]) -> list[AnyStage] | T
         stages.append(stage)
         left = set(pattern.columns.tolist())
         members = [m for m in members if left.issuperset(m.columns.reshape(-1).tolist())]
-    while len(pattern.columns) > SMALL_ROOT:
+    while len(pattern.columns) > UNROLL:
         found = _next_blocks(pattern, members)
         if found is None:
             break
         columns, used = found
+        left = len(pattern.columns) - (columns >= 0).sum()
+        if len(pattern.columns) <= SMALL_ROOT and left > UNROLL:
+            break  # a root of either size would be one call of LAPACK's
         members = [m for m in members if m not in used]
         stage, pattern = BatchedBlocks.plan(pattern, columns)
         stages.append(stage)

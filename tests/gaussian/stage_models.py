@@ -99,7 +99,7 @@ def nothing_in_time(*_: Any) -> dict[int, Any]:
 
 
 STAGES = {
-    "dense root": Stage(grouped, "dense root of 9", {}),
+    "dense root": Stage(grouped, "dense root of 9", {"UNROLL": 9}),
     "batched blocks": Stage(grouped, "4 blocks of 2", {"SMALL_ROOT": 0}),
     "chain": Stage(walking, "1 chains of 6 steps", {}),
     "states of a mean": Stage(summing, "1 chains of 10 steps, states of 1", {}),
