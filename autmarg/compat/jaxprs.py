@@ -264,6 +264,12 @@ def reads(function: Callable[..., Any], *avals: Any) -> tuple[bool, ...]:
     return tuple(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1])
 
 
+def live(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """The same function without what no output needs, inside of loops, too."""
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    return ClosedJaxpr(jaxpr, closed.consts)
+
+
 def bodies_of(value: Any) -> Iterator[Jaxpr]:
     """All programs in an equation's parameters, or in the value of one."""
     if isinstance(value, ClosedJaxpr):
@@ -340,6 +346,7 @@ __all__ = [
     "frames_of",
     "is_traced_around",
     "jaxpr_as_fun",
+    "live",
     "own_backward",
     "reads",
 ]

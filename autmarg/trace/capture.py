@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from numpyro.distributions import Unit
 
-from autmarg.compat.jaxprs import is_traced_around
+from autmarg.compat.jaxprs import is_traced_around, live
 from autmarg.compat.numpyro import (
     Message,
     base_of,
@@ -106,6 +106,8 @@ def _traced(
         return (messages, jax.tree.structure(arrays)), arrays
 
     (messages, structure), closed = staged(distributions, shapes)
+    if any(is_scan(msg) for msg, _ in messages):
+        closed = live(closed)  # a loop carries a key along, which nothing may read
     builder = Builder()
     names = sorted(shapes)  # the order in which a dict of inputs is flattened
     inputs = {name: builder.number(shapes[name]) for name in names}
@@ -210,13 +212,26 @@ class _MessageReader:
     def own_randomness(self, nodes: list[Node], messages: list[Placed]) -> None:
         """A site that reads a key which the model drew for itself is an obstacle."""
         reads = next((node.name for node in nodes if KEY in node.parents), None)
-        if reads is not None:
-            place = next(p for msg, p in messages if msg["type"] == "prng_key")
+        if reads is None:
+            return
+        place = next((p for msg, p in messages if msg["type"] == "prng_key"), None)
+        if place is not None:
             why = (
                 f"'{reads}' depends on random numbers that the model draws outside its sites "
                 "(with numpyro.prng_key, or at a site that handlers.block hides)"
             )
             self._obstacle(reads, why, place)
+            return
+        place = next(p for msg, p in messages if is_scan(msg))
+        why = (
+            f"'{reads}' depends on random numbers that NumPyro draws inside a scan, for a site "
+            "that is not given there all its values"
+        )
+        remedy = (
+            "put handlers.scope and the like inside the scan's function rather than around the "
+            "scan, and scan no further than the data go (marg.predict goes further after the fit)"
+        )
+        self._obstacle(reads, why, place, remedy)
 
     def _obstacle(self, name: str, why: str, place: Place | None, remedy: str = "") -> None:
         reason = f"the model is left as it is: {why}"

@@ -14,7 +14,7 @@ import numpy as np
 from jax.core import Tracer
 from numpyro import handlers
 
-from autmarg.compat.numpyro import Message, Messenger, around, validating
+from autmarg.compat.numpyro import Message, Messenger, around, is_scan, validating
 from autmarg.compat.pytrees import node_of
 from autmarg.errors import ModelError, Place
 from autmarg.ir.tape import is_library
@@ -43,7 +43,8 @@ _DRAWN: dict[Any, jax.ShapeDtypeStruct] = {}
 class _Recorder(Messenger):
     """Keeps every message in order, with the user's line, and rejects two sites of one name.
 
-    Keys that the model draws for itself come from ``key``, so that one can see what reads them.
+    Keys that the model draws for itself, and those with which NumPyro draws what a scan is not
+    given, come from ``key``, so that one can see what reads them.
     """
 
     def __init__(self, key: Any) -> None:
@@ -55,8 +56,9 @@ class _Recorder(Messenger):
 
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "prng_key" and msg["kwargs"]["rng_key"] is None:
-            msg["value"] = jax.random.fold_in(self._key, self._keys)
-            self._keys += 1
+            msg["value"] = self._next_key()
+        if is_scan(msg):
+            msg["kwargs"]["rng_key"] = self._next_key()
         if msg["type"] not in ("sample", "deterministic"):
             return
         place, name = _users_place(), msg["name"]
@@ -68,6 +70,10 @@ class _Recorder(Messenger):
         self._places[name] = place
         if msg["type"] == "sample" and msg["value"] is None:
             _stand_in(msg)
+
+    def _next_key(self) -> Any:
+        self._keys += 1
+        return jax.random.fold_in(self._key, self._keys - 1)
 
     def postprocess_message(self, msg: Message) -> None:
         place = self._places.get(msg.get("name", "")) or _users_place()

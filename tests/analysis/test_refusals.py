@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 import pytest
 from jax import lax
 from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import log_density
 
 import autmarg
@@ -298,6 +299,39 @@ def test_random_numbers_outside_sites():
 
     assert "'y' depends on random numbers that the model draws outside its sites" in refused(model)
     autmarg.verify(model, Y, points=1, quiet=True)
+
+
+def series(y, steps=0):
+    q = numpyro.sample("q", dist.HalfNormal(1.0))
+
+    def step(x, _):
+        x = numpyro.sample("u", dist.Normal(x, q))
+        return x, numpyro.sample("y", dist.Normal(x, 1.0))
+
+    with handlers.condition(data={"y": jnp.asarray(y)}):
+        scan(step, 0.0, np.arange(len(y) + steps))
+
+
+def scoped_from_outside(y):
+    with handlers.scope(prefix="s", divider="."):
+        series(y)
+
+
+def longer_than_its_data(y):
+    series(y, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "site"), [(scoped_from_outside, "s.u"), (longer_than_its_data, "y")]
+)
+def test_a_scan_that_draws_for_itself(model, site):
+    """NumPyro does not find there what it is given, and its own density is random."""
+    assert autmarg.transform(series).plan(Y).recovered == ("u",)
+    plan = autmarg.transform(model).plan(Y)
+    assert not plan.recovered
+    words = plan.explain()
+    assert f"'{site}' depends on random numbers that NumPyro draws inside a scan" in words
+    assert "put handlers.scope and the like inside the scan's function" in words
 
 
 def test_plans_count_unconstrained_dimensions():
