@@ -10,7 +10,7 @@ from typing import Any
 
 from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
-from autmarg.backend.given import Given, noise_given
+from autmarg.backend.given import Given, check_traced, noise_given
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.runs import Arguments, Runs
 from autmarg.compat.numpyro import run_arguments
@@ -94,6 +94,8 @@ class MarginalizedModel(AfterFit, Sampling):
             return self._without_data(program, args, kwargs)
         compiled = self._compile(program)
         self._runs.add(program, traced, data_key(self.source, args, kwargs))
+        if traced:
+            check_traced(program, self._programs.left(program))
         if program.obstacles or not compiled.rewritten:
             return self._as_written(program, args, kwargs)[0]
         check_handlers(compiled.program)

@@ -17,6 +17,7 @@ from autmarg.ir.program import Program
 from autmarg.ir.widths import check_widths
 from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes, Step
+from autmarg.passes.quadrature import Quadrature
 from autmarg.passes.whiten import Whiten
 from autmarg.plan.plan import Plan
 from autmarg.progress import working
@@ -119,6 +120,11 @@ class Programs:
             if isinstance(detect, Detect):
                 found |= set(detect.sampling(leaves).apply(program.given(leaves)).plan.recovered)
         return found
+
+    def left(self, program: Program) -> frozenset[str]:
+        """Latents that passes leave sampled because JAX traces some of their data."""
+        asked = (each for each in self.passes if isinstance(each, Whiten | Quadrature))
+        return frozenset().union(*(each.left(program) for each in asked))
 
     def would_whiten(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → latents that they would make, with childless sites as data."""

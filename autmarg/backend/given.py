@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,31 @@ def noise_given(
     return found
 
 
-def _has_value(name: str) -> bool:
+def check_traced(program: Program, left: Collection[str]) -> None:
+    """Raise where handlers give values for another plan than that of data that JAX traces.
+
+    Args:
+        program: the source, some of whose data are traced.
+        left: latents that are sampled for that reason.
+
+    Raises:
+        RequestError: values of some latents, or of the noise that would make them, are given, and
+            none of these: they would be drawn from their prior.
+    """
+    latents = {n.name: n for n in program.latents}
+    missing = [n for n in latents if n in left and not _has_value(n, latents[n].shape)]
+    others = any(_has_value(n, latents[n].shape) for n in latents if n not in missing)
+    if missing and (others or _has_value(of_sites("noise", [latents[n] for n in missing]))):
+        raise RequestError(
+            f"'{program.name}' was called with data that JAX traces (arguments under jax.jit or "
+            "jax.vmap, or of MCMC(…, jit_model_args=True)), and with values for a plan of known "
+            f"data, which does not sample {missing}; there is no such plan for traced data. "
+            "Expected known arguments (close over them under jit), or "
+            "autmarg.transform(model, nongaussian='off')"
+        )
+
+
+def _has_value(name: str, shape: tuple[int, ...] = ()) -> bool:
     """Whether a handler has a value for a latent site of a name, as NumPyro has it by then."""
-    msg = latent_message(name, dist.Normal(0, 1))
+    msg = latent_message(name, dist.Normal(0, 1), shape)
     return any(gives(handler, msg) for handler in around())

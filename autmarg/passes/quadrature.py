@@ -21,6 +21,7 @@ from autmarg.quadrature.density import QuadratureMarginal
 from autmarg.quadrature.rule import Rule
 from autmarg.quadrature.separable import layers_of
 from autmarg.whitening.fit import Fit, is_known
+from autmarg.whitening.predictors import under_traced_data
 from autmarg.whitening.surrogate import with_stand_ins
 
 
@@ -64,6 +65,12 @@ class Quadrature:
             if found is not None:
                 yield found
                 return
+
+    def left(self, program: Program) -> frozenset[str]:
+        """Latents that are not integrated out because JAX traces some of their data."""
+        if self.request.nongaussian != "quadrature" or program.obstacles:
+            return frozenset()
+        return under_traced_data(facts_of(normalise(program)))
 
     def _stood_in(self, facts: Facts, nests: Sequence[Nest]) -> Program | None:
         """The program with stand-ins; None where no mode is found, or no number of nodes enough."""

@@ -19,7 +19,7 @@ from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.fit import Fit, faint, is_known
-from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
+from autmarg.whitening.predictors import Likelihood, likelihoods, under_traced_data, whitenable
 from autmarg.whitening.surrogate import with_stand_ins
 
 
@@ -62,6 +62,12 @@ class Whiten:
         mode = fit.run() if fit is not None else None
         if fit is not None and mode is not None:
             yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo)
+
+    def left(self, program: Program) -> frozenset[str]:
+        """Latents that are not whitened because JAX traces some of their data."""
+        if not self._is_asked or program.obstacles:
+            return frozenset()
+        return under_traced_data(facts_of(normalise(program)))
 
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → what would be functions of each, were its latents whitened.

@@ -66,6 +66,19 @@ def likelihoods(
     return tuple(found)
 
 
+def under_traced_data(facts: Facts) -> frozenset[str]:
+    """Latents under a likelihood that is not Gaussian, some of whose data or covariates JAX traces.
+
+    They are sampled as the user wrote them, whatever was asked.
+    """
+    tape, latents, found = facts.normalised.program.tape, whitenable(facts), frozenset[str]()
+    for each in likelihoods(facts, latents, any_data=True):
+        reads = tape.dependencies(each.site.numbers)
+        if any(name.startswith("@") for name in reads):
+            found |= reads & latents
+    return found
+
+
 def is_known_data(facts: Facts, site: Observe) -> bool:
     """Whether the data, and what else the site reads beside latents, are known."""
     program = facts.normalised.program

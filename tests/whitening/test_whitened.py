@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
-from numpyro.infer import Predictive
+from numpyro.infer import MCMC, NUTS, Predictive
 from numpyro.infer.util import log_density
 
 import autmarg
@@ -359,6 +359,30 @@ def test_what_is_not_known() -> None:
     latents = {"u": jnp.zeros(N), "v": jnp.zeros(())}
     value = jax.jit(lambda x: log_density(marg, (x,), {}, latents)[0])(0.5)
     assert value == pytest.approx(float(log_density(model, (0.5,), {}, latents)[0]))
+
+
+@pytest.mark.parametrize("nongaussian", ["whiten", "quadrature"])
+def test_values_for_known_data_with_traced_data(nongaussian: str) -> None:
+    """They belong to another plan, under which ``u`` would be drawn from its prior unseen."""
+
+    def model(y: Any) -> None:
+        s = numpyro.sample("s", dist.HalfNormal(1))
+        u = numpyro.sample("u", dist.Normal(0, s).expand([5]).to_event(1))
+        numpyro.sample("y", dist.Poisson(jnp.exp(u)), obs=y)
+
+    marg, data = autmarg.transform(model, nongaussian=nongaussian), jnp.array([1, 0, 2, 1, 4])
+    given = {"s": jnp.array(0.5)} | {n: jnp.zeros(k) for n, k in marg.plan(data).noise.items()}
+
+    def density(values: dict[str, Any], y: Any) -> Any:
+        return log_density(handlers.seed(marg, 0), (y,), {}, values)[0]
+
+    with pytest.raises(RequestError, match=r"data that JAX traces .* does not sample \['u'\]"):
+        jax.jit(density)(given, data)
+    whole = {"s": given["s"], "u": jnp.zeros(5)}
+    assert jax.jit(density)(whole, data) == pytest.approx(log_density(model, (data,), {}, whole)[0])
+    kernel = MCMC(NUTS(marg), num_warmup=1, num_samples=1, progress_bar=False, jit_model_args=True)
+    with pytest.raises(RequestError, match="jit_model_args=True"):
+        kernel.run(jax.random.key(0), data)
 
 
 def test_draws_of_another_process() -> None:
