@@ -47,7 +47,8 @@ _NONGAUSSIAN = {
     "whiten": "nongaussian='whiten' needs known data here, priors without params, and latents that "
     "no numpyro.factor reads",
     "quadrature": "nongaussian='quadrature' needs levels that are independent scalars given what "
-    "is sampled, known data, priors without params, and no more than 64 nodes",
+    "is sampled, known data, priors without params, no numpyro.factor that reads them, and no more "
+    "than 64 nodes (or a few million nodes times rows)",
 }
 
 

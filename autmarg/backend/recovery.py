@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
+from autmarg.backend.integrals import check_integrals
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
@@ -136,6 +138,7 @@ class Recovery:
         """
         lead, flat = self.points(samples, traced, draws)
         count = math.prod(lead)
+        self._check(flat, traced, count)
         elements = sum(m.size for m in self.members.values()) + 1
         batch = batch_size or max(1, min(count, int(MEMORY / elements)))
         together = min(batch, TOGETHER)
@@ -148,6 +151,28 @@ class Recovery:
         noise = {n.base.name for n in self.noncentred} | set(self.noise)
         own = {name: value for name, value in samples.items() if name not in noise}
         return recovered if moments else self._ordered({**own, **recovered})
+
+    def check(
+        self,
+        samples: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        draws: tuple[int, ...] | None,
+        method: str,
+    ) -> None:
+        """Raise where a numerical integral is not to be trusted at draws; as for :meth:`run`.
+
+        Raises:
+            RequestError: twice as many nodes would change what the draws say.
+        """
+        lead, flat = self.points(samples, traced, draws, method)
+        self._check(flat, traced, math.prod(lead))
+
+    def _check(self, flat: Mapping[str, Any], traced: Mapping[str, Any], count: int) -> None:
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves((flat, traced))):
+            return  # inside of another program, where no number can be looked at
+        rows = {n: jnp.broadcast_to(x, (count, *jnp.shape(x))) for n, x in traced.items()}
+        met = jax.vmap(lambda own: self.met(own, traced))(dict(flat))
+        check_integrals(self.nodes, {**rows, **flat, **met}, count)
 
     def points(
         self,

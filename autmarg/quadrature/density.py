@@ -89,6 +89,16 @@ class QuadratureMarginal:
         given = self._at(values, rule)
         return given.logs(len(self.members) - 1, {}).sum() + given.rest()
 
+    @property
+    def elements(self) -> int:
+        """Of all sites whose density reads a level."""
+        return sum(site.size for site in (*self.members, *self.others))
+
+    def change(self, values: Values) -> Array:
+        """By how many nats twice as many nodes change :meth:`log_density`."""
+        more = Rule(2 * self.rule.count)
+        return self.log_density_by(more, values) - self.log_density_by(self.rule, values)
+
     def log_conditional(self, values: Values, members: Values) -> Array:
         """log p(u | y, θ) at any values of the members."""
         given = self._at(values)

@@ -163,6 +163,9 @@ class _Run:
         return self.asked.num_chains * self.asked.num_samples
 
     def _posterior(self, route: Route, samples: Any, *rest: Any, **options: Any) -> Posterior:
+        if route.plan.quadrature and samples:
+            recovery = route.marg.compiled(*self.args, **self.kwargs)[0].recovery
+            recovery.check(samples, {}, None, "sample")
         return Posterior(
             route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
             self.asked.num_samples, *rest, quadrature=route.plan.quadrature, **options,

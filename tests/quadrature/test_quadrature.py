@@ -234,6 +234,31 @@ def test_refused(model: Callable[[], None]) -> None:
     assert "levels that are independent scalars" in reason.needed
 
 
+def test_an_integrand_of_several_peaks() -> None:
+    """Nodes that are enough around one mode are held against the draws, and refused there."""
+    y = np.random.default_rng(7).normal(size=40)
+    group = np.arange(40) % 5
+
+    def mixture() -> None:
+        w = numpyro.sample("w", dist.Dirichlet(jnp.ones(2)))
+        loc = numpyro.sample("loc", dist.Normal(0, 3).expand([2]))
+        scale = numpyro.sample("scale", dist.HalfNormal(1).expand([2]))
+        s = numpyro.sample("s", dist.HalfNormal(1))
+        with numpyro.plate("groups", 5):
+            u = numpyro.sample("u", dist.Normal(0, s))
+        parts, mixing = dist.Normal(loc + u[group][:, None], scale), dist.Categorical(w)
+        numpyro.sample("y", dist.MixtureSameFamily(mixing, parts), obs=y)
+
+    marg = planned(mixture)
+    assert marg.plan().integrated == ("u",)
+    near = {"w": [0.5, 0.5], "loc": [0.1, -0.1], "scale": [1.0, 1.0], "s": 0.2}
+    far = {"w": [0.036, 0.964], "loc": [5.08, -0.09], "scale": [1.13, 1.02], "s": 0.195}
+    near, far = ({n: jnp.array([x] * 3) for n, x in point.items()} for point in (near, far))
+    assert marg.recover(jax.random.key(0), near)["u"].shape == (3, 5)
+    with pytest.raises(autmarg.RequestError, match=r"'u' cannot be integrated out by quadrature"):
+        marg.recover(jax.random.key(0), far)
+
+
 def test_in_single_precision() -> None:
     """As many digits as the session's numbers have."""
     found = float(log_density(planned(indexed), (), {}, KEPT)[0])
