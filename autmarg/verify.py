@@ -30,6 +30,7 @@ def verify(
     marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
+    nongaussian: str = "auto",
     kwargs: Mapping[str, Any] | None = None,
     quiet: bool = False,
     against: str | Sequence[str] | None = None,
@@ -67,7 +68,7 @@ def verify(
         args, model_kwargs: what the model is called with, data included.
         points: number of random points.
         seed: of the random points.
-        marginalize, keep, reparameterize: as for ``transform``.
+        marginalize, keep, reparameterize, nongaussian: as for ``transform``.
         kwargs: keyword arguments of the model, those too whose names are options here.
         quiet: do not print.
         against: names of the passes that change the model on purpose, instead of those that
@@ -81,11 +82,10 @@ def verify(
             "not exact".
         InconclusiveError: there is no point at which both sides are finite; ``report`` says why.
     """
-    marg = (
-        model
-        if isinstance(model, MarginalizedModel)
-        else transform(model, marginalize=marginalize, keep=keep, reparameterize=reparameterize)
-    )
+    marg = model if isinstance(model, MarginalizedModel) else transform(
+        model, marginalize=marginalize, keep=keep, reparameterize=reparameterize,
+        nongaussian=nongaussian,
+    )  # fmt: skip
     changing = _changing(marg, against)
     given = {**model_kwargs, **(kwargs or {})}
     report = _report(marg, changing, args, given, points, seed, quiet)

@@ -26,8 +26,9 @@ def report_of(
 ) -> Report:
     """The report on what was found at all points.
 
-    A point is left out where the source's log-density is not finite. At a prior draw ours is not
-    finite there either, or it is another density. Where the source's is finite and ours is NaN,
+    A point is left out where the source's log-density is not finite. At a draw of all latents ours
+    is not finite there either, or it is another density. (Far away, a scale or a probability may
+    have been rounded to zero.) Where the source's is finite and ours is NaN,
     digits were lost, which is ours to say and no error.
 
     Args:
@@ -41,7 +42,7 @@ def report_of(
     tolerance, scaled_tolerance = _tolerances(plan)
     error, density = found.error, found.log_density
     finite = np.isfinite(density)
-    unfounded = ~finite & ~moved & np.isfinite(found.target)
+    unfounded = ~finite & ~moved & (points.stretch == 1.0) & np.isfinite(found.target)
     left_out = ~finite & ~unfounded
     lost = finite & (np.isnan(error) | ~found.ours)
     used = finite & ~lost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import autmarg
 from autmarg.analysis import signs
 from autmarg.gaussian.schedule import Schedule
+from autmarg.oracle.identity import Identity
 from autmarg.oracle.points import MAGNITUDES, scales_of
 from autmarg.posterior.evidence import is_proper
 from tests.support.lanes import lanes
@@ -89,6 +90,21 @@ def test_a_density_where_the_source_has_none_is_another_density(monkeypatch):
     (reason,) = caught.value.report.unfounded
     assert reason.startswith(f"'u' {line(model, 2)} has log-density NaN at ")
     assert f"autmarg's density is finite where the source has none: {reason}" in str(caught.value)
+
+
+def test_far_from_all_draws_the_source_may_have_no_density(monkeypatch):
+    """A probability of its own is rounded to zero there; a density without the latent is finite."""
+    usual, far = Identity.at, []
+
+    def at(self, points):
+        found = usual(self, points)
+        far.append((points.stretch != 1) & ~np.any(points.exponents, axis=1))
+        none = np.where(far[0], -np.inf, found.sites["y"])
+        return replace(found, sites={**found.sites, "y": none})
+
+    monkeypatch.setattr(Identity, "at", at)
+    report = autmarg.verify(group_effects, Y, points=8, quiet=True)
+    assert report.left_out == far[0].sum() > 0 and not report.unfounded
 
 
 @pytest.mark.parametrize("integrated", lanes([True, False], quick=[False]))
