@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from autmarg.analysis.naming import located
 from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import Given, check_traced, noise_given
@@ -15,6 +16,7 @@ from autmarg.backend.outside import check_handlers
 from autmarg.backend.runs import Arguments, Runs
 from autmarg.compat.numpyro import run_arguments
 from autmarg.errors import WHOLE_MODEL, Refusal, RequestError
+from autmarg.ir.nodes import Factor
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
 from autmarg.passes.detect import Detect
@@ -316,7 +318,14 @@ class MarginalizedModel(AfterFit, Sampling):
 
 def _left(program: Program) -> Program:
     """A program without data, with that as the reason for leaving it as it is."""
-    reason = "the model is left as the source: it has no observed site with these arguments"
+    factors = [n for n in program.nodes if isinstance(n, Factor) and n.parents]
+    if factors:
+        reason = (
+            "the model is left as the source: it has no observed site, and what the numpyro.factor "
+            f"{located(factors[0])} says of data is not read. Write it as numpyro.sample(…, obs=…)"
+        )
+    else:
+        reason = "the model is left as the source: it has no observed site with these arguments"
     return replace(program, obstacles=(*program.obstacles, Refusal("", WHOLE_MODEL, reason)))
 
 

@@ -230,7 +230,7 @@ class Fit:
                 found |= self._of_site(each, {p: at[p] for p in each.predictors}, values)
             return found
 
-        return compiled(derivatives)
+        return compiled(derivatives, briefly=True)
 
     def _of_site(
         self, each: Likelihood, at: dict[int, Any], values: Mapping[str, Any]
@@ -297,11 +297,17 @@ def _diagonal(along: Callable[[Any], Any], like: Any) -> Any:
     different signs; then elements along the last axis are taken one by one.
     """
     signs = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], like.shape), like.dtype)
-    plain, mixed = along(jnp.ones_like(like)), signs * along(signs)
-    if not like.ndim or like.shape[-1] > _AXIS:
+    directions = [jnp.ones_like(like), signs]
+    short = bool(like.ndim) and like.shape[-1] <= _AXIS
+    if short:
+        unit = range(like.shape[-1])
+        directions += [jnp.zeros_like(like).at[..., k].set(1.0) for k in unit]
+    # (side by side: a program for each would take as many times as long to compile)
+    plain, mixed, *one = jax.vmap(along)(jnp.stack(directions))
+    mixed = signs * mixed
+    if not short:
         return 0.5 * (plain + mixed)
-    unit = [jnp.zeros_like(like).at[..., k].set(1.0) for k in range(like.shape[-1])]
-    each = jnp.stack([along(e)[..., k] for k, e in enumerate(unit)], -1)
+    each = jnp.stack([own[..., k] for k, own in enumerate(one)], -1)
     apart = jnp.abs(plain - mixed).max() <= _ALIKE * jnp.abs(plain).max()
     return jnp.where(apart, plain, each)
 

@@ -334,6 +334,14 @@ def test_a_scan_that_draws_for_itself(model, site):
     assert "put handlers.scope and the like inside the scan's function" in words
 
 
+def test_data_in_a_factor_alone():
+    def model(y):
+        numpyro.factor("data", dist.Normal(effects()[GROUP], 1.0).log_prob(y).sum())
+
+    words = autmarg.transform(model).plan(Y).explain()
+    assert re.search(r"what the numpyro.factor 'data' \(test_refusals.py:\d+\) says of data", words)
+
+
 def test_plans_count_unconstrained_dimensions():
     """A 3 × 3 correlation factor moves in 3 dimensions, a simplex of 4 in 3."""
 
