@@ -16,11 +16,11 @@ import numpy as np
 
 from autmarg.compat.programs import compiled
 from autmarg.errors import RequestError, named
+from autmarg.ir.density import Numerical
 from autmarg.ir.nodes import Recover
-from autmarg.quadrature.density import QuadratureMarginal
 
 _DRAWS, _LEAST, _WORK = 256, 32, 100_000_000  # draws that are tried; elements times nodes of all
-_ALLOWED = 1e-3  # mean change, of any probability
+_ALLOWED, _ROUNDINGS = 1e-3, 10  # mean change, of any probability; or so many roundings
 
 
 def check_integrals(nodes: Sequence[Recover], values: Mapping[str, Any], count: int) -> None:
@@ -32,30 +32,32 @@ def check_integrals(nodes: Sequence[Recover], values: Mapping[str, Any], count: 
         count: of the draws.
 
     Raises:
-        RequestError: the mean change of log p(y | θ) is over 0.001 nats.
+        RequestError: the mean change of log p(y | θ) is over 0.001 nats, and over ten roundings.
     """
-    found = [n.density for n in nodes if isinstance(n.density, QuadratureMarginal)]
+    found = [(n, n.density) for n in nodes if isinstance(n.density, Numerical)]
     if not found:
         return
-    work = sum(each.rule.count ** len(each.members) * each.elements for each in found)
+    work = sum(density.work for _, density in found)
     tried = min(count, max(_LEAST, min(_DRAWS, int(_WORK / work))))
     at = np.linspace(0, count - 1, tried).astype(int)
 
-    def change(own: Mapping[str, Any]) -> Any:
-        return sum(jnp.abs(each.change(own)) for each in found)
+    def sizes(own: Mapping[str, Any]) -> Any:
+        both = ((density.change(own), density.log_density(own)) for _, density in found)
+        return jnp.abs(jnp.array([*both])).sum(axis=0)
 
-    each = compiled(lambda rows: jax.lax.map(change, rows))({n: x[at] for n, x in values.items()})
-    changes = np.asarray(each)
-    if not changes.mean() <= _ALLOWED:
-        names = named([m.name for density in found for m in density.members])
-        nodes_each = ", ".join(str(density.rule.count) for density in found)
+    each = compiled(lambda rows: jax.lax.map(sizes, rows))({n: x[at] for n, x in values.items()})
+    changes, logs = np.asarray(each).T
+    allowed = max(_ALLOWED, _ROUNDINGS * float(jnp.finfo(each.dtype).eps) * logs.mean())
+    if not changes.mean() <= allowed:
+        names = named([m.name for node, _ in found for m in node.members])
+        now = ", ".join(str(density.nodes) for _, density in found)
         raise RequestError(
             f"{names} cannot be integrated out by quadrature: at {tried} of the posterior's draws "
-            f"twice as many nodes ({nodes_each} now) change log p(y | θ) by {changes.max():.2g} "
-            f"nats at most and {changes.mean():.2g} on average, where 0.001 are allowed. Around "
-            "the mode that was found the nodes are enough; elsewhere the integrand has several "
-            "peaks or a narrow one, as that of a mixture may have. Use nongaussian='whiten', which "
-            "is exact, or 'off'"
+            f"twice as many nodes ({now} now) change log p(y | θ) by {changes.max():.2g} nats at "
+            f"most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. Around the "
+            "mode that was found the nodes are enough; elsewhere the integrand has several peaks "
+            "or a narrow one, as that of a mixture may have. Use nongaussian='whiten', which is "
+            "exact, or 'off'"
         )
 
 

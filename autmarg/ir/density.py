@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Density(Protocol):
@@ -33,4 +33,23 @@ class Density(Protocol):
 
     def moments(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Conditional mean and variance of each member."""
+        ...
+
+
+@runtime_checkable
+class Numerical(Density, Protocol):
+    """A density that is a sum over the nodes of a quadrature rule."""
+
+    @property
+    def nodes(self) -> int:
+        """Of each integral."""
+        ...
+
+    @property
+    def work(self) -> int:
+        """How many elements of log-densities are evaluated."""
+        ...
+
+    def change(self, values: Mapping[str, Any]) -> Any:
+        """By how many nats twice as many nodes change the log-density."""
         ...

@@ -90,9 +90,10 @@ class QuadratureMarginal:
         return given.logs(len(self.members) - 1, {}).sum() + given.rest()
 
     @property
-    def elements(self) -> int:
-        """Of all sites whose density reads a level."""
-        return sum(site.size for site in (*self.members, *self.others))
+    def work(self) -> int:
+        """How many elements of log-densities are evaluated."""
+        elements = sum(site.size for site in (*self.members, *self.others))
+        return elements * self.rule.count ** len(self.members)
 
     def change(self, values: Values) -> Array:
         """By how many nats twice as many nodes change :meth:`log_density`."""
