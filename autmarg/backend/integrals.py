@@ -23,20 +23,24 @@ _DRAWS, _LEAST, _WORK = 256, 32, 100_000_000  # draws that are tried; elements t
 _ALLOWED, _ROUNDINGS = 1e-3, 10  # mean change, of any probability; or so many roundings
 
 
-def check_integrals(nodes: Sequence[Recover], values: Mapping[str, Any], count: int) -> None:
+def numerical(nodes: Sequence[Recover]) -> list[tuple[Recover, Numerical]]:
+    """The nodes whose density is by quadrature, with it."""
+    return [(n, n.density) for n in nodes if isinstance(n.density, Numerical)]
+
+
+def check_integrals(
+    found: Sequence[tuple[Recover, Numerical]], values: Mapping[str, Any], count: int
+) -> None:
     """Raise where twice as many nodes would change what the draws say.
 
     Args:
-        nodes: what is recovered.
+        found: what is recovered, with its density.
         values: what the densities read, by name, one row for each draw.
         count: of the draws.
 
     Raises:
         RequestError: the mean change of log p(y | θ) is over 0.001 nats, and over ten roundings.
     """
-    found = [(n, n.density) for n in nodes if isinstance(n.density, Numerical)]
-    if not found:
-        return
     work = sum(density.work for _, density in found)
     tried = min(count, max(_LEAST, min(_DRAWS, int(_WORK / work))))
     at = np.linspace(0, count - 1, tried).astype(int)
@@ -54,11 +58,11 @@ def check_integrals(nodes: Sequence[Recover], values: Mapping[str, Any], count: 
         raise RequestError(
             f"{names} cannot be integrated out by quadrature: at {tried} of the posterior's draws "
             f"twice as many nodes ({now} now) change log p(y | θ) by {changes.max():.2g} nats at "
-            f"most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. Around the "
-            "mode that was found the nodes are enough; elsewhere the integrand has several peaks "
-            "or a narrow one, as that of a mixture may have. Use nongaussian='whiten', which is "
-            "exact, or 'off'"
+            f"most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. Around "
+            "the mode that was found the nodes are enough; elsewhere the integrand has several "
+            "peaks or a narrow one, as that of a mixture may have. Use nongaussian='whiten', which "
+            "is exact, or 'off'"
         )
 
 
-__all__ = ["check_integrals"]
+__all__ = ["check_integrals", "numerical"]

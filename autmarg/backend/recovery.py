@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
-from autmarg.backend.integrals import check_integrals
+from autmarg.backend.integrals import check_integrals, numerical
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
@@ -168,11 +168,12 @@ class Recovery:
         self._check(flat, traced, math.prod(lead))
 
     def _check(self, flat: Mapping[str, Any], traced: Mapping[str, Any], count: int) -> None:
-        if any(isinstance(x, Tracer) for x in jax.tree.leaves((flat, traced))):
-            return  # inside of another program, where no number can be looked at
+        found = numerical(self.nodes)
+        if not found or any(isinstance(x, Tracer) for x in jax.tree.leaves((flat, traced))):
+            return  # (inside of another program no number can be looked at)
         rows = {n: jnp.broadcast_to(x, (count, *jnp.shape(x))) for n, x in traced.items()}
         met = jax.vmap(lambda own: self.met(own, traced))(dict(flat))
-        check_integrals(self.nodes, {**rows, **flat, **met}, count)
+        check_integrals(found, {**rows, **flat, **met}, count)
 
     def points(
         self,
