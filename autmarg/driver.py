@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autmarg.analysis.naming import located
 from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import Given, check_traced, noise_given
 from autmarg.backend.outside import check_handlers
 from autmarg.backend.runs import Arguments, Runs
 from autmarg.compat.numpyro import run_arguments
-from autmarg.errors import WHOLE_MODEL, Refusal, RequestError
-from autmarg.ir.nodes import Factor
+from autmarg.errors import RequestError
 from autmarg.ir.program import Program
 from autmarg.passes.default import passes_for
 from autmarg.passes.detect import Detect
@@ -137,7 +135,7 @@ class MarginalizedModel(AfterFit, Sampling):
     def compiled(self, *args: Any, **kwargs: Any) -> tuple[Compiled, dict[str, Any]]:
         """The compiled program for these arguments and the values of its traced constants."""
         program, traced = trace_program(self.source, args, kwargs)
-        return self._compile(program if program.observed else _left(program)), traced
+        return self._compile(program), traced
 
     def reference(self, changing: Passes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Model:
         """The model whose density this one should have, for some arguments.
@@ -314,19 +312,6 @@ class MarginalizedModel(AfterFit, Sampling):
         given = Given(self.__name__, {n.name: n.shape for n in program.latents})
         with given:
             return self.source(*args, **kwargs), given
-
-
-def _left(program: Program) -> Program:
-    """A program without data, with that as the reason for leaving it as it is."""
-    factors = [n for n in program.nodes if isinstance(n, Factor) and n.parents]
-    if factors:
-        reason = (
-            "the model is left as the source: it has no observed site, and what the numpyro.factor "
-            f"{located(factors[0])} says of data is not read. Write it as numpyro.sample(…, obs=…)"
-        )
-    else:
-        reason = "the model is left as the source: it has no observed site with these arguments"
-    return replace(program, obstacles=(*program.obstacles, Refusal("", WHOLE_MODEL, reason)))
 
 
 def transform(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autmarg.analysis.families import FAMILIES
+from autmarg.analysis.naming import located
 from autmarg.backend.recovery import Recovery
 from autmarg.backend.support import check_support
 from autmarg.conjugacy.registry import added
+from autmarg.errors import WHOLE_MODEL, Refusal
 from autmarg.gaussian.stages import REGISTERED
 from autmarg.gaussian.terms import REGISTERED_TERMS
 from autmarg.ir.bounds import check_indices
+from autmarg.ir.nodes import Factor
 from autmarg.ir.program import Program
 from autmarg.ir.widths import check_widths
 from autmarg.passes.detect import Detect
 from autmarg.passes.pipeline import Passes, Step
-from autmarg.passes.quadrature import Quadrature
+from autmarg.passes.quadrature import left_for_traced_data
 from autmarg.passes.whiten import Whiten
 from autmarg.plan.plan import Plan
 from autmarg.progress import working
@@ -79,6 +82,8 @@ class Programs:
             RequestError: the plan cannot be as it was asked for.
             ModelError: the model or the data are wrong.
         """
+        if not program.observed:
+            program = _left(program)
         # Traced constants make no difference to the structure: it is hashed without their values.
         # What is registered decides on a plan, too.
         key = (program.fingerprint, *FAMILIES.items(), *REGISTERED, *REGISTERED_TERMS, *added())
@@ -123,8 +128,7 @@ class Programs:
 
     def left(self, program: Program) -> frozenset[str]:
         """Latents that passes leave sampled because JAX traces some of their data."""
-        asked = (each for each in self.passes if isinstance(each, Whiten | Quadrature))
-        return frozenset().union(*(each.left(program) for each in asked))
+        return left_for_traced_data(self.passes, program)
 
     def would_whiten(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → latents that they would make, with childless sites as data."""
@@ -133,6 +137,19 @@ class Programs:
             if isinstance(whiten, Whiten):
                 found |= whiten.names(program.given(_leaves(program)))
         return found
+
+
+def _left(program: Program) -> Program:
+    """A program without data, with that as the reason for leaving it as it is."""
+    factors = [n for n in program.nodes if isinstance(n, Factor) and n.parents]
+    if factors:
+        reason = (
+            "the model is left as the source: it has no observed site, and what the numpyro.factor "
+            f"{located(factors[0])} says of data is not read. Write it as numpyro.sample(…, obs=…)"
+        )
+    else:
+        reason = "the model is left as the source: it has no observed site with these arguments"
+    return replace(program, obstacles=(*program.obstacles, Refusal("", WHOLE_MODEL, reason)))
 
 
 def _leaves(program: Program) -> set[str]:

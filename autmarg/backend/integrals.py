@@ -7,14 +7,14 @@ probability of anything, to first order (:mod:`autmarg.quadrature.accuracy`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from autmarg.compat.programs import compiled
 from autmarg.errors import RequestError, named
 from autmarg.ir.density import Numerical
 from autmarg.ir.nodes import Recover
@@ -23,46 +23,51 @@ _DRAWS, _LEAST, _WORK = 256, 32, 100_000_000  # draws that are tried; elements t
 _ALLOWED, _ROUNDINGS = 1e-3, 10  # mean change, of any probability; or so many roundings
 
 
-def numerical(nodes: Sequence[Recover]) -> list[tuple[Recover, Numerical]]:
-    """The nodes whose density is by quadrature, with it."""
-    return [(n, n.density) for n in nodes if isinstance(n.density, Numerical)]
+@dataclass(frozen=True)
+class Integrals:
+    """What a program has by quadrature: the nodes that recover it, and their densities."""
 
+    found: tuple[tuple[Recover, Numerical], ...]
 
-def check_integrals(
-    found: Sequence[tuple[Recover, Numerical]], values: Mapping[str, Any], count: int
-) -> None:
-    """Raise where twice as many nodes would change what the draws say.
+    @classmethod
+    def of(cls, nodes: Iterable[Recover]) -> Integrals:
+        """Those of some nodes."""
+        return cls(tuple((n, n.density) for n in nodes if isinstance(n.density, Numerical)))
 
-    Args:
-        found: what is recovered, with its density.
-        values: what the densities read, by name, one row for each draw.
-        count: of the draws.
+    def places(self, count: int) -> np.ndarray:
+        """Which of so many draws are tried, [tried]."""
+        work = sum(density.work for _, density in self.found)
+        tried = min(count, max(_LEAST, min(_DRAWS, int(_WORK / work))))
+        return np.linspace(0, count - 1, tried).astype(int)
 
-    Raises:
-        RequestError: the mean change of log p(y | θ) is over 0.001 nats, and over ten roundings.
-    """
-    work = sum(density.work for _, density in found)
-    tried = min(count, max(_LEAST, min(_DRAWS, int(_WORK / work))))
-    at = np.linspace(0, count - 1, tried).astype(int)
-
-    def sizes(own: Mapping[str, Any]) -> Any:
-        both = ((density.change(own), density.log_density(own)) for _, density in found)
+    def sizes(self, values: Mapping[str, Any]) -> Array:
+        """|change| of log p(y | θ) with twice as many nodes, and |log p(y | θ)|, at one draw."""
+        both = ((density.change(values), density.log_density(values)) for _, density in self.found)
         return jnp.abs(jnp.array([*both])).sum(axis=0)
 
-    each = compiled(lambda rows: jax.lax.map(sizes, rows))({n: x[at] for n, x in values.items()})
-    changes, logs = np.asarray(each).T
-    allowed = max(_ALLOWED, _ROUNDINGS * float(jnp.finfo(each.dtype).eps) * logs.mean())
-    if not changes.mean() <= allowed:
-        names = named([m.name for node, _ in found for m in node.members])
-        now = ", ".join(str(density.nodes) for _, density in found)
+    def check(self, sizes: Array) -> None:
+        """Raise where twice as many nodes would change what the draws say.
+
+        Args:
+            sizes: at each of them, as :meth:`sizes` gives them, [tried, 2].
+
+        Raises:
+            RequestError: the mean change is over 0.001 nats, and over ten roundings.
+        """
+        changes, logs = np.asarray(sizes).T
+        allowed = max(_ALLOWED, _ROUNDINGS * float(jnp.finfo(sizes.dtype).eps) * logs.mean())
+        if changes.mean() <= allowed:
+            return
+        names = named([m.name for node, _ in self.found for m in node.members])
+        now = ", ".join(str(density.nodes) for _, density in self.found)
         raise RequestError(
-            f"{names} cannot be integrated out by quadrature: at {tried} of the posterior's draws "
-            f"twice as many nodes ({now} now) change log p(y | θ) by {changes.max():.2g} nats at "
-            f"most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. Around "
-            "the mode that was found the nodes are enough; elsewhere the integrand has several "
-            "peaks or a narrow one, as that of a mixture may have. Use nongaussian='whiten', which "
-            "is exact, or 'off'"
+            f"{names} cannot be integrated out by quadrature: at {len(changes)} of the posterior's "
+            f"draws twice as many nodes ({now} now) change log p(y | θ) by {changes.max():.2g} "
+            f"nats at most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. "
+            "Around the mode that was found the nodes are enough; elsewhere the integrand has "
+            "several peaks or a narrow one, as that of a mixture may have. Use "
+            "nongaussian='whiten', which is exact, or 'off'"
         )
 
 
-__all__ = ["check_integrals", "numerical"]
+__all__ = ["Integrals"]

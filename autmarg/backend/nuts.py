@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from autmarg.compat.jaxprs import is_traced
 from autmarg.compat.numpyro import Kernel, is_prng_key, sampled_sites
 from autmarg.compat.xla import quick
 from autmarg.ir.nodes import Param
@@ -117,7 +118,7 @@ class MarginalNUTS(Kernel):
 
         Where there is no valid point, NumPyro says why if it runs untraced.
         """
-        left = any(isinstance(x, Tracer) for x in jax.tree.leaves(self.inverse_transforms))
+        left = is_traced(self.inverse_transforms)
         return not left and all(
             np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(found))
         )

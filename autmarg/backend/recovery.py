@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
-from autmarg.backend.integrals import check_integrals, numerical
+from autmarg.backend.integrals import Integrals
+from autmarg.compat.jaxprs import is_traced
 from autmarg.errors import RequestError, did_you_mean
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
@@ -26,6 +26,7 @@ class Recovery:
 
     Attributes:
         noise: sites of standard noise of which integrated ones are functions → elements.
+        integrals: those by quadrature.
     """
 
     def __init__(self, program: Program) -> None:
@@ -35,8 +36,10 @@ class Recovery:
         self.noise = {n.noise: n.density.columns for n in self.nodes if n.noise}
         self.inputs = [n for n in program.nodes if isinstance(n, Param)]
         self.members = {m.name: m for n in self.nodes for m in n.members}
+        self.integrals = Integrals.of(self.nodes)
         self._draw = at_each(self._draw_of_one)
         self._moments = at_each(self._moments_of_one)
+        self._sizes = at_each(self._sizes_of_one)
 
     @property
     def kept(self) -> list[Sample]:
@@ -152,28 +155,36 @@ class Recovery:
         own = {name: value for name, value in samples.items() if name not in noise}
         return recovered if moments else self._ordered({**own, **recovered})
 
-    def check(
-        self,
-        samples: Mapping[str, Any],
-        traced: Mapping[str, Any],
-        draws: tuple[int, ...] | None,
-        method: str,
-    ) -> None:
-        """Raise where a numerical integral is not to be trusted at draws; as for :meth:`run`.
+    def check(self, samples: Mapping[str, Any], method: str) -> None:
+        """Raise where integrals by quadrature are not to be trusted at draws of known data.
+
+        Args:
+            samples: as for :meth:`run`.
+            method: what has drawn them, for messages.
 
         Raises:
             RequestError: twice as many nodes would change what the draws say.
         """
-        lead, flat = self.points(samples, traced, draws, method)
-        self._check(flat, traced, math.prod(lead))
+        lead, flat = self.points(samples, {}, None, method)
+        self._check(flat, {}, math.prod(lead))
 
     def _check(self, flat: Mapping[str, Any], traced: Mapping[str, Any], count: int) -> None:
-        found = numerical(self.nodes)
-        if not found or any(isinstance(x, Tracer) for x in jax.tree.leaves((flat, traced))):
+        if not self.integrals.found or is_traced((flat, traced)):
             return  # (inside of another program no number can be looked at)
-        rows = {n: jnp.broadcast_to(x, (count, *jnp.shape(x))) for n, x in traced.items()}
-        met = jax.vmap(lambda own: self.met(own, traced))(dict(flat))
-        check_integrals(found, {**rows, **flat, **met}, count)
+        at = self.integrals.places(count)
+        rows = {name: np.asarray(x)[at] for name, x in flat.items()}
+        self.integrals.check(
+            in_batches(
+                self._sizes, at, rows, traced,
+                batch=len(at), together=1, name="quadrature", show=False,
+            )
+        )  # fmt: skip
+
+    def _sizes_of_one(
+        self, number: Any, values: Mapping[str, Any], traced: Mapping[str, Any]
+    ) -> Any:
+        """What tells whether integrals are to be trusted at one draw, of that number."""
+        return self.integrals.sizes({**traced, **values, **self.met(values, traced)})
 
     def points(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 from jax._src.core import trace_state_clean
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun, primitives
 from jax.interpreters.partial_eval import dce_jaxpr
 
@@ -319,6 +320,11 @@ def exported(name: str) -> Primitive | None:
     return next((p for p in found if p.name == name), None)
 
 
+def is_traced(tree: Any) -> bool:
+    """Whether JAX traces any of a tree's leaves, so that its value is not known."""
+    return any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))
+
+
 def is_traced_around() -> bool:
     """Whether this runs inside of a trace (``jit``, ``vmap``, ``grad``).
 
@@ -344,6 +350,7 @@ __all__ = [
     "body_of",
     "exported",
     "frames_of",
+    "is_traced",
     "is_traced_around",
     "jaxpr_as_fun",
     "live",

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.core import Tracer
 from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
@@ -21,6 +20,8 @@ from numpyro.infer import NUTS, initialization
 from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import _PYRO_STACK, Messenger
 from numpyro.util import is_prng_key
+
+from autmarg.compat.jaxprs import is_traced
 
 Message = dict[str, Any]
 _STEP = "_scan_current_index"  # among a message's infer options: which step of a scan it is
@@ -192,29 +193,24 @@ def traced_arguments_unchecked() -> Generator[None]:
         return
 
     def known_ones_checked(self: dist.Distribution, strict: bool = True) -> None:
-        arguments = self.get_args()
-        known = {k for k, x in arguments.items() if not _is_traced(x)}
-        if strict or len(known) == len(arguments):
+        if strict:
             checked(self, strict)
             return
         with jax.ensure_compile_time_eval():
-            for name in known:
+            for name, value in self.get_args().items():
                 constraint = self.arg_constraints[name]
-                if not constraints.is_dependent(constraint):
-                    valid = constraint(arguments[name])
-                    if not _is_traced(valid) and not np.all(valid):
-                        kind = type(self).__name__
-                        raise ValueError(f"{kind} distribution got invalid {name} parameter.")
+                if is_traced(value) or constraints.is_dependent(constraint):
+                    continue
+                valid = constraint(value)
+                if not is_traced(valid) and not np.all(valid):
+                    kind = type(self).__name__
+                    raise ValueError(f"{kind} distribution got invalid {name} parameter.")
 
     dist.Distribution.validate_args = known_ones_checked
     try:
         yield
     finally:
         dist.Distribution.validate_args = checked
-
-
-def _is_traced(value: Any) -> bool:
-    return any(isinstance(x, Tracer) for x in jax.tree.leaves(value))
 
 
 def validates(fn: dist.Distribution) -> bool:

@@ -29,6 +29,7 @@ from autmarg.gaussian.stages.chain import Chain, Errors
 from autmarg.gaussian.stages.triangular import TriangularRoot
 from autmarg.gaussian.terms import Walked
 from autmarg.gaussian.triangle import TriangularAssembly
+from autmarg.gaussian.where_needed import where_needed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -94,7 +95,7 @@ class Schedule:
             for own in (self, self.exact)
         )
         enough = self._has_digits(point)
-        constant, squares = _by_rows_where_needed(enough, by_sums, by_rows, numbers)
+        constant, squares = where_needed(enough, by_sums, by_rows, numbers)
         return constant + point.constant, squares
 
     def _has_digits(self, point: Point) -> Bool[Array, ""]:
@@ -341,45 +342,6 @@ class Schedule:
             if member.random:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.counted.sum()) * np.log(2 * np.pi))
-
-
-def _by_rows_where_needed(
-    enough: Bool[Array, ""],
-    by_sums: Callable[[Numbers], tuple[Array, Array]],
-    by_rows: Callable[[Numbers], tuple[Array, Array]],
-    numbers: Numbers,
-) -> tuple[Array, Array]:
-    """``by_sums`` where digits are enough, else ``by_rows``, which costs several times as much.
-
-    Of a batch of values the second is worked out only if one of them needs it: as a loop that goes
-    on until none does. Of a batch of derivatives both are, and then the one that is not wanted must
-    have derivatives, too.
-    """
-
-    def where(condition: Array, numbers: Numbers) -> Numbers:
-        return jax.tree.map(lambda x: jnp.where(condition, x, jnp.ones_like(x)), numbers)
-
-    def differentiable(numbers: Numbers, enough: Array) -> tuple[Array, Array]:
-        first, second = (lambda plain, _: by_sums(plain)), (lambda _, numbers: by_rows(numbers))
-        return jax.lax.cond(enough, first, second, where(enough, numbers), numbers)
-
-    def values(numbers: Numbers, enough: Array) -> tuple[Array, Array]:
-        def step(found: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
-            # (what does not depend on the step would be worked out before the loop)
-            return jnp.ones_like(enough), by_rows(where(~found[0], numbers))
-
-        start = enough, by_sums(numbers)
-        return jax.lax.while_loop(lambda found: ~found[0], step, start)[1]
-
-    def rule(
-        primals: tuple[Numbers, Array], tangents: tuple[Numbers, Array]
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        numbers, enough = primals
-        return jax.jvp(lambda n: differentiable(n, enough), (numbers,), tangents[:1])
-
-    chosen = jax.custom_jvp(values)
-    chosen.defjvp(rule)
-    return chosen(numbers, enough)
 
 
 def _at_minimum(

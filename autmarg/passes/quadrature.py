@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from autmarg.analysis.admissible import Facts, facts_of
@@ -11,7 +11,7 @@ from autmarg.errors import InternalError
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
-from autmarg.passes.whiten import density_of, planned
+from autmarg.passes.whiten import Whiten, density_of, planned
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.order import one_by_one
 from autmarg.plan.select import Request
@@ -54,7 +54,7 @@ class Quadrature:
 
     def apply(self, program: Program) -> Iterator[Program]:
         """The program with stand-ins, if there is anything to stand in for."""
-        if self.request.nongaussian != "quadrature" or program.obstacles:
+        if not self.is_asked or program.obstacles:
             return
         facts = facts_of(normalise(program))
         for deepest in range(DEEPEST, 0, -1):  # nested integrals may take too many nodes
@@ -66,11 +66,10 @@ class Quadrature:
                 yield found
                 return
 
-    def left(self, program: Program) -> frozenset[str]:
-        """Latents that are not integrated out because JAX traces some of their data."""
-        if self.request.nongaussian != "quadrature" or program.obstacles:
-            return frozenset()
-        return under_traced_data(facts_of(normalise(program)))
+    @property
+    def is_asked(self) -> bool:
+        """Whether latents are to be integrated out numerically."""
+        return self.request.nongaussian == "quadrature"
 
     def _stood_in(self, facts: Facts, nests: Sequence[Nest]) -> Program | None:
         """The program with stand-ins; None where no mode is found, or no number of nodes enough."""
@@ -109,4 +108,12 @@ class Quadrature:
         return tuple(n for n in nests if frozenset(m.name for m in n.members) in together)
 
 
-__all__ = ["Quadrature", "quadrature_of"]
+def left_for_traced_data(passes: Iterable[object], program: Program) -> frozenset[str]:
+    """Latents that such passes, or those that whiten, leave sampled since JAX traces their data."""
+    asked = (each.is_asked for each in passes if isinstance(each, Whiten | Quadrature))
+    if program.obstacles or not any(asked):
+        return frozenset()
+    return under_traced_data(facts_of(normalise(program)))
+
+
+__all__ = ["Quadrature", "left_for_traced_data", "quadrature_of"]

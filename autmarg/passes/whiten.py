@@ -19,7 +19,7 @@ from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request
 from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.fit import Fit, faint, is_known
-from autmarg.whitening.predictors import Likelihood, likelihoods, under_traced_data, whitenable
+from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
 from autmarg.whitening.surrogate import with_stand_ins
 
 
@@ -53,7 +53,7 @@ class Whiten:
 
     def apply(self, program: Program) -> Iterator[Program]:
         """The program with stand-ins, if there is anything to stand in for."""
-        if not self._is_asked or program.obstacles:
+        if not self.is_asked or program.obstacles:
             return
         normalised = normalise(program)
         facts = facts_of(normalised)
@@ -63,19 +63,13 @@ class Whiten:
         if fit is not None and mode is not None:
             yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo)
 
-    def left(self, program: Program) -> frozenset[str]:
-        """Latents that are not whitened because JAX traces some of their data."""
-        if not self._is_asked or program.obstacles:
-            return frozenset()
-        return under_traced_data(facts_of(normalise(program)))
-
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → what would be functions of each, were its latents whitened.
 
         Args:
             program: its data need not be known.
         """
-        if not self._is_asked or program.obstacles:
+        if not self.is_asked or program.obstacles:
             return {}
         facts = facts_of(normalise(program))
         plan = self._sketched(facts, likelihoods(facts, whitenable(facts), any_data=True))
@@ -83,7 +77,7 @@ class Whiten:
         return {of_sites("noise", g.members): tuple(m.name for m in g.members) for g in groups}
 
     @property
-    def _is_asked(self) -> bool:
+    def is_asked(self) -> bool:
         """Whether latents are to be whitened, at least where it pays."""
         request = self.request
         if request.nongaussian == "auto":

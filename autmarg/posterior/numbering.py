@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from numpyro.distributions import Unit
 
+from autmarg.compat.jaxprs import is_traced
 from autmarg.compat.numpyro import base_of
 from autmarg.compat.programs import compiled
 from autmarg.errors import RequestError, named
@@ -56,7 +56,7 @@ def check_numbering(
         return jax.vmap(lambda key: _seen(simulation, key, point))(keys)
 
     seen = compiled(twice)(jax.random.split(key, 2), point)
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves(seen)):
+    if is_traced(seen):
         raise RequestError(
             "predict was called under jit or vmap with new levels: it has to compare values. Call "
             "it outside"

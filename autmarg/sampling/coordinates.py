@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.scipy.special import log_ndtr
 from numpyro import handlers
 from numpyro.distributions import biject_to, transforms
 from numpyro.infer import init_to_uniform
 
 from autmarg.compat.correlations import PairTransform
+from autmarg.compat.jaxprs import is_traced
 
 Model = Callable[..., Any]
 
@@ -106,7 +106,7 @@ def _coordinate(site: Mapping[str, Any]) -> Coordinate:
         return Coordinate(site["name"], jnp.shape(site["value"]), Kind.DISCRETE)
     transform = biject_to(fn.support)
     shape = transform.inverse_shape(jnp.shape(site["value"]))
-    known = not any(isinstance(x, Tracer) for x in jax.tree.leaves(transform))
+    known = not is_traced(transform)
     return Coordinate(site["name"], tuple(shape), kind_of(transform), transform if known else None)
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from autmarg.compat.executables import enable_usual_cache
+from autmarg.compat.jaxprs import is_traced
 from autmarg.errors import RequestError
 from autmarg.ir.nodes import Param
 from autmarg.plan.plan import Plan
@@ -99,7 +99,7 @@ def sample(
         raise RequestError(
             f"sample was asked for {num_chains} chains of {num_samples} draws: expected one or more"
         )
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((rng_key, args, kwargs))):
+    if is_traced((rng_key, args, kwargs)):
         raise RequestError(
             "sample was called inside jax.jit, vmap or the like: expected known arguments, for it "
             "adapts to them outside of JAX; use MCMC(NUTS(marg)) there"
@@ -165,7 +165,7 @@ class _Run:
     def _posterior(self, route: Route, samples: Any, *rest: Any, **options: Any) -> Posterior:
         if route.plan.quadrature and samples:
             recovery = route.marg.compiled(*self.args, **self.kwargs)[0].recovery
-            recovery.check(samples, {}, None, "sample")
+            recovery.check(samples, "sample")
         return Posterior(
             route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
             self.asked.num_samples, *rest, quadrature=route.plan.quadrature, **options,

@@ -93,7 +93,7 @@ def test_a_density_where_the_source_has_none_is_another_density(monkeypatch):
 
 
 def test_far_from_all_draws_the_source_may_have_no_density(monkeypatch):
-    """A probability of its own is rounded to zero there; a density without the latent is finite."""
+    """Its likelihood underflows there, while the density without the latent stays finite."""
     usual, far = Identity.at, []
 
     def at(self, points):
