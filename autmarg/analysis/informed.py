@@ -83,11 +83,9 @@ class _Fit:
     @classmethod
     def of(cls, program: Program, node: Sample, observed: list[Observe]) -> _Fit | None:
         """None where data or covariates are not known, or a latent that matters is discrete."""
-        import networkx as nx  # slow to import
-
         tape = program.tape
         below = {node.name, *(c.name for c in observed)}
-        names = set.union(below, *(nx.ancestors(program.graph, n) for n in below))
+        names = set.union(below, *(program.ancestors(n) for n in below))
         sites = {n.name: n for n in program.latents if n.name in names}
         numbers = [v for n in (*sites.values(), *observed) for v in n.numbers]
         known = all(n in sites for n in tape.dependencies(numbers))

@@ -211,10 +211,8 @@ def _multiplied(facts: Facts, program: Program) -> dict[str, set[str]]:
 
 def _informed(program: Program) -> set[str]:
     """Latents that data or factors read, through other latents too."""
-    import networkx as nx  # slow to import
-
     ends = [n.name for n in program.nodes if isinstance(n, Observe | Factor)]
-    return set().union(*(nx.ancestors(program.graph, end) for end in ends))
+    return set().union(*(program.ancestors(end) for end in ends))
 
 
 __all__ = ["Prior", "Roles", "roles"]

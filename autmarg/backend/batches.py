@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from tqdm.auto import tqdm
 
-from autmarg.compat.programs import compiled
+from autmarg.compat.programs import mapped, without_axes
 
 MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
 TOGETHER = 16  # draws worked on side by side: what they need should stay in a processor's cache
@@ -20,13 +20,21 @@ LONG = 2.0e8  # draws times elements from which a progress bar is worth it
 
 def at_each(function: Callable[..., Any]) -> Callable[..., Any]:
     """(own [C, K], values [C, K, …], traced) → function at each [C K, …], K side by side."""
+    return mapped(function, _side_by_side, _of_one)
 
+
+def _side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(own: Any, values: Mapping[str, Any], traced: Any) -> Any:
         some = jax.vmap(function, in_axes=(0, 0, None))
         out = jax.lax.map(lambda each: some(*each, traced), (own, values))
         return jax.tree.map(_joined, out)
 
-    return compiled(run)
+    return run
+
+
+def _of_one(own: Any, values: Mapping[str, Any], traced: Any) -> tuple[Any, ...]:
+    """The shapes of one draw."""
+    return *jax.tree.map(lambda x: without_axes(x, 2), (own, values)), traced
 
 
 def in_batches(

@@ -6,15 +6,15 @@ worked out in float64 here, whatever the session's precision: inputs are widened
 ``jax.enable_x64`` alone serves for values only. JAX differentiates and batches a function later,
 outside of that context, and makes float32 zeros among float64 numbers. So the function becomes a
 primitive of JAX whose arguments and results are numbers of the session. Each of its rules (its
-tangents, their transpose, a batch) is again such a function, and is traced within the context.
+tangents, their transpose, a batch) is again such a function, traced once, within the context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias, TypeVar, TypeVarTuple
+from functools import cached_property
+from typing import Any, TypeVar, TypeVarTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,157 +23,174 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun
+from autmarg.compat.names import register
+
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
-Flat: TypeAlias = Callable[..., list[Array]]  # of arrays
 
 
 def in_double(function: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
     """``function`` of pytrees of arrays, worked out in float64; its results in the session's.
 
-    It must not close over traced values.
+    It is traced once for each shape, and must not close over traced values.
     """
+    known: dict[Any, tuple[_Body, Any]] = {}
+    whole_of: Callable[..., Result] = function
 
     def run(*args: *Arguments) -> Result:
         if jax.config.read("jax_enable_x64"):
             return function(*args)
         flat, tree = jax.tree.flatten(args)
         flat = [jnp.asarray(x) for x in flat]
-        whole = _Whole(function, tree)
-        with jax.enable_x64(True):
-            out = jax.eval_shape(whole.result, *flat)
-        return jax.tree.unflatten(jax.tree.structure(out), _double.bind(*flat, function=whole))
+        key = (tree, tuple((x.shape, x.dtype) for x in flat))
+        if key not in known:
+            structure: list[Any] = []
+
+            def whole(*flat: Array) -> list[Array]:
+                out = whole_of(*tree.unflatten(map(_widened, flat)))
+                structure.append(jax.tree.structure(out))
+                return [_narrowed(x) for x in jax.tree.leaves(out)]
+
+            body = _Body.of(whole, flat)
+            known[key] = body, structure[0]
+        body, out = known[key]
+        return jax.tree.unflatten(out, _double.bind(*flat, body=body))
 
     return run
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """Arrays of the session → the function's results, flat, as arrays of the session."""
+@dataclass(frozen=True, eq=False)
+class _Body:
+    """A program of float64, from arrays of the session to a list of such arrays.
 
-    function: Callable[..., Any]
-    tree: Any
-
-    def result(self, *flat: Array) -> Any:
-        """What the function returns, in float64."""
-        return self.function(*self.tree.unflatten(map(_widened, flat)))
-
-    def __call__(self, *flat: Array) -> list[Array]:
-        return [_narrowed(x) for x in jax.tree.leaves(self.result(*flat))]
-
-
-@dataclass(frozen=True)
-class _Tangents:
-    """(arguments, tangents of those ``moving``) → tangents of the results."""
-
-    function: Flat
-    moving: tuple[bool, ...]
-
-    def __call__(self, *args: Array) -> list[Array]:
-        primals, changes = args[: len(self.moving)], iter(args[len(self.moving) :])
-        some = [x for x, moves in zip(primals, self.moving, strict=True) if moves]
-
-        def function(*some: Array) -> list[Array]:
-            return self.function(*_merged(primals, self.moving, some))
-
-        return jax.jvp(function, some, list(changes))[1]
-
-
-@dataclass(frozen=True)
-class _Transposed:
-    """(arguments that are not linear, cotangents) → cotangents of the ``linear`` arguments.
-
-    ``shapes`` are those of all arguments.
+    What is derived from it is kept with it.
     """
 
-    function: Flat
-    linear: tuple[bool, ...]
-    shapes: tuple[jax.ShapeDtypeStruct | None, ...]
+    closed: ClosedJaxpr
 
-    def __call__(self, *args: Array) -> list[Array]:
-        count = self.linear.count(False)
-        fixed, cotangents = iter(args[:count]), list(args[count:])
-        known = [None if linear else next(fixed) for linear in self.linear]
+    @classmethod
+    def of(cls, function: Callable[..., list[Array]], like: Sequence[Any]) -> _Body:
+        """That of a function, traced at the shapes of some arrays."""
+        with jax.enable_x64(True):
+            return cls(jax.make_jaxpr(function)(*(_shape(x) for x in like)))
 
-        def function(*some: Array) -> list[Array]:
-            return self.function(*_merged(known, self.linear, some))
+    @cached_property
+    def _derived(self) -> dict[Any, _Body]:
+        return {}
 
-        some = [s for s, linear in zip(self.shapes, self.linear, strict=True) if linear]
-        return list(jax.linear_transpose(function, *some)(cotangents))
+    @cached_property
+    def compiled(self) -> Callable[..., list[Array]]:
+        """The program for arrays that are known."""
+        return jax.jit(jaxpr_as_fun(self.closed))
 
+    @property
+    def function(self) -> Callable[..., list[Array]]:
+        """The program as a function, for inside of another such program."""
+        return jaxpr_as_fun(self.closed)
 
-@dataclass(frozen=True)
-class _Batched:
-    """The function over a leading axis of the results."""
+    def _once(self, key: Any, function: Callable[..., list[Array]], like: Sequence[Any]) -> _Body:
+        if key not in self._derived:
+            self._derived[key] = _Body.of(function, like)
+        return self._derived[key]
 
-    function: Flat
-    axes: tuple[int | None, ...]
+    def tangents(self, moving: tuple[bool, ...]) -> _Body:
+        """(arguments, tangents of those ``moving``) → tangents of the results."""
+        shapes = self.closed.in_avals
 
-    def __call__(self, *args: Array) -> list[Array]:
-        return jax.vmap(self.function, self.axes)(*args)
+        def tangents(*args: Array) -> list[Array]:
+            primals, changes = args[: len(moving)], args[len(moving) :]
+
+            def function(*some: Array) -> list[Array]:
+                return self.function(*_merged(primals, moving, some))
+
+            return jax.jvp(function, _chosen(primals, moving), list(changes))[1]
+
+        return self._once(("tangents", moving), tangents, [*shapes, *_chosen(shapes, moving)])
+
+    def transposed(self, linear: tuple[bool, ...]) -> _Body:
+        """(arguments that are not linear, cotangents) → cotangents of the ``linear`` arguments."""
+        shapes = self.closed.in_avals
+        fixed = tuple(not each for each in linear)
+
+        def transposed(*args: Array) -> list[Array]:
+            known, cotangents = args[: sum(fixed)], list(args[sum(fixed) :])
+            whole = _merged([None] * len(fixed), fixed, known)
+
+            def function(*some: Array) -> list[Array]:
+                return self.function(*_merged(whole, linear, some))
+
+            some = [_shape(x) for x in _chosen(shapes, linear)]
+            return list(jax.linear_transpose(function, *some)(cotangents))
+
+        like = [*_chosen(shapes, fixed), *self.closed.out_avals]
+        return self._once(("transposed", linear), transposed, like)
+
+    def batched(self, axes: tuple[int | None, ...], like: Sequence[Any]) -> _Body:
+        """The program over a leading axis of the results, at arguments ``like`` some."""
+        key = ("batched", axes, tuple(x.shape for x in like))
+        return self._once(key, jax.vmap(self.function, axes), like)
 
 
 _double = Primitive("in_double")
 _double.multiple_results = True
 
 
-@cache
-def _compiled(function: Flat) -> Flat:
-    return jax.jit(function)
-
-
 @_double.def_impl
-def _run(*args: Array, function: Flat) -> list[Array]:
+def _run(*args: Array, body: _Body) -> list[Array]:
     with jax.enable_x64(True):
-        return _compiled(function)(*args)
+        return body.compiled(*args)
 
 
 @_double.def_abstract_eval
-def _shapes(*args: ShapedArray, function: Flat) -> list[ShapedArray]:
-    with jax.enable_x64(True):
-        out = jax.eval_shape(function, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args))
-    return [ShapedArray(x.shape, x.dtype) for x in out]
+def _shapes(*args: ShapedArray, body: _Body) -> list[ShapedArray]:
+    return [ShapedArray(x.shape, x.dtype) for x in body.closed.out_avals]
 
 
 def _jvp(
-    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, function: Flat
+    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, body: _Body
 ) -> tuple[list[Array], list[Array]]:
     moving = tuple(not isinstance(t, ad.Zero) for t in tangents)
-    out = _double.bind(*primals, function=function)
-    changes = (t for t in tangents if not isinstance(t, ad.Zero))
-    return out, _double.bind(*primals, *changes, function=_Tangents(function, moving))
+    out = _double.bind(*primals, body=body)
+    changes = _chosen(tangents, moving)
+    return out, _double.bind(*primals, *changes, body=body.tangents(moving))
 
 
 def _transpose(
-    cotangents: Sequence[Array | ad.Zero], *args: Array | ad.UndefinedPrimal, function: Flat
+    cotangents: Sequence[Array | ad.Zero], *args: Array | ad.UndefinedPrimal, body: _Body
 ) -> list[Array | None]:
     linear = tuple(ad.is_undefined_primal(x) for x in args)
-    shapes = tuple(
-        jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) if ad.is_undefined_primal(x) else None
-        for x in args
-    )
     fixed = (x for x in args if not ad.is_undefined_primal(x))
     whole = (ad.instantiate_zeros(x) for x in cotangents)
-    found = iter(_double.bind(*fixed, *whole, function=_Transposed(function, linear, shapes)))
+    found = iter(_double.bind(*fixed, *whole, body=body.transposed(linear)))
     return [next(found) if each else None for each in linear]
 
 
 def _batch(
-    args: Sequence[Array], axes: Sequence[int | None], *, function: Flat
+    args: Sequence[Array], axes: Sequence[int | None], *, body: _Body
 ) -> tuple[list[Array], list[int]]:
-    out = _double.bind(*args, function=_Batched(function, tuple(axes)))
+    out = _double.bind(*args, body=body.batched(tuple(axes), args))
     return out, [0] * len(out)
 
 
-def _lower(context: mlir.LoweringRuleContext, *args: Any, function: Flat) -> Any:
+def _lower(context: mlir.LoweringRuleContext, *args: Any, body: _Body) -> Any:
     with jax.enable_x64(True):  # also where operations inside are lowered by tracing others
-        return mlir.lower_fun(function, multiple_results=True)(context, *args)
+        return mlir.lower_fun(body.function, multiple_results=True)(context, *args)
 
 
 ad.primitive_jvps[_double] = _jvp
 ad.primitive_transposes[_double] = _transpose
 batching.primitive_batchers[_double] = _batch
 mlir.register_lowering(_double, _lower)
+register(_double)
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+def _chosen(each: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
+    return [x for x, wanted in zip(each, chosen, strict=True) if wanted]
 
 
 def _merged(

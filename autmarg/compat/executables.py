@@ -1,6 +1,7 @@
-"""Executables by the text of their program: shared in a process, and kept on disk between them.
+"""Executables by their program: shared in a process, and kept on disk between them.
 
-On disk an executable has a file of its own, named by a hash of the program's text, of the versions
+What is known of a program is the text that JAX compiles, or a name (:mod:`autmarg.compat.names`).
+On disk an executable has a file of its own, named by a hash of that, of the versions
 of JAX and of the compiler, and of the processor: what was compiled for another machine is never
 found. A file that cannot be read or written is left alone, with a warning: nothing depends on it.
 """
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -85,21 +87,27 @@ def _usual() -> Path:
     return base / "autmarg"
 
 
-def executable(lowered: Any, numbers: int, *, briefly: bool = False) -> Any:
-    """The executable of a lowered program, which all programs of the same text share.
+def executable(
+    lower: Callable[[], Any], numbers: int, *, name: str | None = None, briefly: bool = False
+) -> Any:
+    """The executable of a program, which all programs of the same text, or name, share.
 
     Args:
-        lowered: what ``jax.jit(…).lower(…)`` gives.
+        lower: gives what ``jax.jit(…).lower(…)`` gives.
         numbers: how many of its arguments are numbers that the function closes over.
+        name: of the program; where there is one, it is only lowered to be compiled.
         briefly: whether it runs for so short a time that its compilation is to be the quickest.
     """
     options = quick() if briefly else sooner()
-    text = f"{numbers} {sorted(options.items())} {lowered.as_text()}"
-    key = hashlib.sha256(text.encode()).digest()
+    lowered = None
+    if name is None:
+        lowered = lower()
+        name = lowered.as_text()
+    key = hashlib.sha256(f"{numbers} {sorted(options.items())} {name}".encode()).digest()
     if key not in _EXECUTABLES:
         while len(_EXECUTABLES) >= _KEPT:
             _EXECUTABLES.popitem(last=False)
-        _EXECUTABLES[key] = _read(key) or _compiled(key, lowered, options)
+        _EXECUTABLES[key] = _read(key) or _compiled(key, lowered or lower(), options)
     _EXECUTABLES.move_to_end(key)
     return _EXECUTABLES[key]
 

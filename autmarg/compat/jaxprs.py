@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax._src.core import trace_state_clean
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun, primitives
@@ -34,6 +36,7 @@ class Param(StrEnum):
     DIMENSION = "dimension"
     DIMENSION_NUMBERS = "dimension_numbers"
     DIMENSIONS = "dimensions"
+    DTYPE = "dtype"
     FILL_VALUE = "fill_value"
     JAXPR = "jaxpr"
     LEFT_SIDE = "left_side"
@@ -152,7 +155,7 @@ class Op(StrEnum):
     DYNAMIC_SLICE = "dynamic_slice", Param.SLICE_SIZES
     DYNAMIC_UPDATE_SLICE = "dynamic_update_slice"
     GATHER = "gather", Param.DIMENSION_NUMBERS, Param.SLICE_SIZES, Param.MODE, Param.FILL_VALUE
-    IOTA = "iota"
+    IOTA = "iota", Param.DTYPE, Param.SHAPE, Param.DIMENSION
     PAD = "pad"
     RESHAPE = "reshape"
     REV = "rev"
@@ -240,6 +243,13 @@ ELEMENTWISE = frozenset({
     Op.REGULARIZED_INCOMPLETE_BETA, Op.REM, Op.ROUND, Op.RSQRT, Op.SELECT_N, Op.SIGN, Op.SIN,
     Op.SINH, Op.SQRT, Op.SQUARE, Op.STOP_GRADIENT, Op.SUB, Op.TAN, Op.TANH, Op.XOR, Op.ZETA,
 })  # fmt: skip
+_UNEXPORTED: tuple[Callable[[Any], Any], ...] = (
+    lambda a: jnp.stack([a, a]),
+    lambda a: jnp.unstack(a),
+    lambda a: jnp.tile(a, 2),
+    lambda a: jax.lax.split(a, (1, 1)),
+    lambda a: jax.lax.platform_dependent(a, default=jnp.sin, cpu=jnp.cos),
+)
 COMPARISONS = frozenset({Op.EQ, Op.NE, Op.LT, Op.LE, Op.GT, Op.GE})
 REDUCTIONS = frozenset({
     Op.ARGMAX, Op.ARGMIN, Op.REDUCE, Op.REDUCE_AND, Op.REDUCE_MAX, Op.REDUCE_MIN, Op.REDUCE_OR,
@@ -315,9 +325,22 @@ def bind(primitive: Primitive, params: Mapping[str, Any], *values: Any) -> list[
 
 
 def exported(name: str) -> Primitive | None:
-    """The primitive that JAX exports under a name."""
-    found = (v for v in vars(primitives).values() if isinstance(v, Primitive))
-    return next((p for p in found if p.name == name), None)
+    """JAX's primitive of a name: one that it exports, or that a program of ``_UNEXPORTED`` has."""
+    return _primitives().get(name)
+
+
+def is_jaxs(primitive: Primitive) -> bool:
+    """Whether a primitive is JAX's, as far as :func:`exported` knows them."""
+    return exported(primitive.name) is primitive
+
+
+@cache
+def _primitives() -> dict[str, Primitive]:
+    two = jax.ShapeDtypeStruct((2,), jnp.float32)
+    made = (jax.make_jaxpr(f)(two).jaxpr.eqns for f in _UNEXPORTED)
+    outside = {e.primitive.name: e.primitive for eqns in made for e in eqns}
+    own = {v.name: v for v in vars(primitives).values() if isinstance(v, Primitive)}
+    return outside | own
 
 
 def is_traced(tree: Any) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -22,7 +23,8 @@ from jax import Array
 from jax.core import Tracer
 
 from autmarg.compat.executables import executable
-from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun
+from autmarg.compat.jaxprs import ClosedJaxpr, jaxpr_as_fun, live
+from autmarg.compat.names import name_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +32,11 @@ class Program:
     """A traced function of flat arrays.
 
     Attributes:
-        numbers: the arrays of floats that it closes over.
-        run: (numbers, flat arguments) → flat results, under ``jax.jit``.
+        closed: the trace, with all that the function closes over.
         tree: the structure of its results.
     """
 
-    numbers: list[Any]
-    run: Any
+    closed: ClosedJaxpr
     tree: Any
 
     @classmethod
@@ -46,20 +46,30 @@ class Program:
         def run(*xs: Any) -> Any:
             return function(*jax.tree.unflatten(structure, xs))
 
-        types = [jax.typeof(x) for x in flat]
-        shapes = [jax.ShapeDtypeStruct(t.shape, t.dtype, weak_type=t.weak_type) for t in types]
-        closed, out = jax.make_jaxpr(run, return_shape=True)(*shapes)
+        closed, out = jax.make_jaxpr(run, return_shape=True)(*map(_shape, flat))
+        return cls(closed, jax.tree.structure(out))
 
-        real = [jnp.issubdtype(x.dtype, jnp.inexact) for x in closed.consts]
-        numbers = [x for x, r in zip(closed.consts, real, strict=True) if r]
+    @cached_property
+    def _real(self) -> list[bool]:
+        return [jnp.issubdtype(x.dtype, jnp.inexact) for x in self.closed.consts]
+
+    @cached_property
+    def numbers(self) -> list[Any]:
+        """The arrays of floats that the function closes over."""
+        return [x for x, real in zip(self.closed.consts, self._real, strict=True) if real]
+
+    @cached_property
+    def run(self) -> Any:
+        """(numbers, flat arguments) → flat results, under ``jax.jit``."""
 
         def whole(numbers: list[Array], *xs: Array) -> list[Array]:
             each = iter(numbers)
-            consts = [next(each) if r else x for x, r in zip(closed.consts, real, strict=True)]
-            return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*xs)
+            both = zip(self.closed.consts, self._real, strict=True)
+            consts = [next(each) if real else x for x, real in both]
+            return jaxpr_as_fun(ClosedJaxpr(self.closed.jaxpr, consts))(*xs)
 
         # (with all arguments, also those that nothing reads, the text tells which is which)
-        return cls(numbers, jax.jit(whole, keep_unused=True), jax.tree.structure(out))
+        return jax.jit(whole, keep_unused=True)
 
     def __call__(self, *flat: Any) -> Any:
         """The results, as part of a program around it, or of derivatives of numbers."""
@@ -67,15 +77,23 @@ class Program:
 
     def executable(self, flat: Sequence[Any], briefly: bool) -> Callable[..., Any]:
         """The program compiled, its numbers being arguments."""
-        arrays = [x for x in (*self.numbers, *flat) if isinstance(x, Array)]
-        if any(isinstance(x, Tracer) for x in arrays):
-            return self  # the function closes over what is traced around it
-        if any(len(x.sharding.device_set) > 1 for x in arrays):
-            return self  # where arrays lie is part of such a program
-        with jax.ensure_compile_time_eval():  # also inside another program
-            numbers = [jax.device_put(x) for x in self.numbers]  # (jnp.asarray compiles a copy)
-        found = executable(self.run.lower(numbers, *flat), len(numbers), briefly=briefly)
+        numbers = self.known_numbers(flat)
+        if numbers is None:
+            return self
+        found = executable(lambda: self.run.lower(numbers, *flat), len(numbers), briefly=briefly)
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
+
+    def known_numbers(self, flat: Sequence[Any]) -> list[Array] | None:
+        """The numbers on their device; None where no executable can have them as arguments.
+
+        They, or the arguments, may be traced by a program around, or lie on several devices, where
+        the place of each is part of the program.
+        """
+        arrays = [x for x in (*self.numbers, *flat) if isinstance(x, Array)]
+        if any(isinstance(x, Tracer) or len(x.sharding.device_set) > 1 for x in arrays):
+            return None
+        with jax.ensure_compile_time_eval():  # also inside another program
+            return [jax.device_put(x) for x in self.numbers]  # (jnp.asarray compiles a copy)
 
 
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,6 +118,80 @@ def compiled(function: Callable[..., Any], *, briefly: bool = False) -> Callable
     return _by_shape(function, inside=False, briefly=briefly)
 
 
+def mapped(
+    function: Callable[..., Any],
+    over: Callable[[Callable[..., Any]], Callable[..., Any]],
+    one: Callable[..., tuple[Any, ...]],
+) -> Callable[..., Any]:
+    """``over(function)``, compiled as :func:`compiled` does, and sooner found again.
+
+    ``function`` alone is traced. Where its trace has a name, so has the executable, and a later
+    process that finds it neither traces nor lowers the whole.
+
+    Args:
+        function: of pytrees of arrays.
+        over: makes of any function one that maps it over many arguments, with results of the same
+            structure. It is a function of this package that closes over nothing.
+        one: (arguments of the whole, as shapes) → those of ``function``, as shapes.
+    """
+    executables: dict[Any, Callable[..., Any]] = {}
+
+    def run(*args: Any) -> Any:
+        flat, structure = jax.tree.flatten(args)
+        if any(isinstance(x, Tracer) for x in flat):
+            return over(function)(*args)
+        key = _key(flat, structure)
+        if key not in executables:
+            shapes = jax.tree.unflatten(structure, map(_shape, flat))
+            executables[key] = _over(function, over, one(*shapes), flat, structure)
+        return executables[key](*flat)
+
+    return run
+
+
+def _over(
+    function: Callable[..., Any],
+    over: Callable[[Callable[..., Any]], Callable[..., Any]],
+    one: tuple[Any, ...],
+    flat: Sequence[Any],
+    structure: Any,
+) -> Callable[..., Any]:
+    """What :func:`mapped` runs at flat arguments of some shapes."""
+    like, inner = jax.tree.flatten(one)
+    each = Program.of(function, inner, like)
+
+    def whole(numbers: list[Array], *xs: Array) -> list[Array]:
+        def of_one(*args: Any) -> Any:
+            return jax.tree.unflatten(each.tree, each.run(numbers, *jax.tree.leaves(args)))
+
+        return jax.tree.leaves(over(of_one)(*jax.tree.unflatten(structure, xs)))
+
+    jitted, numbers = jax.jit(whole, keep_unused=True), each.known_numbers(flat)
+    if numbers is None:
+        return lambda *xs: jax.tree.unflatten(each.tree, jitted(each.numbers, *xs))
+    types = [f"{t} {t.weak_type}" for t in map(jax.typeof, flat)]
+    name = name_of(live(each.closed), str(each.tree), str(inner), str(structure), types, over)
+    found = executable(lambda: jitted.lower(numbers, *flat), len(numbers), name=name)
+    return lambda *xs: jax.tree.unflatten(each.tree, found(numbers, *xs))
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    found = jax.typeof(x) if not isinstance(x, jax.ShapeDtypeStruct) else x
+    return jax.ShapeDtypeStruct(found.shape, found.dtype, weak_type=found.weak_type)
+
+
+def without_axes(x: Any, count: int) -> jax.ShapeDtypeStruct:
+    """The shape of an element along some first axes."""
+    return jax.ShapeDtypeStruct(x.shape[count:], x.dtype)
+
+
+def _key(flat: Sequence[Any], structure: Any) -> Any:
+    """What a trace depends on besides its function."""
+    types = [jax.typeof(x) for x in flat]
+    shapes = tuple((str(t), t.weak_type) for t in types)
+    return (structure, shapes, jax.config.read("jax_enable_x64"))
+
+
 def _by_shape(
     function: Callable[..., Any], *, inside: bool, briefly: bool = False
 ) -> Callable[..., Any]:
@@ -111,9 +203,7 @@ def _by_shape(
         traced = any(isinstance(x, Tracer) for x in flat)
         if traced and not inside:
             return function(*args)
-        types = [jax.typeof(x) for x in flat]
-        shapes = tuple((str(t), t.weak_type) for t in types)
-        key = (structure, shapes, jax.config.read("jax_enable_x64"))
+        key = _key(flat, structure)
         if key not in programs:
             programs[key] = Program.of(function, structure, flat)
         if traced:

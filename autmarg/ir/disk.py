@@ -27,7 +27,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param, Primitive, exported, jaxpr_as_fun
+from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param, exported, jaxpr_as_fun
 from autmarg.compat.numpyro import array_fields, static_fields
 from autmarg.compat.pytrees import PyTreeDef, TreeNode, node_of, tree_of
 from autmarg.errors import ModelError, Place, Refusal, RequestError
@@ -52,10 +52,6 @@ _VERSIONS = {
 _PLAIN = (bool, int, float, str, type(None))
 _SEQUENCES = {"tuple": tuple, "list": list, "frozenset": frozenset}
 _NOTED = {"dict": dict, "OrderedDict": OrderedDict}
-_OUTSIDE: dict[str, Callable[[], Any]] = {  # primitives that JAX does not export
-    Op.STACK: lambda: jax.make_jaxpr(lambda a: jnp.stack([a, a]))(1.0),
-    Op.TILE: lambda: jax.make_jaxpr(lambda a: jnp.tile(a, 2))(jnp.zeros(1)),
-}
 
 
 def save(program: Program, path: Path, notes: Mapping[str, Any]) -> None:
@@ -162,7 +158,7 @@ class _JsonWriter:
         self.where = f"{name} at {equation.place}" if equation.place else name
         if equation.op is Op.CUSTOM_JVP_CALL:
             params = {"rule": self._rule(equation)}
-        elif _primitive(name) is not equation.primitive:
+        elif exported(name) is not equation.primitive:
             raise self._refused(f"the primitive '{name}', which JAX does not export,")
         place = self.write(equation.place)
         return {"eqn": [name, self.write(params), equation.inputs, equation.outputs, place]}
@@ -281,7 +277,7 @@ class _JsonReader:
 
     def _eqn(self, content: Any) -> Equation:
         name, params, inputs, outputs, place = content
-        params, primitive = self.read(params), _primitive(name)
+        params, primitive = self.read(params), exported(name)
         if name == Op.CUSTOM_JVP_CALL:
             (made,) = self._with_rule(*self.rules[params["rule"]]).jaxpr.eqns
             primitive, params = made.primitive, dict(made.params)
@@ -309,14 +305,6 @@ class _JsonReader:
 @cache
 def _key_type() -> Any:
     return jax.eval_shape(jax.random.key, 0).dtype
-
-
-@cache
-def _primitive(name: str) -> Primitive | None:
-    """The primitive that JAX calls by a name."""
-    if name in _OUTSIDE:
-        return next(e.primitive for e in _OUTSIDE[name]().jaxpr.eqns if e.primitive.name == name)
-    return exported(name)
 
 
 def _known(name: str) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from autmarg.compat.fingerprint import Fingerprint
 from autmarg.errors import Refusal
-from autmarg.ir.fingerprint import Fingerprint
 from autmarg.ir.nodes import Node, Observe, Param, Plate, Recover, Sample, Static, Structure
 from autmarg.ir.pickled import AsValue
 from autmarg.ir.tape import Tape
@@ -30,7 +30,7 @@ class Program(AsValue):
         names: what the user calls arrays that the program reads, for printing.
         plan: what passes have decided so far (an :class:`autmarg.plan.plan.Plan`), or None.
         sharding: how data with rows on several devices lie there, or None
-            (:func:`autmarg.ir.shards.rows_of`).
+            (:func:`autmarg.compat.shards.rows_of`).
     """
 
     name: str
@@ -82,6 +82,17 @@ class Program(AsValue):
         """Sites whose density or value reads the latent ``name``, in program order."""
         return [n for n in self.nodes if name in n.parents and not isinstance(n, Recover)]
 
+    def ancestors(self, name: str) -> set[str]:
+        """All that a site reads, through other sites, too."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            own = waiting.pop()
+            new = self[own].parents - found if own in self else frozenset()
+            found |= new
+            waiting += new
+        return found - {name}
+
     def replace_nodes(self, nodes: Iterable[Node], tape: Tape | None = None) -> Program:
         """The program with other nodes (and, if given, another tape)."""
         return replace(self, nodes=tuple(nodes), tape=tape or self.tape)
@@ -123,7 +134,7 @@ class Program(AsValue):
     def fingerprint(self) -> str:
         """A hash of everything that shapes a plan: structure, shapes, constants' contents.
 
-        Programs of one hash are equal; see :mod:`autmarg.ir.fingerprint`.
+        Programs of one hash are equal; see :mod:`autmarg.compat.fingerprint`.
         """
         return self._hashed[0]
 

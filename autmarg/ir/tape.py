@@ -33,10 +33,11 @@ from autmarg.compat.jaxprs import (
     body_of,
     frames_of,
 )
+from autmarg.compat.moving import moved
+from autmarg.compat.shards import is_sharded, on_host
 from autmarg.compat.xla import quick
 from autmarg.errors import Place
 from autmarg.ir.loops import DistributedLoop
-from autmarg.ir.shards import is_sharded, on_host
 from autmarg.ir.staged import T, staged
 from autmarg.ir.walk import Step, V, computed, walk
 
@@ -63,7 +64,8 @@ class Equation:
 
     def bind(self, *values: Any) -> list[Any]:
         """Apply the primitive to concrete or traced arrays; always a list of outputs."""
-        return bind(self.primitive, self.params, *values)
+        known = moved(self.op, self.params, values)
+        return bind(self.primitive, self.params, *values) if known is None else [known]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ Each is one function that yields complaints: what was expected, what was found, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 
 from autmarg.errors import InternalError
 from autmarg.ir.nodes import Factor, Marginal, Node, NonCentred, Observe, Param, Recover, Sample
@@ -123,13 +124,14 @@ def _integrated(program: Program) -> Iterator[str]:
 
 def _order(program: Program) -> Iterator[str]:
     """No site reads itself through others, but for sites of one scan, which read their past."""
-    import networkx as nx  # slow to import
-
     scanned = {n.name for n in program.nodes if isinstance(n, Sample) and n.scanned}
-    graph = program.graph.copy()
-    graph.remove_edges_from([(a, b) for a, b in program.graph.edges if {a, b} <= scanned])
-    if not nx.is_directed_acyclic_graph(graph):
-        circle = " → ".join(edge[0] for edge in nx.find_cycle(graph))
+    parents = {
+        n.name: [p for p in sorted(n.parents) if not {p, n.name} <= scanned] for n in program.nodes
+    }
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        circle = " → ".join(error.args[1][:-1])
         yield f"expected sites that can be drawn one after the other, found a circle: {circle}"
 
 

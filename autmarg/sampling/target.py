@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from autmarg.compat.jaxprs import largest
-from autmarg.compat.programs import compiled, traced_once
+from autmarg.compat.programs import mapped, traced_once, without_axes
 from autmarg.sampling.coordinates import Kind, Model
 from autmarg.sampling.space import Space
 
@@ -40,7 +40,8 @@ class Target(Space):
         super().__init__(model, args, kwargs)
         self.positive, self.real = self.of_kind(Kind.POSITIVE), self.of_kind(Kind.REAL)
         self.evaluations = self.lost = 0
-        self._at, self._run = traced_once(self.at), compiled(self._rows)
+        self._at = traced_once(self.at)
+        self._run = mapped(self._at, _rows, _point)
 
     def unconstrained(self, point: Array) -> dict[str, Array]:
         """NumPyro's unconstrained values by site, of coordinates [p]."""
@@ -52,21 +53,13 @@ class Target(Space):
         below = (jnp.asarray(self.positive) & (point < 0)).any()
         return jnp.where(below, -jnp.inf, slope - self.energy(point))
 
-    def _rows(self, points: Array, count: Array) -> Array:
-        """Densities [rows, side] of points [rows, side, p], of the first ``count`` rows."""
-
-        def row(k: Array, out: Array) -> Array:
-            return out.at[k].set(jax.vmap(self._at)(points[k]))
-
-        start = jnp.full(points.shape[:2], -jnp.inf, points.dtype)
-        return jax.lax.fori_loop(0, count, row, start)
-
     @cached_property
     def side(self) -> int:
         """Points that are worked on side by side, a power of two."""
         if jax.default_backend() != "cpu":
             return _CALL
-        most = _CACHED // max(1, largest(jax.make_jaxpr(self._at)(jnp.ones(self.size)).jaxpr))
+        point = jax.ShapeDtypeStruct((self.size,), jnp.result_type(float))
+        most = _CACHED // max(1, largest(jax.make_jaxpr(self._at)(point).jaxpr))
         return min(_SIDE, 1 << max(0, most.bit_length() - 1))
 
     def log_density(self, points: np.ndarray) -> np.ndarray:
@@ -84,6 +77,24 @@ class Target(Space):
         padded[: len(points)] = points
         found = self._run(padded.reshape(-1, self.side, self.size), rows)
         return np.asarray(found, float).reshape(-1)[: len(points)]
+
+
+def _rows(at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+    """Densities [rows, side] of points [rows, side, p], of the first ``count`` rows."""
+
+    def run(points: Array, count: Array) -> Array:
+        def row(k: Array, out: Array) -> Array:
+            return out.at[k].set(jax.vmap(at)(points[k]))
+
+        start = jnp.full(points.shape[:2], -jnp.inf, points.dtype)
+        return jax.lax.fori_loop(0, count, row, start)
+
+    return run
+
+
+def _point(points: Any, count: Any) -> tuple[Any, ...]:
+    """The shape of one point."""
+    return (without_axes(points, 2),)
 
 
 __all__ = ["Target"]

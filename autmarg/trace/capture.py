@@ -27,6 +27,7 @@ from autmarg.compat.numpyro import (
     is_scan,
     is_scanned,
 )
+from autmarg.compat.shards import rows_of
 from autmarg.errors import WHOLE_MODEL, ModelError, Place, Refusal
 from autmarg.ir.nodes import (
     Deterministic,
@@ -41,7 +42,6 @@ from autmarg.ir.nodes import (
     Structure,
 )
 from autmarg.ir.program import Program
-from autmarg.ir.shards import rows_of
 from autmarg.ir.staged import staged
 from autmarg.ir.tape import Builder
 from autmarg.ir.verifier import check

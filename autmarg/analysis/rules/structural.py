@@ -60,15 +60,15 @@ def _extract(equation: Equation, values: list[Any], data: tuple[int, ...]) -> An
         if equation.op is Op.SELECT_N:
             return select(values[0], values[1:])
         return times_matrix(equation, values, data)
-    operands, starts, total = list(values), {}, 0
+    operands, starts, total, index = list(values), {}, 0, jnp.result_type(int)
     for i in data:
         n = count(values[i].shape)
         starts[i] = (total, n)
-        operands[i] = np.arange(total, total + n).reshape(values[i].shape)
+        operands[i] = np.arange(total, total + n, dtype=index).reshape(values[i].shape)
         total += n
     equation, fill = _filled(equation, values)
     with jax.ensure_compile_time_eval():
-        out = equation.bind(*(jnp.asarray(o) for o in operands))
+        out = equation.bind(*operands)
     dtype = np.result_type(*(values[i].dtype for i in data))
     pieces = [(values[i], *starts[i]) for i in data] + fill
     results = [_picked(np.asarray(rows), pieces, dtype) for rows in out]

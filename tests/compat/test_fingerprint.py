@@ -14,7 +14,7 @@ import pytest
 from numpyro.infer.util import log_density
 
 import autmarg
-from autmarg.ir.fingerprint import Fingerprint
+from autmarg.compat.fingerprint import Fingerprint
 from autmarg.trace.capture import trace_program
 from tests.analysis.test_means import model as of_means
 from tests.support.chains import CHAINS

@@ -39,7 +39,7 @@ from autmarg.compat.jaxprs import (
     own_backward,
 )
 from autmarg.compat.pytrees import PyTreeDef, node_of, one_level
-from autmarg.ir.shards import is_sharded, shards
+from autmarg.compat.shards import is_sharded, shards
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis))
 _LIBRARIES = ("jax", "jaxlib", "numpyro", "numpy", "scipy", "autmarg", "builtins")
