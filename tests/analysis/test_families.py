@@ -215,7 +215,7 @@ PRIORS = {
 }
 
 
-QUICK = ["CAR", "Normal, broadcast"]  # the others are above, unwrapped
+QUICK = ["Normal, broadcast"]  # the others are above, unwrapped
 
 
 @pytest.mark.parametrize("name", lanes(PRIORS, QUICK))

@@ -35,6 +35,8 @@ REPEATED = {
     "noncentred_slopes",
     "three_levels",
     "crossed_plates",  # with stages of blocks below
+    "heteroscedastic_groups",
+    "masked_vectors_that_nothing_reads",
     "two_observed_sites",  # in single precision below
     "missing_covariate",
     "childless",

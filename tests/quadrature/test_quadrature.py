@@ -157,6 +157,7 @@ def test_nested() -> None:
     assert found == pytest.approx(total, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_nested_where_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The inner factor goes alone."""
     monkeypatch.setattr(accuracy, "_EVALUATIONS", 2000)

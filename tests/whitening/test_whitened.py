@@ -361,7 +361,7 @@ def test_what_is_not_known() -> None:
     assert value == pytest.approx(float(log_density(model, (0.5,), {}, latents)[0]))
 
 
-@pytest.mark.parametrize("nongaussian", ["whiten", "quadrature"])
+@pytest.mark.parametrize("nongaussian", lanes(["whiten", "quadrature"], quick=["quadrature"]))
 def test_values_for_known_data_with_traced_data(nongaussian: str) -> None:
     """They belong to another plan, under which ``u`` would be drawn from its prior unseen."""
 
