@@ -41,6 +41,9 @@ def name_of(closed: ClosedJaxpr, *others: Any) -> str | None:
         closed: the program, which is not differentiated any more.
         others: what else decides on the executable: text, functions of this package.
     """
+    if jax.default_backend() != "cpu":
+        return None  # what lowering sets up for other backends is not known here
+    _set_up()
     found = _Lasting()
     consts = [
         f"{x.dtype} {x.shape}" if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in closed.consts
@@ -81,6 +84,12 @@ class _Lasting(Fingerprint):
 
 def _is_ours(value: Any) -> bool:
     return str(getattr(value, "__module__", "")).partition(".")[0] in _OURS
+
+
+@cache
+def _set_up() -> None:
+    """Do what lowering does for a program besides: JAX then loads LAPACK, which programs call."""
+    jax.jit(jnp.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), jnp.float32))
 
 
 @cache
