@@ -25,6 +25,7 @@ from autmarg.plan.select import Request
 from autmarg.posterior.after_fit import AfterFit
 from autmarg.posterior.draws import arguments_for, draws_of, made_by
 from autmarg.sampling.methods import Sampling
+from autmarg.sampling.target import Targets
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays, data_key
 from autmarg.trace.record import is_tracing, name_of
@@ -53,11 +54,12 @@ class MarginalizedModel(AfterFit, Sampling):
     def _forget(self) -> None:
         self._programs = Programs(self.passes)
         self._runs = Runs()
+        self.targets = Targets()
         self._everything: MarginalizedModel | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What was compiled is left out, and compiled again when a copy is used."""
-        own = ("_programs", "_runs", "_everything")
+        own = ("_programs", "_runs", "targets", "_everything")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:

@@ -101,10 +101,10 @@ def noise_given(
         program: the source.
         whitened: gives the sites of noise of a program, and the latents that each makes.
     """
-    found = {name: decentered(name) for name in given.drawn if _has_value(decentered(name))}
+    found = {name: decentered(name) for name in given.drawn if has_value(decentered(name))}
     drawn = [n for n in program.latents if n.name in given.drawn and program.children(n.name)]
-    if given.names or _has_value(of_sites("noise", drawn)):  # else there is nothing to plan for
-        noise = {name: makes for name, makes in whitened(program).items() if _has_value(name)}
+    if given.names or has_value(of_sites("noise", drawn)):  # else there is nothing to plan for
+        noise = {name: makes for name, makes in whitened(program).items() if has_value(name)}
         found |= {n: name for name, makes in noise.items() for n in makes if n in given.drawn}
     return found
 
@@ -121,9 +121,9 @@ def check_traced(program: Program, left: Collection[str]) -> None:
             none of these: they would be drawn from their prior.
     """
     latents = {n.name: n for n in program.latents}
-    missing = [n for n in latents if n in left and not _has_value(n, latents[n].shape)]
-    others = any(_has_value(n, latents[n].shape) for n in latents if n not in missing)
-    if missing and (others or _has_value(of_sites("noise", [latents[n] for n in missing]))):
+    missing = [n for n in latents if n in left and not has_value(n, latents[n].shape)]
+    others = any(has_value(n, latents[n].shape) for n in latents if n not in missing)
+    if missing and (others or has_value(of_sites("noise", [latents[n] for n in missing]))):
         raise RequestError(
             f"'{program.name}' was called with data that JAX traces (arguments under jax.jit or "
             "jax.vmap, or of MCMC(…, jit_model_args=True)), and with values for a plan of known "
@@ -133,7 +133,7 @@ def check_traced(program: Program, left: Collection[str]) -> None:
         )
 
 
-def _has_value(name: str, shape: tuple[int, ...] = ()) -> bool:
+def has_value(name: str, shape: tuple[int, ...] = ()) -> bool:
     """Whether a handler has a value for a latent site of a name, as NumPyro has it by then."""
     msg = latent_message(name, dist.Normal(0, 1), shape)
     return any(gives(handler, msg) for handler in around())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from autmarg.analysis.needed import complete
@@ -129,7 +130,7 @@ class Plan(AsValue):
             return tuple(n.name for n in self.rewritten.nodes if isinstance(n, NonCentred))
         return tuple(name for name, choice in self.centrings.items() if choice.noncentred)
 
-    @property
+    @cached_property
     def dimensions(self) -> dict[str, int]:
         """Unconstrained dimensions of each latent site, integrated out or sampled."""
         return {n.name: n.dimensions(self.program.tape) for n in self.program.latents}

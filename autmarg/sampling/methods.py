@@ -10,6 +10,7 @@ from numpyro.infer import NUTS
 from autmarg.backend.nuts import MarginalNUTS
 from autmarg.sampling.posterior import Posterior
 from autmarg.sampling.sample import sample
+from autmarg.sampling.target import Targets
 from autmarg.trace.columns import as_arrays
 
 
@@ -18,9 +19,11 @@ class Sampling:
 
     Attributes:
         plan: what is integrated out for some arguments.
+        targets: the densities that were sampled from.
     """
 
     plan: Callable[..., Any]
+    targets: Targets
 
     def sample(
         self,

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
+from autmarg.backend.given import has_value
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.compat.jaxprs import is_traced
 from autmarg.errors import RequestError
@@ -22,7 +23,6 @@ from autmarg.sampling.hmc import WARMUP, Asked, Run, run_nuts
 from autmarg.sampling.independence import MOST_DIMENSIONS, Draws, Unfit, sampled, too_many
 from autmarg.sampling.posterior import Posterior, Quality
 from autmarg.sampling.space import generator_of, has_computed_sites
-from autmarg.sampling.target import Target
 
 if TYPE_CHECKING:
     from autmarg.posterior.after_fit import AfterFit
@@ -107,6 +107,13 @@ def sample(
     enable_usual_cache()
     started = time.perf_counter()
     plan = marg.plan(*args, **kwargs)
+    given = [n.name for n in plan.program.latents if has_value(n.name, n.shape)]
+    if given:
+        raise RequestError(
+            f"sample was called inside of a handler that gives {given} a value, which it would "
+            "propose values for: expected the handler around the model, "
+            "autmarg.transform(handlers.condition(model, data))"
+        )
     others = [Route(m, m.plan(*args, **kwargs)) for m in marg.candidates(plan)[1:]]
     routes = [Route(marg, plan), *others]
     planned = time.perf_counter() - started
@@ -183,7 +190,7 @@ class _Run:
         """By independence sampling, unless that is not to be trusted."""
         model: Any = route.marg
         started = time.perf_counter()
-        target = Target(model, self.args, self.kwargs)
+        target = model.targets.of(route.plan, model, self.args, self.kwargs)
         traced = time.perf_counter() - started
         random = generator_of(self.rng_key)
         with working(f"sampling '{getattr(model, '__name__', 'model')}'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from jax import Array
 
 from autmarg.compat.jaxprs import largest
+from autmarg.compat.numpyro import around
 from autmarg.compat.programs import mapped, traced_once, without_axes
+from autmarg.plan.plan import Plan
 from autmarg.sampling.coordinates import Kind, Model
 from autmarg.sampling.space import Space
 
@@ -20,6 +23,7 @@ _CALL = 512  # points of one call
 # Points worked on side by side on a processor, at most: so many, and as many as together have no
 # array of more numbers than its cache holds.
 _SIDE, _CACHED = 16, 2**16
+_KEPT = 4  # densities of one model
 
 
 class Target(Space):
@@ -79,6 +83,30 @@ class Target(Space):
         return np.asarray(found, float).reshape(-1)[: len(points)]
 
 
+class Targets:
+    """The densities that one transformed model was sampled from, with their programs, by plan."""
+
+    def __init__(self) -> None:
+        self._known: dict[Plan, Target] = {}
+
+    def of(
+        self, plan: Plan, model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Target:
+        """The density of a model with this plan for some arguments, its counts at zero.
+
+        Handlers around would be part of its programs, so that under them it is made anew.
+        """
+        if any(True for _ in around()):
+            return Target(model, args, kwargs)
+        if plan not in self._known:
+            while len(self._known) >= _KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[plan] = Target(model, args, kwargs)
+        found = copy(self._known[plan])
+        found.evaluations = found.lost = 0
+        return found
+
+
 def _rows(at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
     """Densities [rows, side] of points [rows, side, p], of the first ``count`` rows."""
 
@@ -97,4 +125,4 @@ def _point(points: Any, count: Any) -> tuple[Any, ...]:
     return (without_axes(points, 2),)
 
 
-__all__ = ["Target"]
+__all__ = ["Target", "Targets"]

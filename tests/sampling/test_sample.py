@@ -7,10 +7,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 from numpyro.infer import MCMC
 from scipy import stats
 
 import autmarg
+from autmarg.sampling.space import Space
 
 RNG = np.random.default_rng(0)
 GROUP = np.arange(60) % 6
@@ -104,6 +106,23 @@ def test_the_same_key_gives_the_same_draws(marg, posterior):
     np.testing.assert_array_equal(again["scale"], posterior.get_samples()["scale"])
 
 
+def test_a_second_call_has_the_programs_of_the_first(marg, posterior, monkeypatch):
+    """The evidence of other data, and under a handler, is nevertheless that of these."""
+    traced = []
+    energy = Space.energy
+    monkeypatch.setattr(Space, "energy", lambda *args: traced.append(1) or energy(*args))
+    again = marg.sample(KEY, GROUP, Y, num_samples=100)
+    assert not traced
+    assert again.quality.evaluations < posterior.quality.evaluations
+    with handlers.scale(scale=3.0):
+        scaled = marg.sample(KEY, GROUP, Y, num_samples=100)
+    other = marg.sample(KEY, GROUP, 2 * Y, num_samples=100)
+    assert len(traced) == 2
+    found = [each.quality.evidence.log_evidence for each in (again, scaled, other)]
+    assert found[1] < found[0] - 100
+    assert found[2] < found[0] - 10
+
+
 def test_everything_integrated_out():
     def model(y):
         mean = numpyro.sample("mean", dist.Normal(0.0, 5.0))
@@ -137,6 +156,11 @@ def test_requests_that_cannot_be_met(marg):
         marg.sample(KEY, GROUP, Y, num_samples=0)
     with pytest.raises(autmarg.RequestError, match=r"inside jax\.jit"):
         jax.jit(lambda y: marg.sample(KEY, GROUP, y).get_samples())(Y)
+    with (
+        handlers.condition(data={"u": np.zeros(6)}),
+        pytest.raises(autmarg.RequestError, match=r"gives \['u'\] a value.*condition\(model"),
+    ):
+        marg.sample(KEY, GROUP, Y)
 
 
 def thirty(y):
