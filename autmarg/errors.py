@@ -69,7 +69,7 @@ class Refusal:
     def __str__(self) -> str:
         subject, reason = f"'{self.site}' ", self.reason
         if self.use:
-            reason = f"{reason}, and it {self.use}, so NUTS samples it"
+            reason = f"{reason}, and it {self.use}, so it is sampled"
         if self.own is not None and reason.startswith(subject):
             reason = f"{subject}({self.own}) {reason.removeprefix(subject)}"
         where = f" ({self.place})" if self.place and f"({self.place})" not in reason else ""

@@ -46,10 +46,24 @@ NEEDED = {
 _NONGAUSSIAN = {
     "whiten": "nongaussian='whiten' needs known data here, priors without params, and latents that "
     "no numpyro.factor reads",
-    "quadrature": "nongaussian='quadrature' needs levels that are independent scalars given what "
-    "is sampled, known data, priors without params, no numpyro.factor that reads them, and no more "
-    "than 64 nodes (or a few million nodes times rows)",
+    "quadrature": "nongaussian='quadrature' needs levels that are elements of one site and "
+    "independent scalars given what is sampled, known data, priors without params, and no "
+    "numpyro.factor that reads them",
 }
+
+
+def no_mode(nongaussian: str) -> str:
+    """What is needed where the search of a mode ended at none."""
+    return (
+        f"nongaussian='{nongaussian}' starts from a mode of the posterior, and none was found: "
+        "check that the data are possible, and of a size that the priors expect"
+    )
+
+
+TOO_MANY_NODES = (
+    "nongaussian='quadrature' takes up to 64 nodes for an integral, and a few million nodes times "
+    "rows; more would be needed here"
+)
 
 
 def complete(refusal: Refusal, program: Program, nongaussian: str = "auto") -> Refusal:
@@ -59,7 +73,7 @@ def complete(refusal: Refusal, program: Program, nongaussian: str = "auto") -> R
     """
     needed = refusal.needed or NEEDED.get(refusal.rule, "")
     if refusal.rule == "non-Gaussian child":
-        needed = _NONGAUSSIAN.get(nongaussian, needed)
+        needed = program.unmet.get(refusal.site) or _NONGAUSSIAN.get(nongaussian, needed)
     culprit = refusal.culprit
     if refusal.place is not None and not culprit:
         there = [n.name for n in program.nodes if n.place == refusal.place]

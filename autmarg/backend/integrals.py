@@ -45,19 +45,23 @@ class Integrals:
         both = ((density.change(values), density.log_density(values)) for _, density in self.found)
         return jnp.abs(jnp.array([*both])).sum(axis=0)
 
-    def check(self, sizes: Array) -> None:
-        """Raise where twice as many nodes would change what the draws say.
+    def check(self, sizes: Array) -> str:
+        """By how much twice as many nodes change log p(y | θ) at draws, in words.
 
         Args:
             sizes: at each of them, as :meth:`sizes` gives them, [tried, 2].
 
         Raises:
-            RequestError: the mean change is over 0.001 nats, and over ten roundings.
+            RequestError: that would change what the draws say: the mean is over 0.001 nats, and
+                over ten roundings.
         """
         changes, logs = np.asarray(sizes).T
         allowed = max(_ALLOWED, _ROUNDINGS * float(jnp.finfo(sizes.dtype).eps) * logs.mean())
         if changes.mean() <= allowed:
-            return
+            return (
+                f"at {len(changes)} draws, twice as many nodes change it by {changes.mean():.0e} "
+                f"nats on average and {changes.max():.0e} at most"
+            )
         names = named([m.name for node, _ in self.found for m in node.members])
         now = ", ".join(str(density.nodes) for _, density in self.found)
         raise RequestError(

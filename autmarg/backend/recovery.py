@@ -83,6 +83,9 @@ class Recovery:
         """
         given, drawn, total = {**traced, **values}, {}, 0.0
         for k, node in enumerate(self.nodes):
+            if _is_drawn(node, given):
+                drawn |= {m.name: given[m.name] for m in node.members}
+                continue
             flat, log_density = node.density.draw(given, jax.random.fold_in(key, k), stretch)
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
@@ -102,7 +105,10 @@ class Recovery:
         out = {}
         given = {**traced, **values, **self.met(values, traced)}
         for node in self.nodes:
-            flat = node.density.moments(given)
+            if _is_drawn(node, given):
+                flat = {m.name: (given[m.name], jnp.zeros(m.shape)) for m in node.members}
+            else:
+                flat = node.density.moments(given)
             for m in node.members:
                 mean, variance = flat[m.name]
                 out[m.name] = {"mean": mean.reshape(m.shape), "var": variance.reshape(m.shape)}
@@ -155,8 +161,8 @@ class Recovery:
         own = {name: value for name, value in samples.items() if name not in noise}
         return recovered if moments else self._ordered({**own, **recovered})
 
-    def check(self, samples: Mapping[str, Any], method: str) -> None:
-        """Raise where integrals by quadrature are not to be trusted at draws of known data.
+    def check(self, samples: Mapping[str, Any], method: str) -> str:
+        """How far integrals by quadrature are to be trusted at draws of known data, in words.
 
         Args:
             samples: as for :meth:`run`.
@@ -166,14 +172,14 @@ class Recovery:
             RequestError: twice as many nodes would change what the draws say.
         """
         lead, flat = self.points(samples, {}, None, method)
-        self._check(flat, {}, math.prod(lead))
+        return self._check(flat, {}, math.prod(lead))
 
-    def _check(self, flat: Mapping[str, Any], traced: Mapping[str, Any], count: int) -> None:
+    def _check(self, flat: Mapping[str, Any], traced: Mapping[str, Any], count: int) -> str:
         if not self.integrals.found or is_traced((flat, traced)):
-            return  # (inside of another program no number can be looked at)
+            return ""  # (inside of another program no number can be looked at)
         at = self.integrals.places(count)
         rows = {name: np.asarray(x)[at] for name, x in flat.items()}
-        self.integrals.check(
+        return self.integrals.check(
             in_batches(
                 self._sizes, at, rows, traced,
                 batch=len(at), together=1, name="quadrature", show=False,
@@ -219,6 +225,10 @@ class Recovery:
         for node in self.noncentred:
             if node.name not in samples and node.base.name in samples:
                 needed[node.base.name] = needed.pop(node.name)
+        for node in self.nodes:
+            if _is_drawn(node, samples):
+                needed.pop(node.noise)
+                needed |= {m.name: m.shape for m in node.members}
         if not needed:  # every latent is integrated out: any array says how many draws
             params = {n.name for n in self.inputs}
             others = [value for name, value in samples.items() if name not in params]
@@ -272,3 +282,15 @@ class Recovery:
             value = jnp.broadcast_to(value, (*lead, *node.shape))
             flat[node.name] = value.reshape(math.prod(lead), *node.shape)
         return flat
+
+
+def _is_drawn(node: Recover, values: Mapping[str, Any]) -> bool:
+    """Whether effects are known that standard noise makes, and not their noise.
+
+    Draws that were recovered, or saved, have them without it.
+    """
+    return (
+        bool(node.noise)
+        and node.noise not in values
+        and all(m.name in values for m in node.members)
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from jax.core import Tracer
 
 from autmarg.compat.jaxprs import reads
@@ -15,6 +16,8 @@ from autmarg.compat.numpyro import base_of, unwrapped, validates
 from autmarg.errors import ModelError
 from autmarg.ir.nodes import Observe
 from autmarg.ir.program import Program
+
+_CODES = (dist.BernoulliLogits, dist.BernoulliProbs, dist.CategoricalLogits, dist.CategoricalProbs)
 
 
 def outside(fn: Any, value: Any) -> Any:
@@ -88,13 +91,24 @@ def _check(program: Program, site: Observe) -> None:
         found = np.asarray(look(*(np.ones(a.shape, a.dtype) for a in shapes)))
     if not found.any() or any(reads(look, *shapes)):
         return
-    fn = base_of(spec.unflatten([tape.avals[v] for v in spec.values]))
+    fn: Any = base_of(spec.unflatten([tape.avals[v] for v in spec.values]))
     raise ModelError(
         f"observed site '{site.name}' ({site.place}): {int(found.sum())} of {found.size} values "
         f"are outside the support of {type(fn).__name__}{_examples(value, found)}, so that the "
-        "density is zero whatever the latents are. Expected data in the support: check the data, "
-        "the family, and its bounds"
+        f"density is zero whatever the latents are. Expected data in the support: "
+        f"{_remedy(fn, value, found)}"
     )
+
+
+def _remedy(fn: Any, value: Any, found: np.ndarray) -> str:
+    """What to do; codes from 1 to K have nothing but their K outside of 0 to K - 1."""
+    array = np.asarray(value)
+    if isinstance(fn, _CODES) and array.shape == found.shape and array.dtype.kind in "iuf":
+        outside, inside = array[found], array[~found]
+        last = outside.size and inside.size and (outside == outside.max()).all()
+        if last and inside.min() == 1 and outside.max() > inside.max():
+            return f"these run from 1 to {outside.max():g}; NumPyro's codes start at 0: subtract 1"
+    return "check the data, the family, and its bounds"
 
 
 def _examples(value: Any, found: np.ndarray) -> str:

@@ -171,7 +171,7 @@ def _conjugacy(
         if reason.startswith("it "):
             use = reason.removeprefix("it ")
         else:
-            words = f"{words}, and {reason}, so NUTS samples it"
+            words = f"{words}, and {reason}, so it is sampled"
         return _Refused(
             Refusal(name, "not conjugate", words, at, "", nearest, culprit=culprit, use=use)
         )

@@ -10,7 +10,10 @@ from autmarg.gaussian.residual import Features
 
 
 def variance_ratios(form: AffineForm, stats: CrossProducts) -> dict[str, float]:
-    """The F ratio of each member, as in an analysis of variance; none where data are not known.
+    """The F ratio of each member, as in an analysis of variance; none where nothing is known.
+
+    That is where data are not known, and where there are as many columns as rows: a fit that leaves
+    no residuals says nothing of the noise.
 
     With s_j = Σ a² over the rows of column j, r the data less the least-squares fit of everything
     but the member, and σ² the residual variance,
@@ -22,14 +25,15 @@ def variance_ratios(form: AffineForm, stats: CrossProducts) -> dict[str, float]:
     All rows weigh the same.
     """
     features = Features.of(form, stats)
-    if not features.data.any():
+    free = stats.n - form.columns
+    if not features.data.any() or free < 1:
         return {}
     fit = features.least_squares(stats.total)[-1]
     left, right = features.left, features.right
     half = np.where(left == right, stats.total, stats.total / 2)
     all_of_it = np.where(features.data, 1.0, fit)
     squares = float((stats.total * all_of_it[left] * all_of_it[right]).sum())
-    noise = squares / max(stats.n - len(fit) + 1, 1)
+    noise = squares / free
     # By the normal equations, a'r is what the member's own fit gives: no difference of large sums.
     own = (features.group[left] == features.group[right]) & ~features.data[left]
     own &= ~features.data[right]

@@ -29,6 +29,7 @@ class Program(AsValue):
         obstacles: what the IR cannot hold; where there is any, the model is left as it is.
         names: what the user calls arrays that the program reads, for printing.
         plan: what passes have decided so far (an :class:`autmarg.plan.plan.Plan`), or None.
+        unmet: latents that a pass was asked for and could not take → what it would have needed.
         sharding: how data with rows on several devices lie there, or None
             (:func:`autmarg.compat.shards.rows_of`).
     """
@@ -40,6 +41,7 @@ class Program(AsValue):
     obstacles: tuple[Refusal, ...] = ()
     names: Mapping[str, Any] = field(default_factory=dict)
     plan: Any = None
+    unmet: Mapping[str, str] = field(default_factory=dict)
     sharding: Any = None
 
     def __getitem__(self, name: str) -> Node:

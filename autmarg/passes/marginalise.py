@@ -102,7 +102,7 @@ def _numerically(program: Program, group: ScheduledGroup) -> Program:
     names = named([m.name for m in density.members])
     why = (
         f"{names}: by quadrature with {density.nodes} nodes for each integral; twice as many "
-        f"change log p(y | θ) by {error:.0e} nats at most where the posterior is"
+        f"change log p(y | θ) by {error:.0e} nats at most at the mode and points around it"
     )
     recover = replace(_recover(group, density, QUADRATURE), why=why)
     words = tuple(f"{m.size:,} integrals, {density.nodes} nodes" for m in density.members)

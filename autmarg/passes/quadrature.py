@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autmarg.analysis.admissible import Facts, facts_of
+from autmarg.analysis.needed import TOO_MANY_NODES, no_mode
 from autmarg.analysis.sites import normalise
 from autmarg.errors import InternalError
 from autmarg.gaussian.marginal import GaussianMarginal
@@ -56,38 +57,41 @@ class Quadrature:
         """The program with stand-ins, if there is anything to stand in for."""
         if not self.is_asked or program.obstacles:
             return
-        facts = facts_of(normalise(program))
+        facts, unmet = facts_of(normalise(program)), dict[str, str]()
         for deepest in range(DEEPEST, 0, -1):  # nested integrals may take too many nodes
             nests = self._possible(facts, self._asked(facts, deepest))
             if all(len(nest.members) < deepest for nest in nests):
                 continue  # the next turn finds the same ones
             found = self._stood_in(facts, nests)
-            if found is not None:
+            if isinstance(found, Program):
                 yield found
                 return
+            unmet |= {m.name: found for nest in nests for m in nest.members if found}
+        if unmet:
+            yield replace(program, unmet=unmet)
 
     @property
     def is_asked(self) -> bool:
         """Whether latents are to be integrated out numerically."""
         return self.request.nongaussian == "quadrature"
 
-    def _stood_in(self, facts: Facts, nests: Sequence[Nest]) -> Program | None:
-        """The program with stand-ins; None where no mode is found, or no number of nodes enough."""
+    def _stood_in(self, facts: Facts, nests: Sequence[Nest]) -> Program | str:
+        """The program with stand-ins, or what it would have needed ("" where that is usual)."""
         program = facts.normalised.program
         sites = tuple(each for nest in nests for each in nest.likelihoods)
         plan = planned(with_stand_ins(program, sites), self.request)
         groups = [g for g in plan.groups if g.is_by_quadrature]
         found = tuple(density_of(plan.program, g) for g in groups)
         if not all(is_known(plan.program, each) for each in found):
-            return None
+            return ""
         fit = Fit(plan.program, sites, found)
         mode = fit.run()
         if mode is None:
-            return None
+            return no_mode("quadrature")
         densities = [quadrature_of(plan.program, g) for g in groups]
         enough = accuracy(fit, mode, densities, sum(each.site.size for each in sites))
         if enough is None:
-            return None
+            return TOO_MANY_NODES
         return with_stand_ins(program, sites, mode.pseudo, enough.nodes, enough.error)
 
     def _asked(self, facts: Facts, deepest: int) -> tuple[Nest, ...]:

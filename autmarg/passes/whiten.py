@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from autmarg.analysis.admissible import Facts, facts_of
+from autmarg.analysis.needed import no_mode
 from autmarg.analysis.sites import normalise
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import of_sites
@@ -62,6 +63,9 @@ class Whiten:
         mode = fit.run() if fit is not None else None
         if fit is not None and mode is not None:
             yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo)
+        elif fit is not None:
+            members = {m.name for each in fit.densities for m in each.members}
+            yield replace(program, unmet=dict.fromkeys(members, no_mode("whiten")))
 
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → what would be functions of each, were its latents whitened.

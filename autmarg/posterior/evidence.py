@@ -170,28 +170,47 @@ def _effective(x: np.ndarray) -> float:
 
 def _check_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise where a prior has no density, and the evidence no scale."""
-    names = _improper(marg, args, kwargs)
-    if names:
+    sites = _sites(marg, args, kwargs)
+    if names := _improper(sites):
         raise RequestError(
             f"{named(names)} {'has' if len(names) == 1 else 'have'} an improper prior, so "
             "that the evidence is no number: expected proper priors"
         )
+    if names := _scaled(sites):
+        raise RequestError(
+            f"the log-density of {named(names)} is scaled (weights of handlers.scale, or a "
+            "subsample), so that its integral is no log p(y): expected each site once"
+        )
 
 
 def is_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether all priors are known to be proper, found by tracing the source alone."""
+    """Whether all priors are known to be proper, and no density scaled, by tracing the source."""
     found: list[str] = []
-    jax.eval_shape(lambda: found.extend(_improper(marg, args, kwargs)))
+
+    def look() -> None:
+        sites = _sites(marg, args, kwargs)
+        found.extend([*_improper(sites), *_scaled(sites)])
+
+    jax.eval_shape(look)
     return not found
 
 
-def _improper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """Names of the latents whose prior is improper; a mask that is traced counts as one."""
+def _sites(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The source's sampled and observed sites."""
     with handlers.block():
         model = handlers.substitute(handlers.seed(marg.source, 0), substitute_fn=init_to_uniform)
         sites = handlers.trace(model).get_trace(*args, **kwargs)
-    latents = [s for s in sites.values() if s["type"] == "sample" and not s["is_observed"]]
-    return [s["name"] for s in latents if _is_improper(s["fn"])]
+    return [s for s in sites.values() if s["type"] == "sample"]
+
+
+def _improper(sites: list[dict[str, Any]]) -> list[str]:
+    """Names of the latents whose prior is improper; a mask that is traced counts as one."""
+    return [s["name"] for s in sites if not s["is_observed"] and _is_improper(s["fn"])]
+
+
+def _scaled(sites: list[dict[str, Any]]) -> list[str]:
+    """Names of the sites whose log-density is multiplied by a number."""
+    return [s["name"] for s in sites if s["scale"] is not None]
 
 
 def _is_improper(fn: Any) -> bool:

@@ -104,7 +104,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     wrapped = [[textwrap.wrap(c, _WIDE) or [""] for c in row] for row in cells]
     widths = [max(len(line) for row in wrapped for line in row[k]) for k in range(len(used))]
     lines = []
-    for i, row in enumerate(wrapped):
+    for i, row in enumerate(wrapped if used else []):
         for k in range(max(len(c) for c in row)):
             parts = [c[k] if k < len(c) else "" for c in row]
             text = "  ".join(p.ljust(w) for p, w in zip(parts, widths, strict=True))

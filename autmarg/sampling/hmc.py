@@ -17,6 +17,7 @@ from autmarg.backend.nuts import dense_block, keeps_values
 from autmarg.compat.kernels import Place
 from autmarg.plan.plan import Plan
 from autmarg.sampling.coordinates import Kind
+from autmarg.sampling.impossible import check_possible
 from autmarg.sampling.space import Space, generator_of, has_computed_sites
 from autmarg.sampling.start import Start, start
 from autmarg.sampling.steps import Chain, Stepper, Steps
@@ -85,6 +86,9 @@ def run_nuts(
         rng_key: a JAX random key.
         args, kwargs: what the model is called with.
         asked: how many draws.
+
+    Raises:
+        ModelError: the data are impossible.
     """
     model: Any = marg
     clock, first = Clock(), dense_block(plan)
@@ -97,6 +101,7 @@ def run_nuts(
             found = _run(stepper, first, generator_of(rng_key), asked, clock)
             if found is not None:
                 return _finished(space, plan, found, clock)
+            check_possible(plan.program, model.source, args, kwargs)
     return _by_numpyro(model, rng_key, args, kwargs, asked, clock)
 
 

@@ -120,7 +120,8 @@ class Posterior:
         q = self.quality
         if self.method == "exact":
             return []
-        lines = [f"  least effective sample size {q.ess:,.0f}, largest R̂ {q.rhat:.3f}"]
+        rhat = f"{q.rhat:.3f}" if not q.rhat >= 100 else "over 100"
+        lines = [f"  least effective sample size {q.ess:,.0f}, largest R̂ {rhat}"]
         if q.acceptance is not None:
             lines.append(
                 f"  acceptance {q.acceptance:.0%}, k̂ {q.pareto_shape:.2f} (trusted up to 0.5), "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -95,9 +96,11 @@ def sample(
     if method not in METHODS:
         expected = ", ".join(map(repr, METHODS))
         raise RequestError(f"sample takes one of the methods {expected}; found {method!r}")
-    if num_samples < 1 or num_chains < 1:
+    whole = isinstance(num_samples, Integral) and isinstance(num_chains, Integral)
+    if not whole or num_samples < 1 or num_chains < 1:
         raise RequestError(
-            f"sample was asked for {num_chains} chains of {num_samples} draws: expected one or more"
+            f"sample was asked for {num_chains} chains of {num_samples} draws: expected "
+            "whole numbers, one or more"
         )
     if is_traced((rng_key, args, kwargs)):
         raise RequestError(
@@ -170,12 +173,13 @@ class _Run:
         return self.asked.num_chains * self.asked.num_samples
 
     def _posterior(self, route: Route, samples: Any, *rest: Any, **options: Any) -> Posterior:
-        if route.plan.quadrature and samples:
+        quadrature = route.plan.quadrature
+        if quadrature and samples:
             recovery = route.marg.compiled(*self.args, **self.kwargs)[0].recovery
-            recovery.check(samples, "sample")
+            quadrature = (*quadrature, recovery.check(samples, "sample"))
         return Posterior(
             route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
-            self.asked.num_samples, *rest, quadrature=route.plan.quadrature, **options,
+            self.asked.num_samples, *rest, quadrature=quadrature, **options,
         )  # fmt: skip
 
     def nothing(self, route: Route) -> Posterior:

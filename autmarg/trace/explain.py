@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from autmarg.errors import ModelError
+from autmarg.errors import ModelError, named
 from autmarg.ir.tape import is_library
 from autmarg.trace.columns import is_column, named_values
 from autmarg.trace.record import INSTALLED, Mismatch, name_of, place_of_error
@@ -163,9 +163,11 @@ def _plain(
         if f"'{kind.__name__}'" in str(error):
             found = [n for n, v in named_values(model, args, kwargs) if type(v) is kind]
             if found:
-                names = ", ".join(f"'{name}'" for name in found)
-                listed = f"{names} is a list: pass np.asarray({found[0]})"
-                yield listed if kind in (list, tuple) else f"{names} is None: pass a value"
+                one = len(found) == 1
+                lists = "is a list" if one else "are lists"
+                empty = f"{named(found)} {'is' if one else 'are'} None: pass a value"
+                listed = f"{named(found)} {lists}: pass np.asarray({found[0]})"
+                yield listed if kind in (list, tuple) else empty
 
 
 def _raised_by_user(error: BaseException, *, on_purpose: bool = False) -> bool:

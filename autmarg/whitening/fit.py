@@ -96,7 +96,9 @@ class Fit:
             if np.abs(theta - before).max(initial=0.0) < _STILL:
                 break
         last = self._mode(theta, pseudo)
-        return None if last is None else Mode(theta, last)
+        if last is None or not np.isfinite(self.at(theta, last).value):
+            return None
+        return Mode(theta, last)
 
     def _uphill(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Array:
         """θ uphill, as far as the pseudo-data are good for."""

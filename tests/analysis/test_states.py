@@ -149,7 +149,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_season_has_one_state_in_every_spelling(spelling):
     plan = autmarg.transform(SPELLINGS[spelling], marginalize="all").plan(Y)
-    assert structure(plan) == [f"1 chains of {T} steps, states of {S}"]
+    assert structure(plan) == [f"1 chain of {T} steps, states of {S}"]
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def trend_season_and_regression(y):
 def test_a_state_holds_what_is_read_once_more():
     """Level and slope, and the last six elements of a season."""
     plan = exact(trend_season_and_regression, Y)
-    assert structure(plan)[0] == f"1 chains of {T} steps, states of 8"
+    assert structure(plan)[0] == f"1 chain of {T} steps, states of 8"
 
 
 def two_rates(y):
@@ -201,7 +201,7 @@ def two_rates(y):
 
 def test_chains_of_different_rates_keep_pace():
     plan = exact(two_rates, Y)
-    assert structure(plan) == [f"1 chains of {2 * T} steps, states of 4"]
+    assert structure(plan) == [f"1 chain of {2 * T} steps, states of 4"]
 
 
 def panel(y):
@@ -219,7 +219,7 @@ def panel(y):
 
 
 PANELS = [
-    ((), "1 chains of 12 steps, states of 3"),
+    ((), "1 chain of 12 steps, states of 3"),
     (("shared",), "2 chains of 12 steps, states of 1"),
 ]
 

@@ -173,7 +173,7 @@ def shared(*, slope=None, shift=False, power=0.5, elements=(), noise=None, keep=
         ({"slope": 10.0}, "the scale of 'b' is not a multiple of the square root of 't'"),
         ({"noise": 1.0}, "the scale of 'y' is not a multiple of the square root of 't'"),
         ({"shift": True}, "but it enters more of 'y' than its scale"),
-        ({"power": 1.0}, "it scales 'b' and scales the noise of 'y', so NUTS samples it"),
+        ({"power": 1.0}, "it scales 'b' and scales the noise of 'y', so it is sampled"),
         ({"elements": (2,)}, "but it has 2 elements, where a Gaussian marginal can share one"),
         ({"keep": ("x",)}, "but 'x' is sampled, not observed"),
     ],

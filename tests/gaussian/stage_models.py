@@ -101,11 +101,11 @@ def nothing_in_time(*_: Any) -> dict[int, Any]:
 STAGES = {
     "dense root": Stage(grouped, "dense root of 9", {"UNROLL": 9}),
     "batched blocks": Stage(grouped, "4 blocks of 2", {"SMALL_ROOT": 0}),
-    "chain": Stage(walking, "1 chains of 6 steps", {}),
-    "states of a mean": Stage(summing, "1 chains of 10 steps, states of 1", {}),
+    "chain": Stage(walking, "1 chain of 6 steps", {}),
+    "states of a mean": Stage(summing, "1 chain of 10 steps, states of 1", {}),
     "written out": Stage(walking, "6 states written out", {"in_time": nothing_in_time}),
-    "many rows a step": Stage(crowded, "1 chains of 4 steps", {"SMALL_ROOT": 0}),
-    "a season": Stage(seasonal, "1 chains of 10 steps, states of 4", {}),
+    "many rows a step": Stage(crowded, "1 chain of 4 steps", {"SMALL_ROOT": 0}),
+    "a season": Stage(seasonal, "1 chain of 10 steps, states of 4", {}),
     "correlated noise": Stage(process, "dense root of 2", {}),
 }
 

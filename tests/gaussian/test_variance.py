@@ -66,3 +66,9 @@ def test_nothing_is_known_of_data_that_are_not(quick_compilation):
         numpyro.sample("z", dist.Normal(mu + u[group] + y * power, 1.0), obs=jnp.zeros(len(y)))
 
     assert ratios(scaled, GROUP, RNG.normal(size=len(GROUP))) == {}
+
+
+def test_a_fit_without_residuals_says_nothing():
+    """With an effect for each row the variance of the noise is not known."""
+    rows = np.arange(LEVELS)
+    assert ratios(one_way, rows, RNG.normal(size=LEVELS)) == {}

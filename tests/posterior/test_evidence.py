@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 from numpyro.infer.util import log_density
 from scipy.special import logsumexp
 
@@ -69,11 +70,17 @@ def test_what_it_refuses() -> None:
         scale = numpyro.sample("scale", dist.ImproperUniform(dist.constraints.positive, (), ()))
         numpyro.sample("y", dist.Normal(numpyro.sample("u", dist.Normal(0, 1)), scale), obs=y)
 
+    def weighted(y):
+        u = numpyro.sample("u", dist.Normal(0, 1))
+        with handlers.scale(scale=np.linspace(0.5, 1.5, len(y))):
+            numpyro.sample("y", dist.Normal(u, 1), obs=y)
+
     def refused(model, draws):
         with pytest.raises(autmarg.RequestError) as caught:
             autmarg.transform(model, marginalize="all").log_evidence(jax.random.key(0), draws, Y)
         return str(caught.value)
 
     assert "'scale' has an improper prior" in refused(flat, {"scale": np.ones(100)})
+    assert "log-density of 'y' is scaled" in refused(weighted, {"draw": np.ones(100)})
     assert "needs draws of the sampled site 'scale'" in refused(groups, {"mean": np.ones(100)})
     assert "at least 20 draws for each" in refused(groups, {"scale": np.linspace(1, 2, 10)})

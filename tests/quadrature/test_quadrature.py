@@ -208,7 +208,7 @@ def test_a_precision_above() -> None:
 
     plan = planned(model).plan()
     (reason,) = plan.refusals
-    assert str(reason).endswith("so NUTS samples it") and "'y'" not in str(reason)
+    assert str(reason).endswith("so it is sampled") and "'y'" not in str(reason)
     assert "dense root" not in str(plan)
 
 
@@ -232,7 +232,7 @@ def test_refused(model: Callable[[], None]) -> None:
     plan = planned(model).plan()
     assert plan.integrated == ()
     (reason,) = (r for r in plan.refusals if r.site == "u")
-    assert "levels that are independent scalars" in reason.needed
+    assert "independent scalars given what is sampled" in reason.needed
 
 
 def test_an_integrand_of_several_peaks() -> None:
@@ -269,13 +269,17 @@ def test_in_single_precision() -> None:
         assert float(log_density(single, (), {}, KEPT)[0]) == pytest.approx(found, abs=1e-4)
 
 
-def test_words() -> None:
-    """The plan and the posterior say that it is quadrature, and how near."""
+def test_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan and the posterior say that it is quadrature, and how near; or why it is not."""
     marg = planned(indexed)
     assert "by quadrature with" in str(marg.plan())
     posterior = marg.sample(jax.random.key(0), num_samples=100, num_chains=2)
     assert posterior.method == "independence"
     assert "twice as many change log p(y | θ) by" in str(posterior)
+    assert "at 200 draws, twice as many nodes change it by" in str(posterior)
     assert "exact but for quadrature" in str(autmarg.verify(marg, points=3, quiet=True))
     for show in (marg.plan().to_json, marg.plan().to_html):
         assert "quadrature" in show()
+    monkeypatch.setattr(accuracy, "_EVALUATIONS", 10)
+    plan = autmarg.transform(indexed, nongaussian="quadrature").plan()
+    assert "takes up to 64 nodes for an integral" in " ".join(str(plan).split())

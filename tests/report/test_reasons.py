@@ -70,7 +70,7 @@ def test_the_plan_says_once_what_holds_for_several_sites():
     file, line = "test_reasons.py", scales.__code__.co_firstlineno
     assert (
         f"'s' ({file}:{line + 1}) is a HalfNormal, not Gaussian, and it scales the noise of 'y' "
-        f"({file}:{line + 5}), so NUTS samples it. The same holds for 't', which scales 'u' "
+        f"({file}:{line + 5}), so it is sampled. The same holds for 't', which scales 'u' "
         f"({file}:{line + 3}). 'a' ({file}:{line + 2}) is read by 'z' ({file}:{line + 4}), "
         "a Poisson, not Gaussian, so it must be sampled. The same holds for 'b'."
     ) in text

@@ -240,6 +240,12 @@ def test_a_picture_of_g():
         ).plan(Y).figure()  # fmt: skip
 
 
+def test_a_model_without_sites_has_a_plan():
+    plan = autmarg.transform(lambda x: x).plan(1.0)
+    assert "nothing is integrated out" in str(plan)
+    assert "nothing is integrated out" in plan.to_html()
+
+
 def test_a_terminal_shows_the_table():
     console = pytest.importorskip("rich.console")
     plan = autmarg.transform(CASES["radon"].model).plan(Y)

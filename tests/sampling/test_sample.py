@@ -152,8 +152,10 @@ def test_a_site_left_for_its_cost_is_no_reason_for_another_models_draws():
 def test_requests_that_cannot_be_met(marg):
     with pytest.raises(autmarg.RequestError, match="'auto', 'independence', 'nuts'; found 'gibbs'"):
         marg.sample(KEY, GROUP, Y, method="gibbs")
-    with pytest.raises(autmarg.RequestError, match="expected one or more"):
+    with pytest.raises(autmarg.RequestError, match="whole numbers, one or more"):
         marg.sample(KEY, GROUP, Y, num_samples=0)
+    with pytest.raises(autmarg.RequestError, match=r"2\.5 draws: expected whole"):
+        marg.sample(KEY, GROUP, Y, num_samples=2.5)
     with pytest.raises(autmarg.RequestError, match=r"inside jax\.jit"):
         jax.jit(lambda y: marg.sample(KEY, GROUP, y).get_samples())(Y)
     with (

@@ -45,7 +45,7 @@ def scale(name: str) -> Any:
     return numpyro.sample(name, dist.HalfNormal(1.0))
 
 
-@chain("x x0", f"1 chains of {T} steps, states of 2")
+@chain("x x0", f"1 chain of {T} steps, states of 2")
 def autoregressive(y=None):
     """AR(2) with two latent initial values; the carry is a shift register."""
     phi = numpyro.sample("phi", dist.Uniform(-0.5, 0.5).expand([2]))
@@ -62,7 +62,7 @@ def autoregressive(y=None):
     numpyro.deterministic("last", xs[-1])
 
 
-@chain("level slope l0 b0 beta", f"1 chains of {T} steps, states of 2")
+@chain("level slope l0 b0 beta", f"1 chain of {T} steps, states of 2")
 def local_linear_trend(y=None):
     t1, t2, s = scale("t1"), scale("t2"), scale("s")
     l0, b0 = numpyro.sample("l0", dist.Normal(0, 5)), numpyro.sample("b0", dist.Normal(0, 5))
@@ -95,7 +95,7 @@ def panel(y=None):
     scan(step, jnp.zeros(3), y, length=T)
 
 
-@chain("x", f"1 chains of {T} steps, states of 3", PANEL)
+@chain("x", f"1 chain of {T} steps, states of 3", PANEL)
 def vector_autoregressive(y=None):
     phi = numpyro.sample("phi", dist.Uniform(-0.3, 0.3).expand([3, 3]).to_event(2))
     factor, s = numpyro.sample("L", dist.LKJCholesky(3)), scale("s")
@@ -108,7 +108,7 @@ def vector_autoregressive(y=None):
     scan(step, jnp.zeros(3), y, length=T)
 
 
-@chain("mu drift", f"1 chains of {T} steps, states of 2")
+@chain("mu drift", f"1 chain of {T} steps, states of 2")
 def python_loop(y=None):
     """A site a step: AR(2) around a drift."""
     phi, tau, s = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau"), scale("s")
@@ -122,7 +122,7 @@ def python_loop(y=None):
 
 CHAINS["python_loop"] = Chain(
     python_loop, Y, frozenset({"mu", "drift", *(f"x{t}" for t in range(T))}),
-    f"1 chains of {T} steps, states of 2",
+    f"1 chain of {T} steps, states of 2",
 )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def observed_autoregression(y=None):
     scan(step, 0.0, y, length=T)
 
 
-@chain("x a", f"1 chains of {T} steps, states of 1")
+@chain("x a", f"1 chain of {T} steps, states of 1")
 def random_walk(y=None):
     a, tau = numpyro.sample("a", dist.Normal(0, 3)), scale("tau")
     x = numpyro.sample("x", dist.GaussianRandomWalk(tau, T))
@@ -180,7 +180,7 @@ def random_walks_in_a_plate(y=None):
     numpyro.sample("y", dist.Normal(x.T, s).to_event(2), obs=y)
 
 
-@chain("x", f"1 chains of {T} steps, states of 2")
+@chain("x", f"1 chain of {T} steps, states of 2")
 def state_space(y=None):
     phi, tau = numpyro.sample("phi", dist.Uniform(0, 1)), scale("tau")
     matrix = jnp.array([[1.0, 1.0], [0.0, 1.0]]).at[1, 1].set(phi)
@@ -200,7 +200,7 @@ def state_spaces_in_a_batch(y=None):
     numpyro.sample("y", dist.Normal(x[..., 1].T, scale("s")), obs=y)
 
 
-@chain("a x", f"1 chains of {T} steps, states of 1")
+@chain("a x", f"1 chain of {T} steps, states of 1")
 def moved_random_walk(y=None):
     a, tau = numpyro.sample("a", dist.Normal(0, 3)), scale("tau")
     shift = dist.transforms.AffineTransform(a + jnp.linspace(0, 1, T), -tau)
@@ -208,7 +208,7 @@ def moved_random_walk(y=None):
     numpyro.sample("y", dist.Normal(x, scale("s")), obs=y)
 
 
-@chain("x", f"1 chains of {T} steps, states of 2")
+@chain("x", f"1 chain of {T} steps, states of 2")
 def recursive_linear_transform(y=None):
     noise = dist.Normal(0.1, numpyro.sample("tau", dist.HalfNormal(1).expand([2]).to_event(1)))
     recursion = dist.transforms.RecursiveLinearTransform(jnp.array([[1.0, 1.0], [0.0, 1.0]]))
@@ -216,7 +216,7 @@ def recursive_linear_transform(y=None):
     numpyro.sample("y", dist.Normal(numpyro.sample("x", fn)[:, 0], scale("s")), obs=y)
 
 
-@chain("b", f"1 chains of {T} steps, states of 2")
+@chain("b", f"1 chain of {T} steps, states of 2")
 def dynamic_regression(y=None):
     """Each row reads both coefficients, whose priors do not read each other."""
     tau, s = scale("tau"), scale("s")
@@ -230,7 +230,7 @@ def dynamic_regression(y=None):
     scan(step, jnp.zeros(2), (y, X), length=T)
 
 
-@chain("level season", f"1 chains of {T} steps, states of 4")
+@chain("level season", f"1 chain of {T} steps, states of 4")
 def level_and_season(y=None):
     """Two scans that the rows join; a season reads three steps."""
     t1, t2, s = scale("t1"), scale("t2"), scale("s")
@@ -273,7 +273,7 @@ def observed_random_walk(y=None):
     numpyro.sample("w", dist.Normal(a, 1.0), obs=None if y is None else y[0])
 
 
-@chain("z mu", f"1 chains of {T} steps, states of 1")
+@chain("z mu", f"1 chain of {T} steps, states of 1")
 def cumulative_sum(y=None):
     """A walk in standard noise, with a drift."""
     mu, tau = numpyro.sample("mu", dist.Normal(0, 1)), scale("tau")
@@ -313,7 +313,7 @@ def kept_noise(y=None):
     numpyro.sample("y", dist.Normal(a + x, scale("s")), obs=y)
 
 
-@chain("z x0", f"1 chains of {T} steps, states of 5")
+@chain("z x0", f"1 chain of {T} steps, states of 5")
 def noncentred_autoregression(y=None):
     """Autoregressive, with a moving average of the noise."""
     phi, theta = (numpyro.sample(n, dist.Uniform(-1, 1)) for n in ("phi", "theta"))
@@ -329,7 +329,7 @@ def noncentred_autoregression(y=None):
     scan(step, (x0, 0.0), y, length=T)
 
 
-@chain("z", "1 chains of 4 steps, states of 3")
+@chain("z", "1 chain of 4 steps, states of 3")
 def loop_over_sampled_noise(y=None):
     """The noise is a site of its own, the loop is JAX's, and it starts anew at a known step."""
     phi, tau = numpyro.sample("phi", dist.Uniform(-1, 1)), scale("tau")
@@ -375,5 +375,5 @@ def ragged(y=None):
 
 CHAINS["ragged"] = Chain(
     ragged, Y, frozenset({*(f"x{t}" for t in range(T)), *(f"w{t}" for t in range(4, 8))}),
-    f"1 chains of {T - 1} steps, states of 4",
+    f"1 chain of {T - 1} steps, states of 4",
 )  # fmt: skip

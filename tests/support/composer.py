@@ -258,7 +258,7 @@ class Composer:
 
     def walk(self) -> str:
         """An autoregression in NumPyro's scan."""
-        name, rho, scale = self.name("x"), self.write("{b}"), self.scale()
+        name, rho, scale = self.name("x"), self.write("jnp.tanh({b})"), self.scale()
         self.lines += [
             f"def step{name}(before, t):",
             f'    now = numpyro.sample("{name}", dist.Normal({rho} * before + 0.1 * t, {scale}))',

@@ -240,6 +240,7 @@ def test_a_model_may_code_a_category_itself():
         ((G, X, Y[:5]), r"data of shape \(5,\)(.|\n)*shapes g \(6,\), x \(6,\), y \(5,\)"),
         ((G, None, Y), "'x' is None: pass a value"),
         ((G, list(X), Y), r"'x' is a list: pass np.asarray\(x\)"),
+        ((G, list(X), list(Y)), "'x' and 'y' are lists"),
         ((G, X.astype(object), Y), "'x' is an array of objects"),
     ],
 )

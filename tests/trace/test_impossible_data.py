@@ -56,6 +56,11 @@ def log_linear(y):
     numpyro.sample("y", dist.Poisson(jnp.exp(s)), obs=y)
 
 
+def ordinal(y):
+    s = numpyro.sample("s", dist.Normal(0, 1))
+    numpyro.sample("y", dist.OrderedLogistic(s, jnp.arange(2.0)), obs=y)
+
+
 def bounded(y):
     s = numpyro.sample("s", dist.HalfNormal(1.0))
     numpyro.sample("y", dist.Uniform(0, s), obs=y)
@@ -80,6 +85,8 @@ KNOWN = {
     "count": (poisson, ([-1, 1.5],), r"'y' .*2 of 2 .* outside the support of Poisson \(-1.0, 1.5"),
     "missing count": (poisson, ([NAN, 1],), "'y' .*1 of 2 .* outside the support of Poisson"),
     "successes": (binomial, ([5, 1], [4, 4]), "'y' .*1 of 2 .* outside the support of Binomial"),
+    "codes": (ordinal, ([1, 3, 2],), "'y' .*1 of 3 .*run from 1 to 3; .* start at 0: subtract 1"),
+    "no codes": (ordinal, ([0, 3, 2],), "'y' .*1 of 3 .*check the data, the family"),
     "family": (log_linear, ([1.5, 2.0],), "'y' .*1 of 2 .* outside the support of Poisson"),
 }
 
@@ -89,6 +96,33 @@ def test_known_data_are_an_error(name):
     model, args, words = KNOWN[name]
     with pytest.raises(autmarg.ModelError, match=words):
         autmarg.transform(model).plan(*map(np.asarray, args))
+
+
+@pytest.mark.parametrize("nongaussian", ["whiten", "quadrature"])
+def test_before_anything_is_planned_for_them(nongaussian):
+    def model(y):
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([3]).to_event(1))
+        numpyro.sample("y", dist.Poisson(jnp.exp(u)), obs=y)
+
+    with pytest.raises(autmarg.ModelError, match=r"'y' .*3 of 3 .* outside the support of Poisson"):
+        autmarg.transform(model, nongaussian=nongaussian).plan(np.array([0.5, 1.5, 2.5]))
+
+
+def exposed(y):
+    """Counts where nothing is exposed."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    u = numpyro.sample("u", dist.Normal(0, s).expand([3]).to_event(1))
+    numpyro.sample("y", dist.Poisson(jnp.array([0.0, 1.0, 1.0]) * jnp.exp(u)), obs=y)
+
+
+def test_data_that_no_latents_make():
+    """They are named where no chain finds a start, and the plan says what was not found."""
+    y = np.array([1, 2, 3])
+    marg = autmarg.transform(exposed)
+    with pytest.raises(autmarg.ModelError, match=r"'y' .*log-density of its data is -inf at each"):
+        marg.sample(jax.random.key(0), y, num_samples=10)
+    plan = autmarg.transform(exposed, nongaussian="whiten").plan(y)
+    assert "starts from a mode of the posterior, and none was found" in " ".join(str(plan).split())
 
 
 TRACED = {

@@ -271,6 +271,11 @@ def test_recovery(marg: autmarg.MarginalizedModel) -> None:
     moments = marg.recover(jax.random.key(1), draws, moments=True)
     assert np.allclose(moments["u"]["mean"], found["u"])
     assert not moments["u"]["var"].any()
+    # What was recovered, or saved, has the effects without their noise.
+    again = marg.recover(jax.random.key(2), found)
+    np.testing.assert_array_equal(again["u"], found["u"])
+    moments = marg.recover(jax.random.key(2), found, moments=True)
+    np.testing.assert_array_equal(moments["u"]["mean"], found["u"])
 
 
 def test_verify(marg: autmarg.MarginalizedModel) -> None:

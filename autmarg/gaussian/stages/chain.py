@@ -144,7 +144,9 @@ class Chain(Stage[Factor, Own]):
         """A filter over the steps; three times the work in blocks of steps side by side."""
         steps, chains = self.recurrence.steps, self.recurrence.chains
         sizes = {"T": steps, "M": chains, "d": self.state, "D": self.later.shape[1]}
-        text = f"{chains} chains of {steps} steps, states of {self.state}"
+        text = (
+            f"{chains} chain{'' if chains == 1 else 's'} of {steps} steps, states of {self.state}"
+        )
         if self.rows is not None:
             sizes["n"] = self.rows.size[2]
         if (blocks := self.recurrence.blocks) > 1:
