@@ -59,6 +59,7 @@ class Fingerprint:
         self._digest = hashlib.blake2b(digest_size=16)
         self._inside: set[int] = set()  # objects and bodies that are being read
         self._rules: set[str] = set()
+        self._avals: dict[Any, str] = {}
         self.comparable = True
 
     def hexdigest(self) -> str:
@@ -89,9 +90,17 @@ class Fingerprint:
 
     def _text(self, *parts: object) -> None:
         for part in parts:
-            text = str(part).encode()
-            self._digest.update(f"{len(text)}:".encode())
-            self._digest.update(text)
+            self._written(str(part))
+
+    def _written(self, text: str) -> None:
+        encoded = text.encode()
+        self._digest.update(b"%d:%b" % (len(encoded), encoded))
+
+    def _aval(self, aval: Any) -> None:
+        """The type of a value, of which a program has few."""
+        if aval not in self._avals:
+            self._avals[aval] = str(aval)
+        self._written(self._avals[aval])
 
     def _value(self, value: Any) -> None:
         if isinstance(value, Tracer):
@@ -191,7 +200,7 @@ class Fingerprint:
         def define(variables: Iterable[Any]) -> None:
             for variable in variables:
                 numbers[variable] = len(numbers)
-                self._text(variable.aval)
+                self._aval(variable.aval)
 
         def read(atoms: Iterable[Any]) -> None:
             for atom in atoms:

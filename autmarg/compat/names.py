@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import types
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def _is_ours(value: Any) -> bool:
 @cache
 def _set_up() -> None:
     """Do what lowering does for a program besides: JAX then loads LAPACK, which programs call."""
-    jax.jit(jnp.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), jnp.float32))
+    root = partial(jax.lax.linalg.cholesky, symmetrize_input=False)
+    jax.jit(root).lower(jax.ShapeDtypeStruct((1, 1), jnp.float32))
 
 
 @cache

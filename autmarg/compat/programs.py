@@ -2,9 +2,9 @@
 
 The numbers that a function closes over (data, cross-products) are found when it is traced.
 :func:`traced_once` lets a program around it see them as its own, and :func:`compiled` makes them
-arguments of an executable, which all programs of equal text share: other data of the same structure
-are not compiled again, in this process or, by the files that it leaves, in another. Integers
-(levels, places in arrays) are structure, and stay constants.
+arguments of an executable, which all equal programs share: other data of the same structure are not
+compiled again, in this process or, by the files that it leaves, in another. Integers (levels,
+places in arrays) are structure, and stay constants.
 
 A kernel of NumPyro's compiles its loop itself and has no arguments for such numbers. There they are
 constants.
@@ -80,7 +80,10 @@ class Program:
         numbers = self.known_numbers(flat)
         if numbers is None:
             return self
-        found = executable(lambda: self.run.lower(numbers, *flat), len(numbers), briefly=briefly)
+        found = executable(
+            lambda: self.run.lower(numbers, *flat), len(numbers),
+            name=name_of(live(self.closed)), briefly=briefly,
+        )  # fmt: skip
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
 
     def known_numbers(self, flat: Sequence[Any]) -> list[Array] | None:

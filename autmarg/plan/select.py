@@ -165,6 +165,9 @@ def cover(edges: Iterable[frozenset[str]], weights: dict[str, int]) -> list[str]
     Exact for connected sets of up to 24 sites; above, the 2-approximation of Bar-Yehuda and Even
     (1981).
     """
+    edges = list(edges)
+    if not edges:
+        return []
     import networkx as nx  # slow to import
 
     graph = nx.Graph()

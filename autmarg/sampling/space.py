@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax import Array
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
-from autmarg.compat.programs import compiled
+from autmarg.compat.programs import mapped, without_axes
 from autmarg.ir.nodes import Deterministic, NonCentred
 from autmarg.plan.plan import Plan
 from autmarg.sampling.coordinates import Coordinate, Kind, Model, coordinates_of
@@ -42,6 +42,8 @@ class Space:
         # Some sites draw random keys themselves. No density reads these, so any seed will do.
         self._model = handlers.seed(model, jax.random.key(0))
         self._args, self._kwargs = args, dict(kwargs)
+        self._run_at = mapped(self._constrained, _one_by_one, _point)
+        self._moved_at = mapped(self._moved, _side_by_side, _point)
 
     @property
     def size(self) -> int:
@@ -79,10 +81,8 @@ class Space:
         """
         lead = points.shape[:-1]
         rows = points.reshape(-1, self.size)
-        if deterministic or any(c.bijection is None for c in self.coordinates):
-            each = compiled(lambda x: jax.lax.map(self._constrained, x))(rows)
-        else:
-            each = compiled(jax.vmap(self._moved))(rows)
+        run = deterministic or any(c.bijection is None for c in self.coordinates)
+        each = (self._run_at if run else self._moved_at)(rows)
         return {
             n: jax.device_put(np.asarray(x).reshape(*lead, *x.shape[1:])) for n, x in each.items()
         }
@@ -97,6 +97,19 @@ class Space:
     def _moved(self, point: Array) -> dict[str, Array]:
         own = self.unconstrained(point)
         return {c.name: c.bijection(own[c.name]) for c in self.coordinates}
+
+
+def _one_by_one(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    return lambda points: jax.lax.map(function, points)
+
+
+def _side_by_side(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    return jax.vmap(function)
+
+
+def _point(points: Any) -> tuple[Any, ...]:
+    """The shape of one of some points."""
+    return (without_axes(points, 1),)
 
 
 def generator_of(rng_key: Any) -> np.random.Generator:
