@@ -12,7 +12,7 @@ Simulation-based calibration checking for Bayesian computation)::
                                    [--sampler nuts sample] [--datasets 50] [--seed 0]
 
 With ``--sampler sample`` the draws are those of ``marg.sample`` in place of NUTS. So they always
-are of counts, choices, robust and ratings, whose likelihood is not Gaussian: their effects are
+are of the models whose likelihood is not Gaussian (counts to proportions): their effects are
 whitened, with stand-ins at the mode of each data set.
 """
 
@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.scipy.special import ndtr
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import MCMC, NUTS, Predictive
 from numpyro.infer.util import log_density
@@ -142,7 +143,35 @@ def ratings(y=None):
     numpyro.sample("y", dist.OrderedLogistic(predictor(), cuts), obs=y)
 
 
-WHITENED = (counts, choices, robust, ratings)
+def successes(y=None):
+    """Binomial of 6 trials, probit link."""
+    numpyro.sample("y", dist.Binomial(6, probs=ndtr(predictor())), obs=y)
+
+
+def overdispersed(y=None):
+    """Negative binomial, log link."""
+    numpyro.sample("y", dist.NegativeBinomial2(jnp.exp(predictor()), 2.0), obs=y)
+
+
+def excess(y=None):
+    """Poisson with zeros in excess: its density is not log-concave."""
+    numpyro.sample("y", dist.ZeroInflatedPoisson(0.3, jnp.exp(predictor())), obs=y)
+
+
+def waiting(y=None):
+    """Gamma, log link."""
+    numpyro.sample("y", dist.Gamma(3.0, 3.0 * jnp.exp(-predictor())), obs=y)
+
+
+def proportions(y=None):
+    """Beta, logit link."""
+    mean = jax.nn.sigmoid(predictor())
+    numpyro.sample("y", dist.BetaProportion(mean, 6.0), obs=y)
+
+
+WHITENED = (
+    counts, choices, robust, ratings, successes, overdispersed, excess, waiting, proportions,
+)  # fmt: skip
 MODELS: dict[str, Callable[..., Any]] = {
     model.__name__: model for model in (crossed, nested, chain, distributional, *WHITENED)
 }
