@@ -88,7 +88,7 @@ def _is_ours(value: Any) -> bool:
 
 @cache
 def _set_up() -> None:
-    """Do what lowering does for a program besides: JAX then loads LAPACK, which programs call."""
+    """Load LAPACK, which programs call: JAX does so when it lowers the first one that does."""
     root = partial(jax.lax.linalg.cholesky, symmetrize_input=False)
     jax.jit(root).lower(jax.ShapeDtypeStruct((1, 1), jnp.float32))
 

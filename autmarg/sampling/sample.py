@@ -14,7 +14,7 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from autmarg.backend.given import has_value
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.compat.jaxprs import is_traced
-from autmarg.errors import RequestError
+from autmarg.errors import RequestError, named
 from autmarg.ir.nodes import Param
 from autmarg.plan.plan import Plan
 from autmarg.plan.pricing import overhead
@@ -113,8 +113,8 @@ def sample(
     given = [n.name for n in plan.program.latents if has_value(n.name, n.shape)]
     if given:
         raise RequestError(
-            f"sample was called inside of a handler that gives {given} a value, which it would "
-            "propose values for: expected the handler around the model, "
+            f"sample was called inside of a handler that gives {named(given)} a value, where it "
+            "draws its own: expected the handler around the model, "
             "autmarg.transform(handlers.condition(model, data))"
         )
     others = [Route(m, m.plan(*args, **kwargs)) for m in marg.candidates(plan)[1:]]
