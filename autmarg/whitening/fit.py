@@ -36,7 +36,7 @@ _NEAR, _STILL = 1e-4, 0.1  # change of predictors, in 1/√w, and of θ, that is
 _FARTHEST = 1.5  # that θ moves in one turn
 _FAINT = 1e-6  # weight of pseudo-data that say nothing
 _LEAST = 1e-3  # weight, of the median one
-_SHORTEST = 0.01  # part of a Newton step
+_SHORTEST, _LONGER = 1e-12, 8.0  # part of a Newton step; how many times as long the next may be
 _ALIKE = 1e-6  # relative: how far curvatures in two directions may differ
 _AXIS = 16  # longest last axis whose elements are taken one by one
 
@@ -133,7 +133,7 @@ class Fit:
                 (np.abs(there.predictors[p] - here.predictors[p]) * np.sqrt(own.weight)).max()
                 for (_, p), own in tried.items()
             )
-            pseudo, here, step = tried, there, min(1.0, 2 * step)
+            pseudo, here, step = tried, there, min(1.0, _LONGER * step)
             if moved < _NEAR:
                 break
         return self._touching(theta, here.predictors)

@@ -248,6 +248,19 @@ def test_mode(marg: autmarg.MarginalizedModel) -> None:
     assert np.linalg.cond(-curve) < 2.0
 
 
+def test_a_mode_far_from_the_priors_mean() -> None:
+    """Newton's first step for counts of a billion is a billion long."""
+
+    def model() -> None:
+        a = numpyro.sample("a", dist.Normal(0, 5))
+        t = numpyro.sample("t", dist.HalfNormal(2))
+        u = numpyro.sample("u", dist.Normal(0, t).expand([3]).to_event(1))
+        rate = jnp.exp(a + u[jnp.array([0, 0, 1, 1, 2, 2])])
+        numpyro.sample("y", dist.Poisson(rate), obs=jnp.array([1, 2, 3, 1, 2, 2]) * 1e9)
+
+    assert autmarg.transform(model, nongaussian="whiten").plan().whitened == ("a", "u")
+
+
 def test_plan(marg: autmarg.MarginalizedModel) -> None:
     """The plan says what is whitened, and that noise is sampled instead."""
     plan = marg.plan()
