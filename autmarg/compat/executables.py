@@ -123,7 +123,8 @@ def _machine() -> str:
     """What an executable depends on besides its program."""
     versions = [jax.__version__, version("jaxlib"), jax.default_backend()]
     kinds = sorted({device.device_kind for device in jax.local_devices()})
-    return " ".join([*versions, *kinds, platform.machine(), _processor()])
+    flags = os.environ.get("XLA_FLAGS", "")
+    return " ".join([*versions, *kinds, flags, platform.machine(), _processor()])
 
 
 def _processor() -> str:

@@ -41,6 +41,16 @@ def test_other_data_of_the_same_structure_find_it(folder):
     assert file.stat().st_mtime > 0  # read, and so the last to go
 
 
+def test_what_was_compiled_with_other_flags_is_not_found(folder, monkeypatch):
+    assert total(np.arange(7.0), 1.0) == 21.0
+    forget()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    executables._machine.cache_clear()
+    assert total(np.arange(7.0), 1.0) == 21.0
+    executables._machine.cache_clear()
+    assert len(list(folder.glob("*.executable"))) == 2
+
+
 def test_a_spoilt_file_is_no_error(folder):
     assert total(np.arange(4.0), 1.0) == 6.0
     (file,) = folder.glob("*.executable")
