@@ -279,16 +279,22 @@ class MarginalizedModel(AfterFit, Sampling):
             )
         return dict(samples)
 
-    def candidates(self, plan: Plan) -> list[MarginalizedModel]:
-        """This model, and where its plan leaves sites for their cost, the one without them."""
+    def alternatives(self, *args: Any, **kwargs: Any) -> list[tuple[MarginalizedModel, Plan]]:
+        """This model with its plan, and where that leaves sites for their cost, one without them.
+
+        Args:
+            args, kwargs: what the model is called with.
+        """
+        program, _ = trace_program(self.source, args, kwargs)
+        plan = self._compile(program).plan
         if all(refusal.rule != "cost" for refusal in plan.refusals):
-            return [self]
+            return [(self, plan)]
         if self._everything is None:
             detect = next(p for p in self.passes if isinstance(p, Detect))
             every = replace(detect, request=replace(detect.request, marginalize="all"))
             passes = self.passes.replace(every.name, every)
             self._everything = MarginalizedModel(self.source.fn, passes)
-        return [self, self._everything]
+        return [(self, plan), (self._everything, self._everything._compile(program).plan)]
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""

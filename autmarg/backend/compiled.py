@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from autmarg.analysis.families import FAMILIES
 from autmarg.analysis.naming import located
@@ -25,6 +26,7 @@ from autmarg.passes.whiten import Whiten
 from autmarg.plan.plan import Plan
 from autmarg.progress import working
 
+_OWNING: WeakKeyDictionary[Program, Program] = WeakKeyDictionary()
 _CACHED = 16  # compiled programs that one transformed model keeps
 
 
@@ -91,7 +93,7 @@ class Programs:
             return known
         check_widths(program)
         with working(f"planning '{name}'"):
-            compiled = compile_program(program.owning(), self.passes)
+            compiled = compile_program(_owning(program), self.passes)
         check_indices(program, one_by_one=True)
         check_indices(compiled.plan.program)
         check_support(compiled.plan.program)
@@ -137,6 +139,13 @@ class Programs:
             if isinstance(whiten, Whiten):
                 found |= whiten.names(program.given(_leaves(program)))
         return found
+
+
+def _owning(program: Program) -> Program:
+    """The program with its own arrays: one for all models that compile it."""
+    if program not in _OWNING:
+        _OWNING[program] = program.owning()
+    return _OWNING[program]
 
 
 def _left(program: Program) -> Program:

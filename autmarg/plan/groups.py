@@ -93,14 +93,13 @@ def _readers(program: Program, name: str) -> list[Node]:
 
 def connected(program: Program, members: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     """Members that share a child, or of which one reads another, belong together."""
-    import networkx as nx  # slow to import
-
-    graph = nx.Graph()
+    sets: list[set[str]] = []
     for member in members:
-        graph.add_node(member.name)
-        graph.add_edges_from((member.name, child.name) for child in _readers(program, member.name))
-    sets = [tuple(m for m in members if m.name in c) for c in nx.connected_components(graph)]
-    return sorted(sets, key=lambda each: members.index(each[0]))
+        own = {member.name, *(child.name for child in _readers(program, member.name))}
+        touched = [each for each in sets if each & own]
+        sets = [each for each in sets if not each & own] + [own.union(*touched)]
+    found = [tuple(m for m in members if m.name in each) for each in sets]
+    return sorted(found, key=lambda each: members.index(each[0]))
 
 
 def groups_of(facts: Facts, members: Sequence[Sample]) -> tuple[Group, ...] | NotWritten:

@@ -26,7 +26,7 @@ class AfterFit:
         plan: what is integrated out for some arguments.
         compiled: the compiled program for some arguments.
         check_data: raises where draws were made for other data.
-        candidates: the models that may be sampled for one with a plan, itself first.
+        alternatives: the models that may be sampled for one, with their plans, itself first.
     """
 
     source: Source
@@ -35,7 +35,7 @@ class AfterFit:
     plan: Callable[..., Any]
     compiled: Callable[..., Any]
     check_data: Callable[..., None]
-    candidates: Callable[[Any], Sequence[AfterFit]]
+    alternatives: Callable[..., Sequence[tuple[AfterFit, Any]]]
     _programs: Programs
 
     def predict(

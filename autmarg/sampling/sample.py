@@ -109,16 +109,8 @@ def sample(
         )
     enable_usual_cache()
     started = time.perf_counter()
-    plan = marg.plan(*args, **kwargs)
-    given = [n.name for n in plan.program.latents if has_value(n.name, n.shape)]
-    if given:
-        raise RequestError(
-            f"sample was called inside of a handler that gives {named(given)} a value, where it "
-            "draws its own: expected the handler around the model, "
-            "autmarg.transform(handlers.condition(model, data))"
-        )
-    others = [Route(m, m.plan(*args, **kwargs)) for m in marg.candidates(plan)[1:]]
-    routes = [Route(marg, plan), *others]
+    routes = [Route(*each) for each in marg.alternatives(*args, **kwargs)]
+    _check_handlers(routes[0].plan)
     planned = time.perf_counter() - started
     asked = Asked(num_samples, num_chains, num_warmup, progress)
     run = _Run(rng_key, args, kwargs, asked, planned)
@@ -138,6 +130,16 @@ def sample(
             "method='nuts', or 'auto', which takes the one that does"
         )
     return run.nuts(many, unfit.reason)
+
+
+def _check_handlers(plan: Plan) -> None:
+    given = [n.name for n in plan.program.latents if has_value(n.name, n.shape)]
+    if given:
+        raise RequestError(
+            f"sample was called inside of a handler that gives {named(given)} a value, where it "
+            "draws its own: expected the handler around the model, "
+            "autmarg.transform(handlers.condition(model, data))"
+        )
 
 
 def _unfit(few: Route, many: Route, run: _Run, method: str) -> Unfit | None:
