@@ -12,7 +12,7 @@ from autmarg.backend.compiled import Compiled, Programs
 from autmarg.backend.emit import Emission
 from autmarg.backend.given import Given, check_traced, noise_given
 from autmarg.backend.outside import check_handlers
-from autmarg.backend.runs import Arguments, Runs
+from autmarg.backend.runs import Arguments, Made, Runs
 from autmarg.compat.numpyro import run_arguments
 from autmarg.errors import RequestError
 from autmarg.ir.program import Program
@@ -262,7 +262,8 @@ class MarginalizedModel(AfterFit, Sampling):
         ran = run_arguments(draws)
         ran = None if ran is None else as_arrays(*ran)
         key = data_key(self.source, *given)
-        self._runs.check(program, traced, given, key, ran, self._program, method)
+        made = getattr(draws, "made", None)
+        self._runs.check(program, traced, given, key, ran, self._program, method, made)
 
     def _nothing_to_recover(
         self, program: Program, samples: Mapping[str, Any], moments: bool
@@ -279,22 +280,25 @@ class MarginalizedModel(AfterFit, Sampling):
             )
         return dict(samples)
 
-    def alternatives(self, *args: Any, **kwargs: Any) -> list[tuple[MarginalizedModel, Plan]]:
+    def alternatives(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[list[tuple[MarginalizedModel, Plan]], Made]:
         """This model with its plan, and where that leaves sites for their cost, one without them.
 
-        Args:
-            args, kwargs: what the model is called with.
+        With what draws are made from, if they are made now with these arguments.
         """
         program, _ = trace_program(self.source, args, kwargs)
+        made = Made.of(program, data_key(self.source, args, kwargs), (args, kwargs))
         plan = self._compile(program).plan
         if all(refusal.rule != "cost" for refusal in plan.refusals):
-            return [(self, plan)]
+            return [(self, plan)], made
         if self._everything is None:
             detect = next(p for p in self.passes if isinstance(p, Detect))
             every = replace(detect, request=replace(detect.request, marginalize="all"))
             passes = self.passes.replace(every.name, every)
             self._everything = MarginalizedModel(self.source.fn, passes)
-        return [(self, plan), (self._everything, self._everything._compile(program).plan)]
+        every = self._everything
+        return [(self, plan), (every, every._compile(program).plan)], made
 
     def _without_data(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The source program; values for kept sites but not for the others are refused."""

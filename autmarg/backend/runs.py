@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +17,40 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _PLAIN = (bool, int, float, complex, str, bytes)
 _REMEMBERED = 4096  # hashes of data sets
 _REMEDY = "if these data are meant, say so: {method}(…, other_data=True)"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What draws were made from, by content: arrays may be changed in place afterwards.
+
+    Attributes:
+        program: its fingerprint; "" where there is none.
+        key: a hash of its data that does not depend on their type.
+        kind: the types of the arguments, and the precision.
+    """
+
+    program: str
+    key: str
+    kind: str
+
+    @classmethod
+    def of(cls, program: Program, key: str, given: Arguments) -> Made:
+        """That of a program that was traced with some arguments."""
+        return cls(program.fingerprint if program.comparable else "", key, _kind(given))
+
+    def __reduce__(self) -> Any:
+        """Fingerprints are of one process: another one does not know what the draws are of."""
+        return Made, ("", self.key, self.kind)
+
+    def is_of(self, program: Program, key: str, given: Arguments) -> bool:
+        """Whether a program is the same, or has the same data in other types."""
+        same = self.program == program.fingerprint
+        return same or (self.kind != _kind(given) and self.key == key)
+
+
+def _kind(given: Arguments) -> str:
+    types = [getattr(x, "dtype", type(x).__name__) for x in jax.tree.leaves(given)]
+    return f"{types} {jax.config.read('jax_enable_x64')}"
 
 
 class Runs:
@@ -43,6 +78,7 @@ class Runs:
         ran: Arguments | None,
         trace: Callable[[Arguments], Program],
         method: str = "recover",
+        made: Made | None = None,
     ) -> None:
         """Raise where draws would be recovered for data that they are not draws for.
 
@@ -52,6 +88,7 @@ class Runs:
                 held against all runs of this process, if there was one.
             trace: arguments → their program.
             method: what needs the draws, for messages.
+            made: what the draws were made from, where that is known.
 
         Raises:
             RequestError: they are draws for other data.
@@ -70,7 +107,14 @@ class Runs:
                 "predictions, recover with the run's arguments and pass the draws to "
                 f"Predictive(marg, draws) without data; {remedy}"
             )
-        if traced or self._unknown or not program.comparable or not self._seen:
+        known = made is not None and made.program and program.comparable and not traced
+        if made is not None and known and not made.is_of(program, key, given):
+            raise RequestError(
+                f"{method} was given other data than these draws of '{program.name}' were made "
+                "from: expected the arguments, and the arrays that the model closes over, as they "
+                f"were then (an array may have been changed in place); {remedy}"
+            )
+        if known or traced or self._unknown or not program.comparable or not self._seen:
             return
         if program.fingerprint not in self._seen and key not in self._seen:
             raise RequestError(

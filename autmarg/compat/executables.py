@@ -184,9 +184,10 @@ def _prune(folder: Path) -> None:
 
 
 def _warn(what: str, path: Path, error: Exception) -> None:
+    remedy = "Delete the file" if what == "read" else "Make the folder writable"
     warnings.warn(
         f"autmarg cannot {what} the compiled program {path} and goes on without it: {error}. "
-        f"Delete the folder, or set {_VARIABLE} to another one or to nothing",
+        f"{remedy}, or set {_VARIABLE} to another folder, or to nothing",
         stacklevel=2,
     )
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -32,7 +33,7 @@ class Program:
     """A traced function of flat arrays.
 
     Attributes:
-        closed: the trace, with all that the function closes over.
+        closed: the trace, with its own copies of the arrays that the function closes over.
         tree: the structure of its results.
     """
 
@@ -47,7 +48,8 @@ class Program:
             return function(*jax.tree.unflatten(structure, xs))
 
         closed, out = jax.make_jaxpr(run, return_shape=True)(*map(_shape, flat))
-        return cls(closed, jax.tree.structure(out))
+        consts = [x if isinstance(x, Array) else np.array(x) for x in closed.consts]
+        return cls(ClosedJaxpr(closed.jaxpr, consts), jax.tree.structure(out))
 
     @cached_property
     def _real(self) -> list[bool]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from autmarg.backend.compiled import Programs
+from autmarg.backend.runs import Made
 from autmarg.posterior import densities, evidence, inference_data, plots, summary
 from autmarg.posterior.draws import arguments_for, draws_of, made_by
 from autmarg.posterior.predict import Wanted, fit_of, predict
@@ -26,7 +27,8 @@ class AfterFit:
         plan: what is integrated out for some arguments.
         compiled: the compiled program for some arguments.
         check_data: raises where draws were made for other data.
-        alternatives: the models that may be sampled for one, with their plans, itself first.
+        alternatives: the models that may be sampled for one, with their plans, itself first, and
+            what draws are made from then.
     """
 
     source: Source
@@ -35,7 +37,7 @@ class AfterFit:
     plan: Callable[..., Any]
     compiled: Callable[..., Any]
     check_data: Callable[..., None]
-    alternatives: Callable[..., Sequence[tuple[AfterFit, Any]]]
+    alternatives: Callable[..., tuple[Sequence[tuple[AfterFit, Any]], Made]]
     _programs: Programs
 
     def predict(

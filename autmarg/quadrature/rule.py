@@ -74,7 +74,9 @@ class Rule:
     def table(self, logs: Float[Array, "nodes levels"]) -> Table:
         """A density near the one whose logarithm is known at the nodes."""
         top = logs.max(axis=0)
-        ratio = jnp.maximum(logs - top, -_DEEP) + 0.5 * jnp.square(self.nodes)[:, None]
+        # (an array of float64 for JAX to square may be one of float32 in another context's program)
+        squares = jnp.asarray(0.5 * np.square(self.nodes), logs.dtype)
+        ratio = jnp.maximum(logs - top, -_DEEP) + squares[:, None]
         curved, straight = (jnp.asarray(m, logs.dtype) @ ratio for m in self._between)
         grid = jnp.asarray(self._grid, logs.dtype)
         fine = jnp.clip(curved, straight - _OFF, straight + _OFF) - 0.5 * jnp.square(grid)[:, None]

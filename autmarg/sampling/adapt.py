@@ -88,6 +88,8 @@ def adapted(target: Target, mode: Mode, random: np.random.Generator, draws: int)
             space, rounds, bare = Warped(target, warp), [], None
             x = x * warp.widths(x)
         bare = _next(space, x, log_weights, bare)
+        if not bare.is_finite:
+            break  # the density has no bound
         rounds.append(_round(space, bare.defended(), random, size))
         gained = rounds[-1].efficiency - best.efficiency
         best = rounds[-1] if gained > 0 else best
@@ -109,8 +111,10 @@ def refined(target: Target, rounds: list[Round], random: np.random.Generator) ->
     """A round more, its proposal fitted to all points of some rounds; the last says where from."""
     x, log_weights = _pooled(rounds)
     space = Warped(target, rounds[-1].warp)
-    proposal = _next(space, x, log_weights, _undefended(rounds[-1].proposal)).defended()
-    return _round(space, proposal, random, max(_ROUND, _EACH * target.size))
+    bare = _next(space, x, log_weights, _undefended(rounds[-1].proposal))
+    if not bare.is_finite:
+        return rounds[-1]
+    return _round(space, bare.defended(), random, max(_ROUND, _EACH * target.size))
 
 
 def _undefended(proposal: Proposal) -> Proposal:
@@ -152,7 +156,8 @@ def _next(space: Warped, x: Array, log_weights: Array, bare: Proposal | None) ->
         start = split(bare, x, weights, excess, positive)
     else:
         start = bare
-    return fitted(x, weights, start, positive)
+    with np.errstate(over="ignore", invalid="ignore"):  # (of a density without bound)
+        return fitted(x, weights, start, positive)
 
 
 def _flattened(log_weights: Array) -> Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from autmarg.backend.runs import Made
 from autmarg.posterior.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Posterior:
         mcmc: NumPyro's ``MCMC``, where it ran NUTS: for models with params and the like.
         thinning: as of an ``MCMC``.
         quadrature: what of it is integrated out numerically, in words (:attr:`.Plan.quadrature`).
+        made: what the draws were made from.
         fields: of NUTS, ``num_steps``, ``diverging`` and others by NumPyro's names,
             ``[chains, draws]``.
     """
@@ -77,6 +79,7 @@ class Posterior:
     mcmc: MCMC | None = None
     thinning: int = 1
     quadrature: tuple[str, ...] = ()
+    made: Made | None = None
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def get_samples(self, group_by_chain: bool = False) -> dict[str, Array]:

@@ -136,6 +136,11 @@ class Proposal:
             found[far] = log_sum(self.log_terms(distance[far]))
         return found
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether it is a density: points of a density without bound make none."""
+        return all(np.isfinite(x).all() for x in (self.weight, self.loc, self.factor, self.freedom))
+
     def draw(self, random: np.random.Generator, count: int) -> Array:
         """Points [count, p]."""
         part = random.choice(len(self.weight), count, p=self.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from autmarg.backend.given import has_value
+from autmarg.backend.runs import Made
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.compat.jaxprs import is_traced
 from autmarg.errors import RequestError, named
@@ -109,11 +111,12 @@ def sample(
         )
     enable_usual_cache()
     started = time.perf_counter()
-    routes = [Route(*each) for each in marg.alternatives(*args, **kwargs)]
+    found, made = marg.alternatives(*args, **kwargs)
+    routes = [Route(*each) for each in found]
     _check_handlers(routes[0].plan)
     planned = time.perf_counter() - started
     asked = Asked(num_samples, num_chains, num_warmup, progress)
-    run = _Run(rng_key, args, kwargs, asked, planned)
+    run = _Run(rng_key, args, kwargs, made, asked, planned)
     few = min(routes, key=lambda r: r.independence(run.count))
     many = min(routes, key=lambda r: r.nuts(run.count))
     if not many.dimensions:
@@ -167,6 +170,7 @@ class _Run:
     rng_key: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    made: Made
     asked: Asked
     planned: float
 
@@ -181,7 +185,7 @@ class _Run:
             quadrature = (*quadrature, recovery.check(samples, "sample"))
         return Posterior(
             route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
-            self.asked.num_samples, *rest, quadrature=quadrature, **options,
+            self.asked.num_samples, *rest, quadrature=quadrature, made=self.made, **options,
         )  # fmt: skip
 
     def nothing(self, route: Route) -> Posterior:
@@ -234,16 +238,22 @@ class _Run:
         )  # fmt: skip
 
 
+def _known(each: Iterable[Any]) -> np.ndarray:
+    """All numbers of some arrays that are none of NaN, [n]."""
+    flat = np.concatenate([np.zeros(0), *(np.ravel(x) for x in each)])
+    return flat[~np.isnan(flat)]
+
+
 def _of_nuts(run: Run, route: Route, seconds: dict[str, float]) -> Quality:
     names = (*route.plan.kept, *route.plan.noise)
     own = [np.asarray(run.samples[n], float) for n in names if n in run.samples]
     enough = own and own[0].shape[1] >= 4
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ess = min((np.nanmin(effective_sample_size(x)) for x in own), default=np.nan)
-        rhat = max((np.nanmax(split_gelman_rubin(x)) for x in own), default=np.nan)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        ess = _known(effective_sample_size(x) for x in own)
+        rhat = _known(split_gelman_rubin(x) for x in own)
     return Quality(
-        float(ess) if enough else float("nan"),
-        float(rhat) if enough else float("nan"),
+        float(ess.min()) if enough and len(ess) else float("nan"),
+        float(rhat.max()) if enough and len(rhat) else float("nan"),
         divergences=int(np.sum(run.fields["diverging"])),
         evaluations=int(np.sum(run.fields["num_steps"])) + (run.warmup or 0),
         seconds=seconds,

@@ -41,9 +41,13 @@ class Space:
         self.coordinates = tuple(sorted(found, key=lambda c: c.name not in first))
         # Some sites draw random keys themselves. No density reads these, so any seed will do.
         self._model = handlers.seed(model, jax.random.key(0))
-        self._args, self._kwargs = args, dict(kwargs)
+        self.take(args, kwargs)
         self._run_at = mapped(self._constrained, _one_by_one, _point)
         self._moved_at = mapped(self._moved, _side_by_side, _point)
+
+    def take(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Call the model with other arguments of the same content."""
+        self._args, self._kwargs = args, dict(kwargs)
 
     @property
     def size(self) -> int:

@@ -94,7 +94,8 @@ class Targets:
     ) -> Target:
         """The density of a model with this plan for some arguments, its counts at zero.
 
-        Handlers around would be part of its programs, so that under them it is made anew.
+        What is traced from now on reads these arguments: those of before may have been changed in
+        place. Handlers around would be part of the programs, so that under them it is made anew.
         """
         if any(True for _ in around()):
             return Target(model, args, kwargs)
@@ -102,6 +103,7 @@ class Targets:
             while len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
             self._known[plan] = Target(model, args, kwargs)
+        self._known[plan].take(args, kwargs)
         found = copy(self._known[plan])
         found.evaluations = found.lost = 0
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import jax
 import numpy as np
 import numpyro
@@ -121,6 +123,65 @@ def test_a_second_call_has_the_programs_of_the_first(marg, posterior, monkeypatc
     found = [each.quality.evidence.log_evidence for each in (again, scaled, other)]
     assert found[1] < found[0] - 100
     assert found[2] < found[0] - 10
+
+
+@pytest.mark.parametrize("how", ["in place", "in a dict"])
+def test_what_a_second_call_traces_reads_its_own_arguments(how):
+    """Not those of the first call, which were changed after it."""
+
+    def model(data):
+        tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+        numpyro.deterministic("scaled", tau * data["w"][0])
+        u = numpyro.sample("u", dist.Normal(0.0, tau).expand([6]).to_event(1))
+        numpyro.sample("y", dist.Normal(u[GROUP] + data["w"][0], 1.0), obs=Y)
+
+    marg, first = autmarg.transform(model), {"w": np.array([2.0])}
+    marg.sample(KEY, first, num_samples=50)
+    if how == "in place":
+        first["w"] *= 100
+    else:
+        first["w"] = np.array([200.0])
+    found = marg.sample(KEY, {"w": np.array([2.0])}, num_samples=60).get_samples()
+    np.testing.assert_allclose(found["scaled"], 2 * found["tau"], rtol=1e-12)
+
+
+def test_recovery_for_data_that_were_changed_is_an_error():
+    """Also where the model has been run with them, too."""
+    seen = {"y": Y}
+
+    def model():
+        tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+        u = numpyro.sample("u", dist.Normal(0.0, tau).expand([6]).to_event(1))
+        numpyro.sample("y", dist.Normal(u[GROUP], 1.0), obs=seen["y"])
+
+    marg = autmarg.transform(model)
+    found = marg.sample(KEY, num_samples=50)
+    first = found.recover()["u"]
+    seen["y"] = Y + 50
+    marg.sample(KEY, num_samples=50)
+    with pytest.raises(autmarg.RequestError, match="other data than these draws of 'model'"):
+        found.recover()
+    assert found.recover(other_data=True)["u"].mean() > first.mean() + 10
+    seen["y"] = Y
+    np.testing.assert_array_equal(found.recover()["u"], first)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found.made)).program, "")
+
+
+@pytest.mark.slow
+def test_a_density_without_bound():
+    """The square of a model's density has none where the scale is zero, and points make no fit."""
+    random = np.random.default_rng(1)
+    group, y = random.integers(0, 4, 20), random.normal(size=20)
+
+    def model():
+        tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+        b = numpyro.sample("b", dist.Normal(0.0, 1.0))
+        u = numpyro.sample("u", dist.Normal(0.0, tau).expand([4]).to_event(1))
+        numpyro.sample("y", dist.Normal(b + u[group], sigma), obs=y)
+
+    marg = autmarg.transform(handlers.scale(model, scale=2.0))
+    assert marg.sample(KEY, num_samples=50, num_chains=2).method == "nuts"
 
 
 def test_everything_integrated_out():
