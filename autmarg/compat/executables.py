@@ -88,22 +88,27 @@ def _usual() -> Path:
 
 
 def executable(
-    lower: Callable[[], Any], numbers: int, *, name: str | None = None, briefly: bool = False
+    lower: Callable[[], Any],
+    numbers: int,
+    *,
+    name: Callable[[], str | None],
+    briefly: bool = False,
 ) -> Any:
     """The executable of a program, which all programs of the same text, or name, share.
 
     Args:
         lower: gives what ``jax.jit(…).lower(…)`` gives.
         numbers: how many of its arguments are numbers that the function closes over.
-        name: of the program; where there is one, it is only lowered to be compiled.
+        name: gives the program's name, if it has one, for which it is only lowered to be compiled.
+            It is not asked while nothing is kept on disk: a program is then lowered in most cases.
         briefly: whether it runs for so short a time that its compilation is to be the quickest.
     """
     options = quick() if briefly else sooner()
-    lowered = None
-    if name is None:
+    known, lowered = name() if _Disk.folder is not None else None, None
+    if known is None:
         lowered = lower()
-        name = lowered.as_text()
-    key = hashlib.sha256(f"{numbers} {sorted(options.items())} {name}".encode()).digest()
+        known = lowered.as_text()
+    key = hashlib.sha256(f"{numbers} {sorted(options.items())} {known}".encode()).digest()
     if key not in _EXECUTABLES:
         while len(_EXECUTABLES) >= _KEPT:
             _EXECUTABLES.popitem(last=False)

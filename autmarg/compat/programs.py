@@ -84,7 +84,7 @@ class Program:
             return self
         found = executable(
             lambda: self.run.lower(numbers, *flat), len(numbers),
-            name=name_of(live(self.closed)), briefly=briefly,
+            name=lambda: name_of(live(self.closed)), briefly=briefly,
         )  # fmt: skip
         return lambda *xs: jax.tree.unflatten(self.tree, found(numbers, *xs))
 
@@ -175,8 +175,11 @@ def _over(
     if numbers is None:
         return lambda *xs: jax.tree.unflatten(each.tree, jitted(each.numbers, *xs))
     types = [f"{t} {t.weak_type}" for t in map(jax.typeof, flat)]
-    name = name_of(live(each.closed), str(each.tree), str(inner), str(structure), types, over)
-    found = executable(lambda: jitted.lower(numbers, *flat), len(numbers), name=name)
+    others = (str(each.tree), str(inner), str(structure), types, over)
+    found = executable(
+        lambda: jitted.lower(numbers, *flat), len(numbers),
+        name=lambda: name_of(live(each.closed), *others),
+    )  # fmt: skip
     return lambda *xs: jax.tree.unflatten(each.tree, found(numbers, *xs))
 
 
