@@ -15,7 +15,7 @@ from tests.support.lanes import lanes
 Z = jnp.array([[-30.0], [-2.0], [-1e-9], [0.0], [0.7], [5.0], [30.0]])
 
 
-@pytest.mark.parametrize("eta", lanes([0.5, 1.0, 2.0, 70.0], quick=[0.5, 70.0]))
+@pytest.mark.parametrize("eta", lanes([0.5, 1.0, 2.0, 70.0], quick=[70.0]))
 def test_the_log_density_and_its_slope(eta):
     numpyros = dist.LKJCholesky(2, eta)
     ours = in_closed_form(numpyros)

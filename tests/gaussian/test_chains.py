@@ -41,7 +41,7 @@ def test_exact(name):
     autmarg.verify(marg, case.data, points=3, quiet=True)
 
 
-@pytest.mark.parametrize("name", lanes(["panel", "noncentred_autoregression"], quick={"panel"}))
+@pytest.mark.parametrize("name", lanes(["panel", "noncentred_autoregression"], quick=()))
 def test_exact_in_blocks_of_steps(name):
     case = CHAINS[name]
     marg = autmarg.transform(case.model, chains="parallel")

@@ -197,10 +197,7 @@ def pagels_lambda():
     numpyro.sample("y", dist.Normal(a, 0.3), obs=Y)
 
 
-QUICK = {
-    "media_with_carry_over",
-    "simultaneous_autoregression",
-}
+QUICK = {"simultaneous_autoregression"}
 
 
 @pytest.mark.parametrize("name", lanes(CASES, QUICK))

@@ -200,7 +200,7 @@ MODELS: dict[str, Callable[[], None]] = {
         zero_sum,
     )
 }  # fmt: skip
-QUICK = ("categorical", "joint")
+QUICK = ("categorical",)
 
 
 def points(model: Callable[[], None], plan: Any) -> dict[str, Any]:
