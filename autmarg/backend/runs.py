@@ -107,8 +107,8 @@ class Runs:
                 "predictions, recover with the run's arguments and pass the draws to "
                 f"Predictive(marg, draws) without data; {remedy}"
             )
-        known = made is not None and made.program and program.comparable and not traced
-        if made is not None and known and not made.is_of(program, key, given):
+        known = made if made and made.program and program.comparable and not traced else None
+        if known is not None and not known.is_of(program, key, given):
             raise RequestError(
                 f"{method} was given other data than these draws of '{program.name}' were made "
                 "from: expected the arguments, and the arrays that the model closes over, as they "

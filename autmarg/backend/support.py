@@ -95,7 +95,7 @@ def _check(program: Program, site: Observe) -> None:
     raise ModelError(
         f"observed site '{site.name}' ({site.place}): {int(found.sum())} of {found.size} values "
         f"are outside the support of {type(fn).__name__}{_examples(value, found)}, so that the "
-        f"density is zero whatever the latents are. Expected data in the support: "
+        "density is zero whatever the latents are. Expected data in the support: "
         f"{_remedy(fn, value, found)}"
     )
 

@@ -1,8 +1,8 @@
 """Executables by their program: shared in a process, and kept on disk between them.
 
-What is known of a program is the text that JAX compiles, or a name (:mod:`autmarg.compat.names`).
-On disk an executable has a file of its own, named by a hash of that, of the versions
-of JAX and of the compiler, and of the processor: what was compiled for another machine is never
+A program is known by its name (:mod:`autmarg.compat.names`), or by the text that JAX compiles. On
+disk each executable has its own file. The file's name is a hash of the program, the versions of JAX
+and of the compiler, XLA's flags and the processor: what was compiled for another machine is never
 found. A file that cannot be read or written is left alone, with a warning: nothing depends on it.
 """
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param, exported, jaxpr_as_fun
+from autmarg.compat.jaxprs import ClosedJaxpr, Op, Param, exported, is_jaxs, jaxpr_as_fun
 from autmarg.compat.numpyro import array_fields, static_fields
 from autmarg.compat.pytrees import PyTreeDef, TreeNode, node_of, tree_of
 from autmarg.errors import ModelError, Place, Refusal, RequestError
@@ -158,7 +158,7 @@ class _JsonWriter:
         self.where = f"{name} at {equation.place}" if equation.place else name
         if equation.op is Op.CUSTOM_JVP_CALL:
             params = {"rule": self._rule(equation)}
-        elif exported(name) is not equation.primitive:
+        elif not is_jaxs(equation.primitive):
             raise self._refused(f"the primitive '{name}', which JAX does not export,")
         place = self.write(equation.place)
         return {"eqn": [name, self.write(params), equation.inputs, equation.outputs, place]}

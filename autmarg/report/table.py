@@ -100,11 +100,13 @@ def density_line(plan: Plan, group: ScheduledGroup) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table with wrapped cells; columns that are empty throughout are left out."""
     used = [j for j in range(len(header)) if any(row[j] for row in rows)]
+    if not used:
+        return []
     cells = [[header[j] for j in used], *([row[j] for j in used] for row in rows)]
     wrapped = [[textwrap.wrap(c, _WIDE) or [""] for c in row] for row in cells]
     widths = [max(len(line) for row in wrapped for line in row[k]) for k in range(len(used))]
     lines = []
-    for i, row in enumerate(wrapped if used else []):
+    for i, row in enumerate(wrapped):
         for k in range(max(len(c) for c in row)):
             parts = [c[k] if k < len(c) else "" for c in row]
             text = "  ".join(p.ljust(w) for p, w in zip(parts, widths, strict=True))

@@ -29,7 +29,7 @@ soft.defjvp(lambda x, t: (soft(*x), jax.nn.sigmoid(x[0]) * t[0]))
 
 
 def program(data: Any = (0.5, 1.5, 2.5), rows: Any = (0, 2, 1), power: float = 2.0) -> Any:
-    """With numbers and places that it closes over, keys, a loop, a branch, a rule of its own."""
+    """A program with known numbers and indices, random keys, a loop, a branch and a custom rule."""
 
     def function(key: Any, x: Any) -> Any:
         noise = jax.random.normal(jax.random.fold_in(key, 1), (3,))

@@ -30,7 +30,7 @@ def reads(draw):
     return sizes, np.maximum(np.array(places), -1).reshape(shape)
 
 
-@settings(max_examples=10, deadline=None)  # each example compiles
+@settings(max_examples=25, deadline=None)  # each example compiles
 @given(reads())
 def test_pieces_are_read_as_one_vector(read):
     sizes, index = read

@@ -23,5 +23,5 @@ def test_the_page_runs_and_prints_what_it_says() -> None:
     assert scope["effects"]["own"].shape == (600, 120)
     assert "whitened: mean, slope, effect, own" in printed[1]
     assert "sd(effect) = between" in printed[1]
-    words = re.compile(r"\d nodes|\de-\d\d")
+    words = re.compile(r"\d nodes|\de-\d\d nats|\de-\d\d at most")
     assert words.sub("#", printed[2]).startswith(words.sub("#", few))

@@ -232,7 +232,7 @@ def test_refused(model: Callable[[], None]) -> None:
     plan = planned(model).plan()
     assert plan.integrated == ()
     (reason,) = (r for r in plan.refusals if r.site == "u")
-    assert "independent scalars given what is sampled" in reason.needed
+    assert "levels that are elements of one site and independent scalars" in reason.needed
 
 
 def test_an_integrand_of_several_peaks() -> None:
