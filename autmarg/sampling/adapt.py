@@ -26,8 +26,7 @@ Array = np.ndarray
 
 _FIRST, _ROUND, _EACH = 512, 1536, 192  # points of the first round, of a later one, a dimension
 _ROUNDS, _POOLED, _COMPONENTS = 10, 3, 6
-_GOOD, _PAYS, _IDLE = 0.85, 0.02, 2  # efficiency that is good enough; a gain worth a round
-_FAIR, _SAVED = 0.4, 0.2  # efficiency to begin with; share of proposals that a round saves
+_GOOD = 0.85  # efficiency that is good enough
 _FEW = 0.1  # share of points that count, below which weights are flattened
 
 
@@ -74,12 +73,13 @@ def first_proposal(target: Target, mode: Mode) -> Proposal:
 def adapted(target: Target, mode: Mode, random: np.random.Generator, draws: int) -> Round:
     """The best round: its proposal has the most effective draws for each evaluation.
 
-    ``draws`` says how many are wanted: for few of them fewer rounds pay.
+    ``draws`` says how many are wanted: rounds go on while they save more densities than they take.
     """
     size = max(_ROUND, _EACH * target.size)
     plain = Warped(target, Warp.none(target.size))
     rounds = [_round(plain, first_proposal(target, mode), random, _FIRST)]
-    space, best, bare, idle = plain, rounds[0], None, 0
+    space, best, bare = plain, rounds[0], None
+    known = [best.efficiency]
     for k in range(_ROUNDS):
         x, log_weights = _pooled(rounds[-_POOLED:])
         if k == 1:
@@ -91,20 +91,19 @@ def adapted(target: Target, mode: Mode, random: np.random.Generator, draws: int)
         if not bare.is_finite:
             break  # the density has no bound
         rounds.append(_round(space, bare.defended(), random, size))
-        gained = rounds[-1].efficiency - best.efficiency
-        best = rounds[-1] if gained > 0 else best
-        growing = len(bare.weight) < _COMPONENTS // 2 or best.efficiency < _FEW
-        idle = 0 if gained > _PAYS or growing else idle + 1
-        if best.efficiency > _GOOD or idle == _IDLE or (k and _enough(best, size, draws)):
+        if rounds[-1].efficiency > best.efficiency:
+            best = rounds[-1]
+        known.append(best.efficiency)
+        if best.efficiency > _GOOD or _saved(known, best, draws) < size:
             break
     return best
 
 
-def _enough(best: Round, size: int, draws: int) -> bool:
-    """Whether a round costs more densities than it may save for so many draws."""
-    if best.efficiency < _FAIR:
-        return False
-    return _SAVED * draws * proposals_for(best.log_weights, WORTH) < size
+def _saved(known: list[float], best: Round, draws: int) -> float:
+    """Densities of so many draws that the last two rounds save, by the best efficiency of each."""
+    if len(known) < 3 or known[-1] <= _FEW:
+        return math.inf
+    return (1 - known[-3] / known[-1]) * draws * proposals_for(best.log_weights, WORTH)
 
 
 def refined(target: Target, rounds: list[Round], random: np.random.Generator) -> Round:

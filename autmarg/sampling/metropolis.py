@@ -16,7 +16,7 @@ from autmarg.sampling.weights import normalised
 
 Array = np.ndarray
 
-WORTH = 0.95  # independent draws that each draw should be worth
+WORTH = 0.9  # independent draws that each draw should be worth
 
 
 def staying(log_weights: Array) -> Array:

@@ -3,19 +3,24 @@
 A gradient would have to be compiled; differences are values that the sampler's own executable gives
 many at a time. From several starts, damped Newton steps in NumPyro's unconstrained space (where a
 scale has a mode however little the data know of it): the Hessian's eigenvalues are made positive
-(Dauphin et al. 2014), and of steps of several lengths the best is taken.
+(Dauphin et al. 2014), and of steps of several lengths the best is taken. All starts but the first
+take their steps together, so that a call has many points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 Array = np.ndarray
 Density = Callable[[Array], Array]
+# Asks for log-densities [n] at points [n, p], again and again.
+Asking = Generator[Array, Array, T]
 
 # Points that each start is the best of: of many to be near the top, of few to be anywhere.
 _CLOUDS = (96, 96, 32, 8, 4, 2, 1, 1)
@@ -78,31 +83,50 @@ def modes(density: Density, real: Array, random: np.random.Generator, reach: flo
     first = np.cumsum(_CLOUDS) - _CLOUDS
     sets = [range(k, k + size) for k, size in zip(first, _CLOUDS, strict=True)]
     order = np.array([max(own, key=values.__getitem__) for own in sets])
+    farthest = np.where(real, np.inf, _FARTHEST)
     found: list[Mode] = []
-    for start in order[np.isfinite(values[order])]:
-        farthest = np.where(real, np.inf, _FARTHEST)
-        mode = _climb(density, cloud[start], float(values[start]), reach, farthest, found)
-        if mode is not None and all(mode.distance(other.point) > 1.0 for other in found):
-            found.append(mode)
+    climbs = [
+        _climb(cloud[start], float(values[start]), reach, farthest, found)
+        for start in order[np.isfinite(values[order])]
+    ]
+    # (most of the others end soon, where the first one did)
+    for some in (climbs[:1], climbs[1:]):
+        for mode in _answered(density, some):
+            if mode is not None and all(mode.distance(other.point) > 1.0 for other in found):
+                found.append(mode)
     return sorted(found, key=lambda mode: -mode.log_mass)
 
 
+def _answered(density: Density, each: Sequence[Asking[T]]) -> Iterator[T]:
+    """What each returns, as it ends; what they ask for at the same time is one call."""
+    asked = [(one, next(one)) for one in each]
+    while asked:
+        values = density(np.concatenate([points for _, points in asked]))
+        ends = np.cumsum([len(points) for _, points in asked])
+        answers, waiting, asked = np.split(values, ends[:-1]), asked, []
+        for (one, _), answer in zip(waiting, answers, strict=True):
+            try:
+                asked.append((one, one.send(answer)))
+            except StopIteration as end:
+                yield end.value
+
+
 def _climb(
-    density: Density, point: Array, value: float, reach: float, farthest: Array, known: list[Mode]
-) -> Mode | None:
+    point: Array, value: float, reach: float, farthest: Array, known: Sequence[Mode]
+) -> Asking[Mode | None]:
     """The maximum above a point, by steps that go no farther than so in each coordinate.
 
     None where the way leads to one of the ``known`` ones: the last steps cost the most Hessians.
     """
     steps = np.full(len(point), 1e-2)
     for _ in range(_STEPS):
-        gradient, hessian = _derivatives(density, point, value, steps)
+        gradient, hessian = yield from _derivatives(point, value, steps)
         covariance, size = _positive(hessian)
         steps = np.clip(reach * size, 1e-7, 1.0)
         step = covariance @ gradient
         step *= (farthest / np.maximum(np.abs(step), 1e-300)).min(initial=1.0)
         tried = point + _LENGTHS[:, None] * step
-        values = density(tried)
+        values = yield tried
         best = int(np.argmax(values))
         gain = values[best] - value
         if gain > 0:
@@ -111,18 +135,18 @@ def _climb(
             return None
         if gain < _NEAR:
             break
-    _, hessian = _derivatives(density, point, value, steps)
+    _, hessian = yield from _derivatives(point, value, steps)
     return Mode(point, value, _positive(hessian)[0])
 
 
-def _derivatives(density: Density, point: Array, value: float, steps: Array) -> tuple[Array, Array]:
+def _derivatives(point: Array, value: float, steps: Array) -> Asking[tuple[Array, Array]]:
     """Gradient and Hessian by central differences; NaN and -∞ beside the point count as flat."""
     size = len(point)
     unit = np.diag(steps)
     pairs = list(combinations(range(size), 2))
     both = [unit[i] + unit[j] for i, j in pairs]
     moved = [*unit, *-unit, *both, *(-b for b in both)]
-    values = density(point + np.array(moved).reshape(-1, size))
+    values = yield point + np.array(moved).reshape(-1, size)
     values = np.where(np.isfinite(values), values, value)
     up, down = values[:size], values[size : 2 * size]
     more, less = np.split(values[2 * size :], 2)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 METHODS = ("auto", "independence", "nuts")
 
 _VALUE = 0.4  # of a gradient's time that a value takes
-# (predicted over measured seconds: 0.33 to 2.3 on 10 sets, 1.0 in the geometric mean)
-_PROPOSALS, _ADAPTATION = 5, 12_000  # densities for each draw, and before the first one
+# (predicted over measured seconds: 0.69 to 1.9 on 9 sets, 1.07 in the geometric mean)
+_PROPOSALS, _ADAPTATION = 4, 7_000  # densities for each draw, and before the first one
 # NUTS, measured on the benchmark's sets beside independence sampling (4 x 1,000 draws, seconds of
 # processor time): compilation beyond that of values took 2.7 to 4.1 s (median of 10 sets 3.3), of
 # which 0.6 were saved since. Where effects are left to it (8 sets), an effective draw with its part
