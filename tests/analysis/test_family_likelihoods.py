@@ -124,9 +124,7 @@ LIKELIHOODS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", lanes(LIKELIHOODS, LIKELIHOODS.keys() - {"known factors", "latent factors"})
-)
+@pytest.mark.parametrize("name", lanes(LIKELIHOODS, quick=["structured", "vectors"]))
 def test_likelihood(name):
     function, *data = LIKELIHOODS[name]
     exact(likelihood(function), {"u"}, **dict(zip("abc", data, strict=True)))

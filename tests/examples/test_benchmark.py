@@ -46,6 +46,7 @@ def value(model, data, point):
     return float(jax.jit(lambda p: log_density(model, data.args, {}, p)[0])(point))
 
 
+@pytest.mark.slow
 def test_gradients_of_a_small_set(quick_compilation, tmp_path, capsys):
     words = f"gradients --sets {SMALL} --methods source all --rounds 2 --seconds 0.001 --out"
     run(parser().parse_args([*words.split(), str(tmp_path)]), 1)

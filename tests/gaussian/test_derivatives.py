@@ -20,7 +20,7 @@ STEP = 1e-5
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-QUICK = ["dense root", "batched blocks", "chain", "written out"]
+QUICK = ["batched blocks", "chain", "written out"]
 
 
 @pytest.mark.parametrize("name", lanes(STAGES, QUICK))

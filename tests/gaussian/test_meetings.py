@@ -53,6 +53,7 @@ def found(monkeypatch: pytest.MonkeyPatch, kind: type, **limits: float) -> dict[
     return {"value": value, "slope": slope, "draws": draws}
 
 
+@pytest.mark.slow
 def test_all_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     aligned = found(monkeypatch, Aligned, _SCATTER_COST=0)
     scattered = found(monkeypatch, Scattered, _SCATTER_COST=0, _SLOTS=0)

@@ -95,7 +95,7 @@ def test_levels(name: str) -> None:
 
 
 def test_after_the_fit() -> None:
-    """Recovered draws and moments are of the conditional; gradients of every kind."""
+    """Recovered draws and moments are of the conditional."""
     marg = planned(indexed)
     theta = {name: jnp.full((4000,), value) for name, value in KEPT.items()}
     draws = np.asarray(marg.recover(jax.random.key(0), theta)["u"])
@@ -108,6 +108,11 @@ def test_after_the_fit() -> None:
     mean = GRID @ weights
     np.testing.assert_allclose(found["mean"][0], mean, atol=1e-7)
     np.testing.assert_allclose(found["var"][0], GRID**2 @ weights - mean**2, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_derivatives_of_every_kind() -> None:
+    marg = planned(indexed)
 
     def density(theta: Any) -> Any:
         return log_density(marg, (), {}, {"b": theta[0], "s": theta[1]})[0]
@@ -260,6 +265,7 @@ def test_an_integrand_of_several_peaks() -> None:
         marg.recover(jax.random.key(0), far)
 
 
+@pytest.mark.slow
 def test_in_single_precision() -> None:
     """As many digits as the session's numbers have."""
     found = float(log_density(planned(indexed), (), {}, KEPT)[0])
