@@ -59,10 +59,10 @@ def check_shape(model: str, name: str, given: tuple[int, ...], shape: tuple[int,
     """
     wide = [1] * (len(shape) - len(given)) + list(given)
     if len(wide) != len(shape) or any(n not in (1, m) for n, m in zip(wide, shape, strict=True)):
+        groups = ". For new groups draw their effects from the prior first, and append them"
         raise RequestError(
             f"a value of shape {given} was given for '{name}', which has the shape {shape} in "
-            f"'{model}' with these arguments: expected draws of that shape. For new groups draw "
-            "their effects from the prior first, and append them"
+            f"'{model}' with these arguments: expected one of that shape{groups if shape else ''}"
         )
 
 

@@ -55,8 +55,8 @@ def _check_values(model: str, node: Recover) -> None:
         raise RequestError(
             f"values were given for {given}, which {gone} '{model}', and would be "
             "ignored: with draws that marg.recover returned use marg.source; or apply condition, "
-            "do or substitute to the model before transform, pass keep=[…], or (in an "
-            "initialisation strategy) return None for these sites"
+            "do or substitute to the model before transform, or pass keep=[…]. To start a chain, "
+            "leave these sites out of init_params, or let an initialisation strategy return None"
         )
 
 

@@ -122,10 +122,21 @@ class Sample(Node):
     def dimensions(self, tape: Tape) -> int:
         """Dimensions in which a latent can move: elements of its unconstrained value.
 
-        A correlation's factor has fewer of them than elements; a discrete site has its elements.
+        A correlation's factor has fewer of them than elements; a discrete site has its elements, or
+        none where NumPyro's HMC sums over its values.
         """
+        if self.is_summed_over(tape):
+            return 0
         shape = self.unconstrained_shape(tape)
         return self.size if shape is None else math.prod(shape)
+
+    def is_summed_over(self, tape: Tape) -> bool:
+        """Whether a latent is discrete, and NumPyro's HMC sums over its values."""
+
+        def enumerable(*leaves: Any) -> bool:
+            return bool(self.distribution.unflatten(leaves).has_enumerate_support)
+
+        return known(enumerable, *(tape.avals[v] for v in self.distribution.values))
 
     def unconstrained_shape(self, tape: Tape) -> tuple[int, ...] | None:
         """The shape of a latent's unconstrained value; None where no map leads from one."""

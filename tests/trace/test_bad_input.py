@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import log_density
 
 import autmarg
@@ -37,6 +38,18 @@ def test_nan_in_observed_data():
 def test_mismatched_lengths():
     with pytest.raises(autmarg.ModelError, match=r"'y'.*found data of shape \(39,\)"):
         autmarg.transform(intercepts).plan(GROUP, Y[:-1])
+
+
+def test_what_a_library_says_after_a_colon():
+    def model(y):
+        def step(carry, row):
+            return carry + jnp.ones(3), numpyro.sample("y", dist.Normal(0.0, 1.0), obs=row)
+
+        scan(step, jnp.ones(3, int), y)
+
+    message = r"carry input and carry output .*differ: .*int64\[3\] but .* has type float64"
+    with pytest.raises(autmarg.ModelError, match=message):
+        autmarg.transform(model).plan(Y)
 
 
 def test_no_site_of_that_name():

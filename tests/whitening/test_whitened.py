@@ -178,6 +178,35 @@ def test_the_default_whitens_where_that_saves_seconds(monkeypatch: pytest.Monkey
     assert "nongaussian='whiten' samples standard noise instead" in left.explain()
 
 
+def test_the_source_of_a_process_is_predicted_to_take_what_it_takes_as_written() -> None:
+    """Also where stand-ins make a group of its elements."""
+    places = np.arange(30.0)
+
+    def cells() -> None:
+        s, mean = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("mean", dist.Normal(0, 1))
+        near = s**2 * jnp.exp(-np.abs(places[:, None] - places) / 5)
+        f = numpyro.sample("f", dist.MultivariateNormal(mean * jnp.ones(30), near))
+        numpyro.sample("y", dist.Poisson(jnp.exp(f)), obs=np.arange(30) % 4)
+
+    plans = [autmarg.transform(cells, nongaussian=how).plan() for how in ("whiten", "off")]
+    assert plans[0].whitened == ("mean", "f")
+    white, left = (plan.predicted and plan.predicted[1].steps for plan in plans)
+    assert white == pytest.approx(left, rel=0.02)  # (of 31 whitened dimensions, or of 30)
+
+
+@pytest.mark.slow
+def test_a_plan_says_how_much_noise_makes_less() -> None:
+    def walk() -> None:
+        t = numpyro.sample("t", dist.HalfNormal(1))
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([9]))
+        trend = jnp.cumsum(jnp.cumsum(z * t))
+        numpyro.sample("y", dist.Poisson(jnp.exp(trend)), obs=np.arange(9))
+
+    plan = autmarg.transform(walk, nongaussian="whiten").plan()
+    assert (noise := sum(plan.noise.values())) > 9
+    assert f"9 of 10 dimensions whitened (as {noise} of noise), 1 as written" in str(plan)
+
+
 def test_latents_of_a_variance() -> None:
     """Where those of the mean are more they are integrated out, and the variance's are sampled."""
 
