@@ -37,6 +37,7 @@ _FARTHEST = 1.5  # that θ moves in one turn
 _FAINT = 1e-6  # weight of pseudo-data that say nothing
 _LEAST = 1e-3  # weight, of the median one
 _SHORTEST, _LONGER = 1e-12, 8.0  # part of a Newton step; how many times as long the next may be
+_BESIDE, _OFF_ZERO = 8.0, 1e-6  # roundings of a predictor; of θ to start with
 _ALIKE = 1e-6  # relative: how far curvatures in two directions may differ
 _AXIS = 16  # longest last axis whose elements are taken one by one
 
@@ -85,7 +86,7 @@ class Fit:
 
     def run(self) -> Mode | None:
         """θ and pseudo-data at the mode; None where no finite place was found."""
-        theta = np.zeros(sum(x.size for x in self._zeros.values()))
+        theta = np.full(sum(x.size for x in self._zeros.values()), _OFF_ZERO)
         pseudo = faint(self.program, self.likelihoods)
         for _ in range(_ROUNDS):
             mode = self._mode(theta, pseudo)
@@ -139,9 +140,15 @@ class Fit:
         return self._touching(theta, here.predictors)
 
     def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[Key, Pseudo] | None:
-        """Pseudo-data that touch the likelihood where the predictors are."""
+        """Pseudo-data that touch the likelihood where the predictors are.
+
+        Or a few roundings beside: where a likelihood is written with |s| and max(s, 0), as that of
+        logits is, JAX's derivatives at s = 0, where searches would start, are those of neither
+        side, and may be zero far from a mode.
+        """
+        at = {p: s + _BESIDE * np.finfo(s.dtype).eps * (1 + np.abs(s)) for p, s in at.items()}
         out = {}
-        for key, (slope, curve) in self._derivatives(theta, dict(at)).items():
+        for key, (slope, curve) in self._derivatives(theta, at).items():
             s, g, h = (np.asarray(x, np.float64) for x in (at[key[1]], slope, curve))
             if not all(np.isfinite(x).all() for x in (s, g, h)):
                 return None
