@@ -61,7 +61,7 @@ def no_mode(nongaussian: str) -> str:
 
 
 TOO_MANY_NODES = (
-    "nongaussian='quadrature' takes up to 64 nodes for an integral, and a few million nodes times "
+    "nongaussian='quadrature' takes up to 128 nodes for an integral, and a few million nodes times "
     "rows; more would be needed here"
 )
 

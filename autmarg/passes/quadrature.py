@@ -92,7 +92,7 @@ class Quadrature:
         enough = accuracy(fit, mode, densities, sum(each.site.size for each in sites))
         if enough is None:
             return TOO_MANY_NODES
-        return with_stand_ins(program, sites, mode.pseudo, enough.nodes, enough.error)
+        return with_stand_ins(program, sites, enough.mode.pseudo, enough.nodes, enough.error)
 
     def _asked(self, facts: Facts, deepest: int) -> tuple[Nest, ...]:
         """Nests of latents that may be integrated out."""

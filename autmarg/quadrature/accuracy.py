@@ -2,14 +2,18 @@
 
 A change δ(θ) of the log-density changes the posterior by ∫ p(θ | y) |δ(θ)| dθ in total variation,
 to first order. So changes count in full where the posterior has its mass, and less the less likely
-a point is.
+a point is. The mode is that of log p(θ, y) by quadrature: where groups have few binary rows,
+Laplace's is several standard deviations away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,25 +21,34 @@ from jax import Array
 from autmarg.compat.programs import compiled
 from autmarg.quadrature.density import QuadratureMarginal
 from autmarg.quadrature.rule import AnyRule, Rule
-from autmarg.whitening.fit import Fit, Mode, inputs_of
+from autmarg.whitening.fit import Fit, Mode, inputs_of, uphill
 
 TOLERANCE = 1e-5  # nats of log p(y | θ), all levels together; or so many roundings of it
 _ROUNDINGS = 10
-_FIRST, _MOST = 8, 128  # nodes of the first rule tried, and of the last, with what checks it
+_FIRST, _MOST = 8, 256  # nodes of the first rule tried, and of the last, with what checks it
+_SOME = 32  # of the one that finds the posterior, and of the last where few nodes are enough
 _EVALUATIONS = 4_000_000  # rows times nodes of a density, from which it takes too long
 _POINTS, _SPREAD, _FAR = 12, 1.5, 3.0  # random ones, in standard deviations; those on the axes
 _AXES = 16  # on which points lie, those of the largest deviations
 _LOWER = 3.0  # nats below what the density falls by on average, from where points count less
 _DEEP = 25.0  # from where they do not count
 _STEP, _WIDEST = 1e-3, 2.0  # of differences; the largest standard deviation of a coordinate
+_TURNS, _NEAR = 4, 0.5  # climbs; standard deviations, from where a mode has moved
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A number of nodes, and by how many nats twice as many change log p(y | θ) where it counts."""
+    """A number of nodes, and by how many nats twice as many change log p(y | θ) where it counts.
+
+    Attributes:
+        nodes, error: these.
+        mode: θ, unconstrained, where log p(θ, y) has its maximum, and pseudo-data that touch the
+            likelihood there.
+    """
 
     nodes: int
     error: float
+    mode: Mode
 
 
 def accuracy(
@@ -49,16 +62,33 @@ def accuracy(
         rows: elements of the data.
     """
     depth = max(len(each.members) for each in densities)
-    points, weights = _around(fit, mode)
-
     most = _FIRST
     while 2 * most <= _MOST and rows * (2 * most) ** depth <= _EVALUATIONS:
         most *= 2
-    evaluate = _evaluated(fit, mode, densities)
+    posterior = _Posterior(fit, tuple(densities), min(most, _SOME))
+    found = None
+    for _ in range(_TURNS):
+        root = posterior.root_covariance(mode)
+        found = _enough(posterior, mode, root)
+        if found is None and posterior.most < most:
+            posterior = replace(posterior, most=most)
+            found = _enough(posterior, mode, root)
+        moved = posterior.climbed(mode) if found is not None else None
+        if moved is None:
+            break
+        apart = np.abs(moved.theta - mode.theta) / np.linalg.norm(root, axis=1)
+        if apart.max(initial=0.0) < _NEAR:
+            break
+        mode = moved
+    return found
+
+
+def _enough(posterior: _Posterior, mode: Mode, root: np.ndarray) -> Accuracy | None:
+    """The nodes that are enough at a mode and around it."""
+    points, weights = _around(posterior, mode, root)
 
     def values(nodes: int) -> np.ndarray:
-        rule = AnyRule.of(Rule(nodes), most)
-        return np.array([float(evaluate(point, rule.nodes, rule.log_weights)) for point in points])
+        return np.array([posterior.likelihood(point, mode, nodes) for point in points])
 
     def change(few: np.ndarray, many: np.ndarray) -> float:
         return float((weights * np.abs(many - few)).max())
@@ -66,57 +96,90 @@ def accuracy(
     nodes, now = _FIRST, values(_FIRST)
     rounding = jnp.finfo(jnp.result_type(float)).eps * abs(now[0])
     allowed = max(TOLERANCE, _ROUNDINGS * float(rounding))
-    while 2 * nodes <= most:
+    while 2 * nodes <= posterior.most:
         then = values(2 * nodes)
         error = change(now, then)
         if error <= allowed:
             fewer = change(values(3 * nodes // 4), then)
-            enough = fewer <= allowed
-            return Accuracy(3 * nodes // 4, fewer) if enough else Accuracy(nodes, error)
+            few = fewer <= allowed
+            return Accuracy(3 * nodes // 4 if few else nodes, fewer if few else error, mode)
         nodes, now = 2 * nodes, then
     return None
 
 
-def _evaluated(
-    fit: Fit, mode: Mode, densities: Sequence[QuadratureMarginal]
-) -> Callable[[np.ndarray, Array, Array], Array]:
-    """(θ, nodes, log weights) → log p(y | θ), for comparison with other rules."""
-    inputs = inputs_of(mode.pseudo)
+@dataclass(frozen=True, eq=False)
+class _Posterior:
+    """log p(θ, y) by rules of up to ``most`` nodes."""
 
-    def log_density(theta: Array, nodes: Array, log_weights: Array) -> Array:
-        values, rule = {**fit.values(theta)[0], **inputs}, AnyRule(nodes, log_weights)
-        return sum((each.log_density_by(rule, values) for each in densities), jnp.zeros(()))
+    fit: Fit
+    densities: tuple[QuadratureMarginal, ...]
+    most: int
 
-    return compiled(log_density)
+    @cached_property
+    def _likelihood(self) -> Callable[..., Any]:
+        return compiled(lambda *args: self._log_density(*args)[1])
+
+    @cached_property
+    def _slope(self) -> Callable[..., Any]:
+        return compiled(jax.value_and_grad(lambda *args: self._log_density(*args)[0]))
+
+    def _log_density(
+        self, theta: Array, inputs: dict[str, Array], nodes: Array, log_weights: Array
+    ) -> tuple[Array, Array]:
+        """log p(θ, y) and log p(y | θ)."""
+        kept, prior = self.fit.values(theta)
+        values, rule = {**kept, **inputs}, AnyRule(nodes, log_weights)
+        each = (density.log_density_by(rule, values) for density in self.densities)
+        found = sum(each, jnp.zeros(()))
+        return prior + found, found
+
+    def likelihood(self, theta: np.ndarray, mode: Mode, nodes: int) -> float:
+        """log p(y | θ) by a number of nodes."""
+        rule = AnyRule.of(Rule(nodes), self.most)
+        inputs = inputs_of(mode.pseudo)
+        return float(self._likelihood(theta, inputs, rule.nodes, rule.log_weights))
+
+    def slope(self, theta: np.ndarray, mode: Mode) -> tuple[float, np.ndarray]:
+        """log p(θ, y) and its slope, by so many nodes as tell where the posterior is."""
+        some = min(self.most, _SOME)
+        rule, inputs = AnyRule.of(Rule(some), some), inputs_of(mode.pseudo)
+        value, slope = self._slope(theta, inputs, rule.nodes, rule.log_weights)
+        return float(value) if np.isfinite(value) else -np.inf, np.asarray(slope, float)
+
+    def climbed(self, mode: Mode) -> Mode | None:
+        """Uphill from a mode, with pseudo-data that touch the likelihood there."""
+        theta = uphill(lambda x: self.slope(x, mode), mode.theta, self.fit.free)
+        pseudo = self.fit.touching(theta, mode.pseudo)
+        return None if pseudo is None else Mode(theta, pseudo)
+
+    def root_covariance(self, mode: Mode) -> np.ndarray:
+        """S with S Sᵀ the inverse of the Hessian at a mode, no coordinate spread too far."""
+        size = len(mode.theta)
+        if not size:
+            return np.zeros((0, 0))
+        with np.errstate(invalid="ignore"):  # (an infinite slope tells nothing)
+            slopes = [
+                self.slope(mode.theta + e, mode)[1] - self.slope(mode.theta - e, mode)[1]
+                for e in _STEP * np.eye(size)
+            ]
+        hessian = -np.nan_to_num(np.array(slopes)) / (2 * _STEP)
+        values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
+        return vectors / np.sqrt(np.maximum(values, _WIDEST**-2))
 
 
-def _around(fit: Fit, mode: Mode) -> tuple[list[np.ndarray], np.ndarray]:
+def _around(
+    posterior: _Posterior, mode: Mode, root: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
     """The mode, and points about it at which the posterior may have draws; how much each counts."""
-    root, rng = _root_covariance(fit, mode), np.random.default_rng(0)
-    deviations = np.linalg.norm(root, axis=1)
+    rng, deviations = np.random.default_rng(0), np.linalg.norm(root, axis=1)
     axes = np.diag(_FAR * deviations)[np.argsort(-deviations)[:_AXES]]
     points = [mode.theta, *(mode.theta + side * e for e in axes for side in (-1.0, 1.0))]
     points += [mode.theta + _SPREAD * root @ rng.normal(size=len(root)) for _ in range(_POINTS)]
-    height = np.array([fit.at(point, mode.pseudo).value for point in points])
-    lower = height[0] - height - 0.5 * len(root) - _LOWER
+    height = np.array([posterior.slope(point, mode)[0] for point in points])
+    lower = np.nan_to_num(height[0] - height, nan=np.inf) - 0.5 * len(root) - _LOWER
     counted = lower < _DEEP
     kept = [point for point, counts in zip(points, counted, strict=True) if counts]
     return kept, np.exp(-np.maximum(lower[counted], 0.0))
-
-
-def _root_covariance(fit: Fit, mode: Mode) -> np.ndarray:
-    """S with S Sᵀ the inverse of the Hessian at the mode, no coordinate spread too far."""
-    size = len(mode.theta)
-    if not size:
-        return np.zeros((0, 0))
-    with np.errstate(invalid="ignore"):  # (an infinite slope tells nothing)
-        slopes = [
-            (fit.at(mode.theta + e, mode.pseudo).slope - fit.at(mode.theta - e, mode.pseudo).slope)
-            for e in _STEP * np.eye(size)
-        ]
-    hessian = -np.nan_to_num(np.array(slopes)) / (2 * _STEP)
-    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    return vectors / np.sqrt(np.maximum(values, _WIDEST**-2))
 
 
 __all__ = ["TOLERANCE", "Accuracy", "accuracy"]

@@ -89,39 +89,32 @@ class Fit:
         theta = np.full(sum(x.size for x in self._zeros.values()), _OFF_ZERO)
         pseudo = faint(self.program, self.likelihoods)
         for _ in range(_ROUNDS):
-            mode = self._mode(theta, pseudo)
+            mode = self.touching(theta, pseudo)
             if mode is None:
                 return None
             pseudo, before = mode, theta
             theta = self._uphill(theta, pseudo)
             if np.abs(theta - before).max(initial=0.0) < _STILL:
                 break
-        last = self._mode(theta, pseudo)
+        last = self.touching(theta, pseudo)
         if last is None or not np.isfinite(self.at(theta, last).value):
             return None
         return Mode(theta, last)
 
     def _uphill(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Array:
         """θ uphill, as far as the pseudo-data are good for."""
-        from scipy.optimize import minimize  # slow to import
 
-        if not self._free.any():
-            return theta
-
-        def energy(x: Array) -> tuple[float, Array]:
+        def density(x: Array) -> tuple[float, Array]:
             found = self.at(x, pseudo)
-            return -found.value, -np.where(self._free, np.nan_to_num(found.slope), 0.0)
+            return found.value, found.slope
 
-        bounds = [(x - _FARTHEST, x + _FARTHEST) for x in theta]
-        options = {"maxiter": _UPHILL}
-        best = minimize(energy, theta, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        return best.x if np.isfinite(best.fun) else theta
+        return uphill(density, theta, self.free)
 
-    def _mode(self, theta: Array, pseudo: dict[Key, Pseudo]) -> dict[Key, Pseudo] | None:
-        """Pseudo-data at the mode of the members given θ; None where there are no numbers."""
+    def touching(self, theta: Array, pseudo: dict[Key, Pseudo]) -> dict[Key, Pseudo] | None:
+        """Pseudo-data at the mode of the members given θ, found from others; None without one."""
         here, step = self.at(theta, pseudo), 1.0
         for _ in range(_NEWTON):
-            new = self._touching(theta, here.predictors)
+            new = self._tangent(theta, here.predictors)
             if new is None:
                 return None
             tried = _between(pseudo, new, step)
@@ -137,9 +130,9 @@ class Fit:
             pseudo, here, step = tried, there, min(1.0, _LONGER * step)
             if moved < _NEAR:
                 break
-        return self._touching(theta, here.predictors)
+        return self._tangent(theta, here.predictors)
 
-    def _touching(self, theta: Array, at: Mapping[int, Array]) -> dict[Key, Pseudo] | None:
+    def _tangent(self, theta: Array, at: Mapping[int, Array]) -> dict[Key, Pseudo] | None:
         """Pseudo-data that touch the likelihood where the predictors are.
 
         Or a few roundings beside: where a likelihood is written with |s| and max(s, 0), as that of
@@ -173,7 +166,7 @@ class Fit:
         return {name: np.zeros(shape) for name, shape in shapes.items() if shape is not None}
 
     @cached_property
-    def _free(self) -> Array:
+    def free(self) -> Array:
         """Which of them are moved, in the order of their names, as they are flattened."""
         free = [np.full(x.size, name not in self.held) for name, x in sorted(self._zeros.items())]
         return np.concatenate([np.zeros(0, bool), *free])
@@ -255,6 +248,23 @@ class Fit:
         slopes = jax.grad(log_p)
         first = slopes(at)
         return {(name, p): (first[p], _diagonal(partial(along, p), at[p])) for name, p in each.keys}
+
+
+def uphill(density: Callable[[Array], tuple[float, Array]], theta: Array, free: Array) -> Array:
+    """θ uphill on a density with its slope, no coordinate far, and those that are free only."""
+    from scipy.optimize import minimize  # slow to import
+
+    if not free.any():
+        return theta
+
+    def energy(x: Array) -> tuple[float, Array]:
+        value, slope = density(x)
+        return -value, -np.where(free, np.nan_to_num(slope), 0.0)
+
+    bounds = [(x - _FARTHEST, x + _FARTHEST) for x in theta]
+    options = {"maxiter": _UPHILL}
+    best = minimize(energy, theta, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return best.x if np.isfinite(best.fun) else theta
 
 
 def inputs_of(pseudo: Mapping[Key, Pseudo]) -> dict[str, Array]:
