@@ -312,4 +312,4 @@ def test_words(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "quadrature" in show()
     monkeypatch.setattr(accuracy, "_EVALUATIONS", 10)
     plan = autmarg.transform(indexed, nongaussian="quadrature").plan()
-    assert "takes up to 64 nodes for an integral" in " ".join(str(plan).split())
+    assert "takes up to 128 nodes for an integral" in " ".join(str(plan).split())
