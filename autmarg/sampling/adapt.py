@@ -26,7 +26,7 @@ Array = np.ndarray
 
 _FIRST, _ROUND, _EACH = 512, 1536, 192  # points of the first round, of a later one, a dimension
 _ROUNDS, _POOLED, _COMPONENTS = 10, 3, 6
-_GOOD = 0.85  # efficiency that is good enough
+_GOOD, _FAIR = 0.85, 0.4  # efficiency that is good enough; below which every gain is worth a round
 _FEW = 0.1  # share of points that count, below which weights are flattened
 
 
@@ -101,7 +101,7 @@ def adapted(target: Target, mode: Mode, random: np.random.Generator, draws: int)
 
 def _saved(known: list[float], best: Round, draws: int) -> float:
     """Densities of so many draws that the last two rounds save, by the best efficiency of each."""
-    if len(known) < 3 or known[-1] <= _FEW:
+    if len(known) < 3 or (known[-1] < _FAIR and known[-1] > known[-3]):
         return math.inf
     return (1 - known[-3] / known[-1]) * draws * proposals_for(best.log_weights, WORTH)
 
