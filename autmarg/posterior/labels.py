@@ -127,6 +127,8 @@ def _reads(program: Program) -> Iterator[tuple[Axis, int, np.ndarray]]:
 
 def _back(tape: Tape, equation: Equation, axis: int) -> Iterator[tuple[int, int]]:
     """Inputs and their axes, of which an axis of an equation's output is an image."""
+    if not equation.inputs:
+        return  # an array of counts, as of an identity matrix
     op, params = equation.op, equation.params
     shape = tape.avals[equation.outputs[0]].shape
     first = equation.inputs[0]

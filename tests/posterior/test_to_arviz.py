@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -74,6 +75,21 @@ def test_sites_dimensions_and_levels():
 def test_a_deterministic_site_outside_plates_has_the_dimension_it_is_computed_from():
     found = MARG.to_arviz(DRAWS, *ARGS, log_likelihood=None)
     assert groups(found)["posterior"]["outside"].dims[2:] == ("pupils", "outside_dim_1")
+
+
+def test_a_deterministic_site_of_an_identity_matrix():
+    """An equation that reads nothing leads back to nothing."""
+
+    def near(y=None):
+        tau = numpyro.sample("tau", dist.HalfNormal(1))
+        with numpyro.plate("places", 3):
+            u = numpyro.sample("u", dist.Normal(0, 1))
+        w = numpyro.deterministic("w", (tau * jnp.ones((3, 3)) + jnp.eye(3)) * u)
+        numpyro.sample("y", dist.Normal(w[0], 1.0), obs=y)
+
+    marg = autmarg.transform(near, marginalize=["u"])
+    fit = marg.to_arviz({"tau": DRAWS["tau"]}, np.zeros(3), log_likelihood=None)
+    assert groups(fit)["posterior"]["w"].dims[2:] == ("w_dim_0", "places")
 
 
 def test_one_form_of_a_kept_site_is_as_good_as_another():
