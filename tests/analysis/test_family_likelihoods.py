@@ -124,7 +124,7 @@ LIKELIHOODS = {
 }
 
 
-@pytest.mark.parametrize("name", lanes(LIKELIHOODS, quick=["structured", "vectors"]))
+@pytest.mark.parametrize("name", lanes(LIKELIHOODS, quick=["vectors"]))
 def test_likelihood(name):
     function, *data = LIKELIHOODS[name]
     exact(likelihood(function), {"u"}, **dict(zip("abc", data, strict=True)))

@@ -230,7 +230,7 @@ def in_a_plate(y):
     [
         (handlers.condition(MARG, data={"u": np.zeros(5)}), r"\['u'\], which are integrated out"),
         (handlers.condition(MARG, condition_fn=_u), r"\['u'\], which are integrated out"),
-        (handlers.substitute(MARG, substitute_fn=_u), r"strategy\) return None"),
+        (handlers.substitute(MARG, substitute_fn=_u), "strategy return None"),
         (
             handlers.substitute(handlers.scope(MARG, prefix="a"), substitute_fn=_u),
             r"\['u'\], which are integrated out",

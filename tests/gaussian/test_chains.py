@@ -173,7 +173,7 @@ def trend_density(t1, t2, s):
     ("double", "chains"),
     lanes(
         itertools.product([True, False], ["sequential", "parallel"]),
-        quick={(True, "parallel"), (False, "sequential")},
+        quick={(True, "parallel")},
     ),
 )
 def test_exact_as_a_scale_goes_to_zero(double, chains):

@@ -58,9 +58,7 @@ QUICK = (
     "programs: masked_rows",
     "programs: missing_covariate",
     "programs: transformed_response",
-    "chains: panel",
     "chains: noncentred_autoregression",
-    "priors: Matrix, batched",
     "priors: ZeroSum",
 )
 

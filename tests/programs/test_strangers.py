@@ -256,6 +256,7 @@ def social_relations():
 
 # Their structures are in other tests, too.
 REPEATED = {
+    "ucb_admissions",
     "bayesian_neural_net",
     "social_relations",
     "tasks_with_correlated_coefficients",
