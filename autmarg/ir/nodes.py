@@ -125,10 +125,10 @@ class Sample(Node):
         A correlation's factor has fewer of them than elements; a discrete site has its elements, or
         none where NumPyro's HMC sums over its values.
         """
-        if self.is_summed_over(tape):
-            return 0
         shape = self.unconstrained_shape(tape)
-        return self.size if shape is None else math.prod(shape)
+        if shape is not None:
+            return math.prod(shape)
+        return 0 if self.is_summed_over(tape) else self.size
 
     def is_summed_over(self, tape: Tape) -> bool:
         """Whether a latent is discrete, and NumPyro's HMC sums over its values."""

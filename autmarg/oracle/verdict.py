@@ -50,8 +50,7 @@ def report_of(
     limits = _limits(found, moved, tolerances)
     if plan.whitened:
         # Stand-ins fitted at the mode are to a prior draw what data are to one with moved scales.
-        beyond = np.abs(error) > limits
-        limits = np.where(beyond, _limits(found, beyond, tolerances), limits)
+        limits = _limits(found, moved | (np.abs(error) > limits), tolerances)
     wrong = used & ~(np.abs(error) <= limits)
     scaled, draws = used & moved, used & ~moved
     return Report(

@@ -9,7 +9,7 @@ Laplace's is several standard deviations away.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -69,26 +69,32 @@ def accuracy(
     found = None
     for _ in range(_TURNS):
         root = posterior.root_covariance(mode)
-        found = _enough(posterior, mode, root)
-        if found is None and posterior.most < most:
-            posterior = replace(posterior, most=most)
-            found = _enough(posterior, mode, root)
-        moved = posterior.climbed(mode) if found is not None else None
-        if moved is None:
-            break
-        apart = np.abs(moved.theta - mode.theta) / np.linalg.norm(root, axis=1)
+        points, weights = _around(posterior, mode, root)
+        for last in dict.fromkeys((posterior.some, most)):
+            found = _enough(posterior, mode, points, weights, last)
+            if found is not None:
+                break
+        else:
+            return None
+        theta = uphill(lambda x, at=mode: posterior.slope(x, at), mode.theta, fit.free)
+        apart = np.abs(theta - mode.theta) / np.linalg.norm(root, axis=1)
         if apart.max(initial=0.0) < _NEAR:
             break
-        mode = moved
+        pseudo = fit.touching(theta, mode.pseudo)
+        if pseudo is None:
+            break
+        mode = Mode(theta, pseudo)
     return found
 
 
-def _enough(posterior: _Posterior, mode: Mode, root: np.ndarray) -> Accuracy | None:
-    """The nodes that are enough at a mode and around it."""
-    points, weights = _around(posterior, mode, root)
+def _enough(
+    posterior: _Posterior, mode: Mode, points: list[np.ndarray], weights: np.ndarray, most: int
+) -> Accuracy | None:
+    """The nodes, up to half of ``most``, that are enough at points that count so much."""
 
     def values(nodes: int) -> np.ndarray:
-        return np.array([posterior.likelihood(point, mode, nodes) for point in points])
+        rule, inputs = AnyRule.of(Rule(nodes), most), inputs_of(mode.pseudo)
+        return np.array([float(posterior.likelihood(x, inputs, rule)) for x in points])
 
     def change(few: np.ndarray, many: np.ndarray) -> float:
         return float((weights * np.abs(many - few)).max())
@@ -96,7 +102,7 @@ def _enough(posterior: _Posterior, mode: Mode, root: np.ndarray) -> Accuracy | N
     nodes, now = _FIRST, values(_FIRST)
     rounding = jnp.finfo(jnp.result_type(float)).eps * abs(now[0])
     allowed = max(TOLERANCE, _ROUNDINGS * float(rounding))
-    while 2 * nodes <= posterior.most:
+    while 2 * nodes <= most:
         then = values(2 * nodes)
         error = change(now, then)
         if error <= allowed:
@@ -109,15 +115,17 @@ def _enough(posterior: _Posterior, mode: Mode, root: np.ndarray) -> Accuracy | N
 
 @dataclass(frozen=True, eq=False)
 class _Posterior:
-    """log p(θ, y) by rules of up to ``most`` nodes."""
+    """log p(θ, y) by quadrature; ``some`` nodes tell where it is large."""
 
     fit: Fit
     densities: tuple[QuadratureMarginal, ...]
-    most: int
+    some: int
 
     @cached_property
-    def _likelihood(self) -> Callable[..., Any]:
-        return compiled(lambda *args: self._log_density(*args)[1])
+    def likelihood(self) -> Callable[..., Array]:
+        """(θ, pseudo-data, rule) → log p(y | θ)."""
+        run = compiled(lambda *args: self._log_density(*args)[1])
+        return lambda theta, inputs, rule: run(theta, inputs, rule.nodes, rule.log_weights)
 
     @cached_property
     def _slope(self) -> Callable[..., Any]:
@@ -133,24 +141,11 @@ class _Posterior:
         found = sum(each, jnp.zeros(()))
         return prior + found, found
 
-    def likelihood(self, theta: np.ndarray, mode: Mode, nodes: int) -> float:
-        """log p(y | θ) by a number of nodes."""
-        rule = AnyRule.of(Rule(nodes), self.most)
-        inputs = inputs_of(mode.pseudo)
-        return float(self._likelihood(theta, inputs, rule.nodes, rule.log_weights))
-
     def slope(self, theta: np.ndarray, mode: Mode) -> tuple[float, np.ndarray]:
-        """log p(θ, y) and its slope, by so many nodes as tell where the posterior is."""
-        some = min(self.most, _SOME)
-        rule, inputs = AnyRule.of(Rule(some), some), inputs_of(mode.pseudo)
+        """log p(θ, y) and its slope, by ``some`` nodes."""
+        rule, inputs = AnyRule.of(Rule(self.some), self.some), inputs_of(mode.pseudo)
         value, slope = self._slope(theta, inputs, rule.nodes, rule.log_weights)
         return float(value) if np.isfinite(value) else -np.inf, np.asarray(slope, float)
-
-    def climbed(self, mode: Mode) -> Mode | None:
-        """Uphill from a mode, with pseudo-data that touch the likelihood there."""
-        theta = uphill(lambda x: self.slope(x, mode), mode.theta, self.fit.free)
-        pseudo = self.fit.touching(theta, mode.pseudo)
-        return None if pseudo is None else Mode(theta, pseudo)
 
     def root_covariance(self, mode: Mode) -> np.ndarray:
         """S with S Sᵀ the inverse of the Hessian at a mode, no coordinate spread too far."""

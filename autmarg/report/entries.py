@@ -59,7 +59,7 @@ def entries(plan: Plan) -> Iterator[Entry]:
             yield Entry(node.name, node.size, *_observed(marginal, members, noise))
         elif isinstance(node, Sample):
             size, how = node.dimensions(program.tape), recover.get(node.name)
-            if how is None and node.is_summed_over(program.tape):
+            if how is None and not size and node.is_summed_over(program.tape):
                 why = "discrete, with finitely many values: NumPyro's HMC sums over them"
                 yield Entry(node.name, node.size, "summed over", why)
             elif how is None:

@@ -317,8 +317,8 @@ class _MessageReader:
                 "dimensions that it adds to the sites when the model runs"
             )
             remedy = "write the sum as a likelihood (dist.MixtureSameFamily) so that a plan is made"
-            remedy = "" if common["scanned"] else remedy  # (a hidden Markov chain has none)
-            self._obstacle(name, why, place, remedy)
+            # (a hidden Markov chain's sum is no mixture)
+            self._obstacle(name, why, place, "" if common["scanned"] else remedy)
         if common["scanned"] and self._backwards:
             # NumPyro's trace has such a site's values in the opposite order of those it is given.
             why = "it has a latent in a scan with reverse=True (flip the data and scan forwards)"

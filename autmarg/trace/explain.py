@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dis
 from collections.abc import Callable, Generator, Iterator, Mapping
-from itertools import dropwhile, takewhile
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 from autmarg.errors import ModelError, named
 from autmarg.ir.tape import is_library
 from autmarg.trace.columns import is_column, named_values
-from autmarg.trace.record import INSTALLED, Mismatch, name_of, place_of_error
+from autmarg.trace.record import INSTALLED, Mismatch, name_of, place_of_error, said
 
 _LISTED = 6
 _FAILURES = (TypeError, ValueError, IndexError, AttributeError)
@@ -50,22 +49,12 @@ def explained(
             raise
         place = place_of_error(error)
         where = f" at {place}" if place else ""
-        said = _said(error)
         words = [
             f"the model '{name_of(model)}' fails{where} with the arguments that it was given: "
-            f"{type(error).__name__}: {said}",
+            f"{type(error).__name__}: {said(error)}",
             *hints,
         ]
         raise ModelError("\n  ".join(words)) from error
-
-
-def _said(error: BaseException) -> str:
-    """The first line of a message, and those after it that it announces by a colon."""
-    first, *rest = [x.strip() for x in str(error).strip().splitlines()] or [type(error).__name__]
-    if not first.endswith(":"):
-        return first
-    announced = list(takewhile(bool, dropwhile(lambda line: not line, rest)))
-    return " ".join([first, *announced])
 
 
 def check_width(

@@ -6,6 +6,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
+from itertools import dropwhile, takewhile
 from typing import Any
 
 import jax
@@ -204,8 +205,17 @@ def shapes_of(
             "NumPy calls that only known data decide (NumPyro's samplers trace the model, too): "
             "use jnp.where, lax.cond or jnp indexing (in a loop also of data: jnp.asarray(x)[t]), "
             "or compute it with NumPy, outside the model. "
-            f"JAX says: {str(error).splitlines()[0]}"
+            f"JAX says: {said(error)}"
         ) from error
+
+
+def said(error: BaseException) -> str:
+    """The first line of a message, and those after it that it announces by a colon."""
+    first, *rest = [x.strip() for x in str(error).strip().splitlines()] or [type(error).__name__]
+    if not first.endswith(":"):
+        return first
+    announced = list(takewhile(bool, dropwhile(lambda line: not line, rest)))
+    return " ".join([first, *announced])
 
 
 def place_of_error(error: BaseException) -> Place | None:

@@ -86,6 +86,7 @@ class Fit:
 
     def run(self) -> Mode | None:
         """θ and pseudo-data at the mode; None where no finite place was found."""
+        # (predictors of what is not stood in for are beside zero, too: see _tangent)
         theta = np.full(sum(x.size for x in self._zeros.values()), _OFF_ZERO)
         pseudo = faint(self.program, self.likelihoods)
         for _ in range(_ROUNDS):

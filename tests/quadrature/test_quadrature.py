@@ -129,7 +129,7 @@ def test_derivatives_of_every_kind() -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_levels_without_an_event(kept: bool) -> None:
-    """NumPyro's density of logits has no derivative at zero, which is no place to stay at."""
+    """Where the search begins, JAX's slope of the density of logits says that they are done."""
     level, rng = np.repeat(np.arange(40), 4), np.random.default_rng(1)
     events = np.where(level < 25, 0, rng.binomial(1, 0.3, 160))
 
