@@ -28,7 +28,7 @@ from autmarg.ir.tape import Equation, Tape, body_tape, run_body
 
 NONE, SEVERAL = -1, -2
 # Primitives that move entries of all their operands, and those that pick entries of the first.
-_MOVED = frozenset({
+MOVED = frozenset({
     Op.BROADCAST_IN_DIM, Op.CONCATENATE, Op.EXPAND_DIMS, Op.PAD, Op.RESHAPE, Op.REV, Op.SLICE,
     Op.SPLIT, Op.SQUEEZE, Op.STACK, Op.TILE, Op.TRANSPOSE,
 })  # fmt: skip
@@ -107,16 +107,16 @@ def _followed(
     op, params = equation.op, equation.params
     known = [o for o in operands if not isinstance(o, Reads)]
     if op is Op.SELECT_N and not isinstance(operands[0], Reads):
-        return _moved(equation, [operands[0], *own[1:]])
+        return moved(equation, [operands[0], *own[1:]])
     if op is Op.MUL:
         zero = [not isinstance(o, Reads) and o == 0 for o in operands]
         return [np.where(zero[0] | np.asarray(zero[1]), NONE, _both(own))]
     if op in ELEMENTWISE:
         return [_both(own)]
-    if op in _MOVED:
-        return _moved(equation, own)
+    if op in MOVED:
+        return moved(equation, own)
     if op in _INDEXED and len(known) == len(operands) - 1 and isinstance(operands[0], Reads):
-        return _moved(equation, [own[0], *known])
+        return moved(equation, [own[0], *known])
     if op in REDUCTIONS and Param.AXES in params and len(own) == 1:
         return [_along(own[0], tuple(params[Param.AXES]))]
     if op is Op.DOT_GENERAL:
@@ -133,7 +133,7 @@ def _both(own: list[np.ndarray]) -> np.ndarray:
     return found
 
 
-def _moved(equation: Equation, operands: list[np.ndarray]) -> list[np.ndarray]:
+def moved(equation: Equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     """The primitive itself, on elements' numbers."""
     params = dict(equation.params)
     if Param.FILL_VALUE in params:
@@ -178,4 +178,4 @@ def _matrices(x: np.ndarray, summed: Collection[int], batch: Collection[int]) ->
     return x.transpose(*batch, *free, *summed).reshape(sizes)
 
 
-__all__ = ["NONE", "SEVERAL", "elements_read"]
+__all__ = ["MOVED", "NONE", "SEVERAL", "elements_read", "moved"]

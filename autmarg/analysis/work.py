@@ -19,6 +19,7 @@ import jax
 from autmarg.compat.jaxprs import REDUCTIONS, ClosedJaxpr, Jaxpr, Op, Param, bodies_of
 from autmarg.ir.nodes import DistributionSpec, Factor, Node, Observe, Sample
 from autmarg.ir.program import Program
+from autmarg.ir.tape import Tape
 
 _Shape = tuple[int, ...]
 
@@ -77,9 +78,14 @@ def source_work(program: Program, names: Collection[str] | None = None) -> Work:
     nodes = [n for n in nodes if isinstance(n, Sample | Factor)]
     numbers = {v for node in nodes for v in node.numbers}
     total = sum((_density(program, node) for node in nodes), Work())
-    avals = program.tape.avals
-    for eqn in program.tape.slice(numbers):
-        if program.tape.dependencies(eqn.outputs):
+    return total + tape_work(program.tape, numbers)
+
+
+def tape_work(tape: Tape, numbers: Collection[int]) -> Work:
+    """What values of a tape take that are not known."""
+    total, avals = Work(), tape.avals
+    for eqn in tape.slice(numbers):
+        if tape.dependencies(eqn.outputs):
             shapes = ([tuple(avals[v].shape) for v in part] for part in (eqn.inputs, eqn.outputs))
             total += _operation(eqn.op, eqn.params, *shapes)
     return total

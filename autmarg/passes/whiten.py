@@ -102,10 +102,15 @@ class Whiten:
 
     def _pays(self, facts: Facts, sites: tuple[Likelihood, ...]) -> bool:
         """Whether draws of whitened latents are predicted to be worth the planning."""
-        if not takes_long(Outlook.of(facts, self.request, ()).predictions((), ())[1]):
+        left, _ = Outlook.of(facts, self.request, ()).predictions((), ())
+        if not takes_long(left):
             return False
         predicted = self._sketched(facts, sites).predicted
-        return predicted is not None and takes_whitened(predicted[1], predicted[0])
+        if predicted is None:
+            return False
+        whitened, source = predicted
+        gradient = min(source.gradient, left.gradient)  # of rows added up, too
+        return takes_whitened(replace(source, gradient=gradient), whitened)
 
     def _sketched(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Plan:
         """The plan with stand-ins for these sites, whatever their pseudo-data will be."""

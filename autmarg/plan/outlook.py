@@ -14,9 +14,9 @@ from autmarg.analysis.admissible import Facts
 from autmarg.analysis.rules.base import NotWritten
 from autmarg.analysis.work import Work, source_work
 from autmarg.ir.nodes import Observe, Sample
-from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import with_originals
 from autmarg.plan.choose import Choice, Costs, choose
+from autmarg.plan.evaluated import evaluated_work
 from autmarg.plan.groups import Group, groups_of
 from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.prediction import BASE, UNWHITENED, WHITENED, Effects, Prediction, steps
@@ -34,12 +34,12 @@ class Outlook:
     """The groups of a program with what they cost, before anything is chosen.
 
     Attributes:
-        program: all of it.
+        facts: of the program, all of it.
         costs: one for each group.
         others: effects that no group has.
     """
 
-    program: Program
+    facts: Facts
     costs: tuple[Costs, ...]
     others: tuple[Effects, ...]
 
@@ -50,7 +50,7 @@ class Outlook:
         inside = {m.name for group in groups for m in group.members}
         kept = [n for n in program.latents if n.name not in inside and n.size > SMALL_ROOT]
         others = tuple(Effects(n.name, n.size, likelihood=_likelihood(facts, n)) for n in kept)
-        return cls(program, tuple(_costs(facts, request, p, others) for p in groups), others)
+        return cls(facts, tuple(_costs(facts, request, p, others) for p in groups), others)
 
     def chosen(self) -> dict[str, Choice]:
         """Members that are better sampled, with the choice that says so."""
@@ -69,7 +69,7 @@ class Outlook:
 
         What is integrated out has a schedule already, so that all of it has a cost.
         """
-        program, costs = self.program, self.costs
+        program, costs = self.facts.normalised.program, self.costs
         names = [[n for n in each.names if n in sampled] for each in costs]
         pairs = list(zip(costs, names, strict=True))
         folded = {c.member.name for c in conjugacies}
@@ -82,7 +82,7 @@ class Outlook:
         ]
         inside = {n.name for each in costs for n in each.group.sites}
         known = {site.name for c in conjugacies for site in c.observed}
-        rest = source_work(program, {n.name for n in program.nodes} - inside - known)
+        rest = evaluated_work(self.facts, {n.name for n in program.nodes} - inside - known)
         gradient = 0.0 if costs else source_seconds(rest)
         for each, some in pairs:
             seconds, rest = each.seconds(some, rest), Work()
@@ -105,8 +105,7 @@ def _costs(facts: Facts, request: Request, group: Group, others: Sequence[Effect
     def again(names: Collection[str]) -> tuple[Group, ...] | NotWritten:
         return groups_of(facts, [m for m in group.members if m.name in names])
 
-    written = with_originals(program)
-    source, besides = (source_work(written, names) for names in (own, rest))
+    source, besides = (evaluated_work(facts, names) for names in (own, rest))
     return Costs(group, request.chains, source, besides, others, _local(facts, group), again)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from autmarg.analysis.elements import SEVERAL, elements_read
+from autmarg.analysis.log_densities import with_log_densities
 from autmarg.compat.jaxprs import Op
-from autmarg.ir.nodes import DistributionSpec, Observe, Sample
+from autmarg.ir.nodes import Sample
 from autmarg.ir.tape import Tape
 from autmarg.quadrature.sums import LevelSum
 
@@ -97,24 +96,6 @@ def layers_of(tape: Tape, members: Sequence[Sample], others: Sequence[Sample]) -
     return layers if all(_agree(layers, each) for each in reads) else None
 
 
-def with_log_densities(tape: Tape, sites: Sequence[Sample]) -> tuple[Tape, list[int]]:
-    """The tape with the log-density of each site, element by element; their numbers."""
-    terms: list[int] = []
-    for site in sites:
-        value = site.value if isinstance(site, Observe) else tape.inputs[site.name]
-        scale = [] if site.scale is None else [site.scale]
-        numbers = [*scale, value, *site.distribution.values]
-        tape, own = tape.extend(partial(_log_density, site.distribution, len(scale)), numbers)
-        terms += own
-    return tape.folded(terms), terms
-
-
-def _log_density(fn: DistributionSpec, scaled: int, *arrays: Array) -> list[Array]:
-    """Of a value (after its scale, if there is one; before the distribution's arrays)."""
-    found = jnp.asarray(fn.unflatten(arrays[scaled + 1 :]).log_prob(arrays[scaled]))
-    return [found * arrays[0] if scaled else found]
-
-
 def _summand(tape: Tape, number: int) -> int:
     """What a log-density is the sum of, as over the axes of an event."""
     equation = tape.producer(number)
@@ -143,4 +124,4 @@ def _agree(layers: Layers, own: Sequence[np.ndarray]) -> bool:
     return True
 
 
-__all__ = ["Layers", "layers_of", "with_log_densities"]
+__all__ = ["Layers", "layers_of"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from autmarg.aggregation.density import AddedRows
 from autmarg.analysis.naming import spoken
 from autmarg.errors import Refusal
 from autmarg.ir.nodes import (
@@ -94,6 +95,9 @@ def _observed(
         return "observed", f"given {', '.join(members[marginal.name])}"
     if gone := members.get(marginal.name):
         return "observed, marginal", f"given {', '.join(gone)}"
+    if isinstance(marginal.density, AddedRows):
+        saved = f"{marginal.density.saved:,.0f} times less work than all rows"
+        return "observed, equal rows once", saved
     return "observed, cross-products", "mean affine in sampled latents"
 
 

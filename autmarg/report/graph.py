@@ -32,6 +32,7 @@ COLOURS = {
     "observed": "#d9d9d9",
     "observed, marginal": "#d9d9d9",
     "observed, cross-products": "#d9d9d9",
+    "observed, equal rows once": "#d9d9d9",
     "after recovery": "#eef6ee",
     "recovered": "#cfe8cf",
     "computed": "#f7f7f7",

@@ -183,8 +183,10 @@ class Stepper:
             some = points[k : k + _POINTS]
             padded = np.zeros((_POINTS, self.size), jnp.result_type(float))
             padded[: len(some)] = some
-            energies, slopes = self._energies(jnp.asarray(padded), jnp.asarray(len(some)))
-            found.append(Place(some, energies[: len(some)], slopes[: len(some)]))
+            # (arrays of JAX take longer to make, and to slice, than a gradient does)
+            both = self._energies(padded, np.asarray(len(some), jnp.result_type(int)))
+            energies, slopes = (np.asarray(x)[: len(some)] for x in both)
+            found.append(Place(some, energies, slopes))
         parts = zip(*found, strict=True)
         return Place(*(np.concatenate([np.asarray(x, float) for x in each]) for each in parts))
 

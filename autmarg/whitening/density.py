@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from autmarg.aggregation.density import AddedRows, added_rows
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
@@ -74,9 +75,16 @@ class WhitenedMarginal:
         members, log_q = self.image(values)
         return self.joint({**values, **members}) - log_q
 
+    @cached_property
+    def rows(self) -> tuple[AddedRows, ...]:
+        """log p(y | u, θ) of each observed site."""
+        return tuple(added_rows(self.tape, n) for n in self.others if isinstance(n, Observe))
+
     def joint(self, values: Mapping[str, Any]) -> Array:
         """log p(u, y | θ) at values of u, too, a scalar."""
-        return self._sum((*self.members, *self.others), values)
+        children = (n for n in self.others if not isinstance(n, Observe))
+        latent = self._sum((*self.members, *children), values)
+        return sum((rows.log_density(values) for rows in self.rows), latent)
 
     def image(self, values: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         """u = T(θ, z), in the shapes of the members, and log p̃(u | ỹ, θ)."""

@@ -105,7 +105,8 @@ def frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -
     """The last values affine in the latents that some numbers are functions of."""
     tape, wanted = facts.normalised.program.tape, set(latents)
     found: list[int] = []
-    seen, waiting = set(numbers), list(numbers)
+    seen = set(numbers)
+    waiting = list(seen)  # (a distribution may hold one value twice)
     while waiting:
         number = waiting.pop()
         if not tape.dependencies([number]) & wanted:

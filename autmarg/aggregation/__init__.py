@@ -1,0 +1,1 @@
+"""Densities of many rows, of which equal elements are evaluated once."""

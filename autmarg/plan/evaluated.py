@@ -1,0 +1,27 @@
+"""What the densities of a program's sites take as they are evaluated: equal rows once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from autmarg.aggregation.density import LONG, added_rows
+from autmarg.analysis.admissible import Facts
+from autmarg.analysis.work import Work, source_work
+from autmarg.ir.nodes import StandIn
+from autmarg.ir.stand_ins import with_originals
+
+
+def evaluated_work(facts: Facts, names: Collection[str] | None = None) -> Work:
+    """Of the sites as the user wrote them (of those named, if ``names`` are given)."""
+    normalised = facts.normalised
+    program = with_originals(normalised.program)
+    stood_in = {n.original.name for n in normalised.program.nodes if isinstance(n, StandIn)}
+    gaussian = normalised.gaussian.keys() - stood_in
+    wanted = {n.name for n in program.nodes} if names is None else set(names)
+    long = [n for n in program.observed if n.name in wanted and n.size >= LONG and n.parents]
+    added = [n for n in long if n.name not in gaussian and not n.scanned]
+    rows = (added_rows(program.tape, n).work for n in added)
+    return sum(rows, source_work(program, wanted - {n.name for n in added}))
+
+
+__all__ = ["evaluated_work"]
