@@ -41,12 +41,12 @@ class Integrals:
         return np.linspace(0, count - 1, tried).astype(int)
 
     def sizes(self, values: Mapping[str, Any]) -> Array:
-        """|change| of log p(y | θ) with twice as many nodes, and |log p(y | θ)|, at one draw."""
+        """|change| of log p(y | θ) with more nodes over a wider range, and |log p(y | θ)|, at one draw."""
         both = ((density.change(values), density.log_density(values)) for _, density in self.found)
         return jnp.abs(jnp.array([*both])).sum(axis=0)
 
     def check(self, sizes: Array) -> str:
-        """By how much twice as many nodes change log p(y | θ) at draws, in words.
+        """By how much more nodes over a wider range change log p(y | θ) at draws, in words.
 
         Args:
             sizes: at each of them, as :meth:`sizes` gives them, [tried, 2].
@@ -59,14 +59,15 @@ class Integrals:
         allowed = max(_ALLOWED, _ROUNDINGS * float(jnp.finfo(sizes.dtype).eps) * logs.mean())
         if changes.mean() <= allowed:
             return (
-                f"at {len(changes)} draws, twice as many nodes change it by {changes.mean():.0e} "
-                f"nats on average and {changes.max():.0e} at most"
+                f"at {len(changes)} draws, more nodes over a wider range change it by "
+                f"{changes.mean():.0e} nats on average and {changes.max():.0e} at most"
             )
         names = named([m.name for node, _ in self.found for m in node.members])
         now = ", ".join(str(density.nodes) for _, density in self.found)
         raise RequestError(
             f"{names} cannot be integrated out by quadrature: at {len(changes)} of the posterior's "
-            f"draws twice as many nodes ({now} now) change log p(y | θ) by {changes.max():.2g} "
+            f"draws more nodes ({now} now) over a wider range change log p(y | θ) by "
+            f"{changes.max():.2g} "
             f"nats at most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. "
             "Around the mode that was found the nodes are enough; elsewhere the integrand has "
             "several peaks or a narrow one, as that of a mixture may have. Use "

@@ -169,7 +169,7 @@ class Recovery:
             method: what has drawn them, for messages.
 
         Raises:
-            RequestError: twice as many nodes would change what the draws say.
+            RequestError: more nodes would change what the draws say.
         """
         lead, flat = self.points(samples, {}, None, method)
         return self._check(flat, {}, math.prod(lead))

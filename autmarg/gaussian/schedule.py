@@ -78,25 +78,34 @@ class Schedule:
 
     def log_density(self, point: Point) -> Float[Array, ""]:
         """log p(y | θ), a scalar."""
-        constant, squares = self.parts(point)
-        return constant - 0.5 * squares
+
+        def log_density(own: Schedule, point: Point) -> tuple[Array]:
+            constant, squares = own._parts(point)
+            return (constant - 0.5 * squares,)
+
+        return self._where_needed(log_density, point)[0] + point.constant
 
     def parts(self, point: Point) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The log-normaliser K of log p(y | θ) = K - Q/2, and Q, the minimum's sum of squares.
 
         A schedule by rows is asked only where cross-products may lose digits.
         """
-        if self.exact is None:
-            return self._parts(point)
-        numbers: Numbers = {"omega": point.omega, "priors": point.priors}
-        assert not point.factors, "rows of correlated noise are not kept as triangles"
-        by_sums, by_rows = (
-            lambda numbers, own=own: own._parts(Point(constant=0.0, **numbers))
-            for own in (self, self.exact)
-        )
-        enough = self._has_digits(point)
-        constant, squares = where_needed(enough, by_sums, by_rows, numbers)
+        constant, squares = self._where_needed(lambda own, point: own._parts(point), point)
         return constant + point.constant, squares
+
+    def _where_needed(
+        self, of: Callable[[Schedule, Point], tuple[Array, ...]], point: Point
+    ) -> tuple[Array, ...]:
+        """What a schedule makes of a point but for its constant: this one, or the one by rows."""
+
+        def by(own: Schedule) -> Callable[[Numbers], tuple[Array, ...]]:
+            return lambda numbers: of(own, replace(point, constant=0.0, **numbers))
+
+        numbers: Numbers = {"omega": point.omega, "priors": point.priors}
+        if self.exact is None:
+            return by(self)(numbers)
+        assert not point.factors, "rows of correlated noise are not kept as triangles"
+        return where_needed(self._has_digits(point), by(self), by(self.exact), numbers)
 
     def _has_digits(self, point: Point) -> Bool[Array, ""]:
         """Whether cross-products have digits enough: no pivot is below one, and G_ii is bounded."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from autmarg.gaussian.affine import Numbers
@@ -14,7 +15,7 @@ from autmarg.gaussian.affine import Numbers
 if TYPE_CHECKING:
     from jaxtyping import Bool
 
-Parts: TypeAlias = tuple[Array, Array]
+Parts: TypeAlias = tuple[Array, ...]
 
 
 def where_needed(
@@ -23,19 +24,25 @@ def where_needed(
     dear: Callable[[Numbers], Parts],
     numbers: Numbers,
 ) -> Parts:
-    """``cheap`` of numbers where it has digits enough, else ``dear``; both are differentiable.
+    """``cheap`` of numbers where it has digits enough, else ``dear``: a tuple of scalars.
 
     Of a batch of values the dear one is worked out only if one of them needs it: as a loop that
     goes on until none does. Of a batch of derivatives both are, and then the one that is not wanted
     must have derivatives, too.
+
+    Slopes are worked out together with the values, by each function's reverse mode, so that no
+    tangent goes through the choice: JAX has no transpose of a choice that differs in a batch.
     """
 
     def where(condition: Array, numbers: Numbers) -> Numbers:
         return jax.tree.map(lambda x: jnp.where(condition, x, jnp.ones_like(x)), numbers)
 
-    def differentiable(numbers: Numbers, enough: Array) -> Parts:
-        first, second = (lambda plain, _: cheap(plain)), (lambda _, numbers: dear(numbers))
-        return jax.lax.cond(enough, first, second, where(enough, numbers), numbers)
+    def with_slopes(numbers: Numbers, enough: Array) -> tuple[Parts, tuple[Numbers, ...]]:
+        first, second = _with_slopes(cheap), _with_slopes(dear)
+        return jax.lax.cond(
+            enough, lambda plain, _: first(plain), lambda _, own: second(own),
+            where(enough, numbers), numbers,
+        )  # fmt: skip
 
     def values(numbers: Numbers, enough: Array) -> Parts:
         def step(found: tuple[Array, Parts]) -> tuple[Array, Parts]:
@@ -48,12 +55,31 @@ def where_needed(
     def rule(
         primals: tuple[Numbers, Array], tangents: tuple[Numbers, Array]
     ) -> tuple[Parts, Parts]:
-        numbers, enough = primals
-        return jax.jvp(lambda n: differentiable(n, enough), (numbers,), tangents[:1])
+        found, slopes = with_slopes(*primals)
+        return found, tuple(_along(slope, tangents[0]) for slope in slopes)
 
     chosen = jax.custom_jvp(values)
     chosen.defjvp(rule)
     return chosen(numbers, enough)
+
+
+def _with_slopes(
+    function: Callable[[Numbers], Parts],
+) -> Callable[[Numbers], tuple[Parts, tuple[Numbers, ...]]]:
+    def run(numbers: Numbers) -> tuple[Parts, tuple[Numbers, ...]]:
+        values, back = jax.vjp(function, numbers)
+        ones = np.eye(len(values))
+        units = (
+            tuple(jnp.asarray(x, v.dtype) for x, v in zip(row, values, strict=True)) for row in ones
+        )
+        return values, tuple(back(unit)[0] for unit in units)
+
+    return run
+
+
+def _along(slope: Numbers, tangent: Numbers) -> Array:
+    """The derivative along a tangent."""
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, slope, tangent)), jnp.zeros(()))
 
 
 __all__ = ["where_needed"]

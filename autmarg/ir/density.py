@@ -51,5 +51,5 @@ class Numerical(Density, Protocol):
         ...
 
     def change(self, values: Mapping[str, Any]) -> Any:
-        """By how many nats twice as many nodes change the log-density."""
+        """By how many nats more nodes over a wider range change the log-density."""
         ...

@@ -20,13 +20,13 @@ from jax import Array
 
 from autmarg.compat.programs import compiled
 from autmarg.quadrature.density import QuadratureMarginal
-from autmarg.quadrature.rule import AnyRule, Rule
+from autmarg.quadrature.rule import AnyRule, Rule, Wide
 from autmarg.whitening.fit import Fit, Mode, inputs_of, uphill
 
 TOLERANCE = 1e-5  # nats of log p(y | θ), all levels together; or so many roundings of it
 _ROUNDINGS = 10
 _FIRST, _MOST = 8, 256  # nodes of the first rule tried, and of the last, with what checks it
-_SOME = 32  # of the one that finds the posterior, and of the last where few nodes are enough
+_SOME = 40  # of the one that finds the posterior, and of the last where few nodes are enough
 _EVALUATIONS = 4_000_000  # rows times nodes of a density, from which it takes too long
 _POINTS, _SPREAD, _FAR = 12, 1.5, 3.0  # random ones, in standard deviations; those on the axes
 _AXES = 16  # on which points lie, those of the largest deviations
@@ -92,9 +92,12 @@ def _enough(
 ) -> Accuracy | None:
     """The nodes, up to half of ``most``, that are enough at points that count so much."""
 
-    def values(nodes: int) -> np.ndarray:
-        rule, inputs = AnyRule.of(Rule(nodes), most), inputs_of(mode.pseudo)
+    def by(plain: Rule | Wide) -> np.ndarray:
+        rule, inputs = AnyRule.of(plain, most), inputs_of(mode.pseudo)
         return np.array([float(posterior.likelihood(x, inputs, rule)) for x in points])
+
+    def values(nodes: int) -> np.ndarray:
+        return by(Rule(nodes))
 
     def change(few: np.ndarray, many: np.ndarray) -> float:
         return float((weights * np.abs(many - few)).max())
@@ -106,6 +109,8 @@ def _enough(
         then = values(2 * nodes)
         error = change(now, then)
         if error <= allowed:
+            if not change(then, by(Wide(most))) <= allowed:
+                return None  # another peak, where the rule has no nodes
             fewer = change(values(3 * nodes // 4), then)
             few = fewer <= allowed
             return Accuracy(3 * nodes // 4 if few else nodes, fewer if few else error, mode)

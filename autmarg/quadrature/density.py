@@ -16,7 +16,7 @@ nodes are does not matter to the integral, so that derivatives do not go through
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,13 +28,15 @@ from jax import Array
 from autmarg.compat.programs import traced_once
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
-from autmarg.quadrature.rule import Nodes, Rule, log_integral
+from autmarg.quadrature.rule import Nodes, Rule, Wide, log_integral
 from autmarg.quadrature.separable import Layers
 from autmarg.quadrature.sums import total
 
 _FIRST = Rule(5)  # by which integrands are found
+_FAR, _WIDER, _MOVES = 1.0, 2.5, 40  # deviations, times as wide: a place so far off; steps to one
 _STEPS = 2  # of Metropolis after a draw from a table: what is wrong with it goes with their power
 Values = Mapping[str, Any]
+_Place = tuple[Array, Array]  # centre and width, [levels] each
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +98,9 @@ class QuadratureMarginal:
         return elements * self.rule.count ** len(self.members)
 
     def change(self, values: Values) -> Array:
-        """By how many nats twice as many nodes change :meth:`log_density`."""
-        more = Rule(2 * self.rule.count)
-        return self.log_density_by(more, values) - self.log_density_by(self.rule, values)
+        """By how many nats more nodes over a wider range change :meth:`log_density`."""
+        wide = Wide(2 * self.rule.count)
+        return self.log_density_by(wide, values) - self.log_density_by(self.rule, values)
 
     def log_conditional(self, values: Values, members: Values) -> Array:
         """log p(u | y, θ) at any values of the members."""
@@ -201,9 +203,26 @@ class _Given:
         return found
 
     def placed(self, i: int, outer: Mapping[int, Array]) -> tuple[Array, Array]:
-        """Mean and standard deviation of z_i given the outer ones, nearly, [levels] each."""
+        """Mean and standard deviation of z_i given the outer ones, nearly, [levels] each.
+
+        From where the surrogate says, in one step; far from the mode of θ its place may be many
+        deviations off, and more steps follow. NaN where they do not come to an end.
+        """
+        given, own = jax.lax.stop_gradient((self.values, dict(outer)))
+        fixed = replace(self, values=given)
         start = jnp.zeros_like(self.base[i]), jnp.ones_like(self.base[i])
-        return jax.lax.stop_gradient(_FIRST.fitted(self._joint_at(_FIRST, i, outer, start)))
+
+        def step(found: tuple[Array, _Place, Array]) -> tuple[Array, _Place, Array]:
+            count, place, _ = found
+            moved = _FIRST.fitted(fixed._joint_at(_FIRST, i, own, place))
+            return count + 1, *_moved(place, *moved)
+
+        def goes_on(found: tuple[Array, _Place, Array]) -> Array:
+            return (found[0] < _MOVES) & found[2].any()
+
+        first = step((jnp.zeros((), int), start, jnp.zeros_like(start[0], bool)))
+        _, (centre, width), lost = jax.lax.while_loop(goes_on, step, first)
+        return jnp.where(lost, jnp.nan, centre), width
 
     def _joint_at(
         self, rule: Nodes, i: int, outer: Mapping[int, Array], place: tuple[Array, Array]
@@ -263,6 +282,18 @@ class _Given:
             mean = rule.mean(logs[:, owner], means)
             found[name] = mean, rule.mean(logs[:, owner], variances + jnp.square(means - mean))
         return found
+
+
+def _moved(place: _Place, mean: Array, deviation: Array) -> tuple[_Place, Array]:
+    """A place moved to a mean and deviation in its units, and where that was far, [levels].
+
+    Where the mean is outside, the integrand may be farther away yet: the place grows instead.
+    """
+    (centre, width), away = place, jnp.abs(mean)
+    outside = away > _FAR
+    grown = jnp.where(away > 2 * _FAR, 2.0, 1.0)
+    lost = outside | (deviation > _WIDER) | (deviation < 1 / _WIDER)
+    return (centre + width * mean, width * jnp.where(outside, grown, deviation)), lost
 
 
 __all__ = ["QuadratureMarginal"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CELLS, _BEYOND = 160, 1.5  # of the table that draws are made from, and how far it goes on
 _OFF = 1.0  # nats by which a spline may leave the straight lines between its nodes
+_REACH, _LEAST_WIDE = 50.0, 40  # standard deviations; nodes of a rule that goes so far
 _NARROWEST = 0.1  # standard deviation, of one before
 _DEEP = 600.0  # nats below the largest value, that are as good as none
 
@@ -84,6 +85,39 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Wide:
+    """The trapezoidal rule in x of z = sinh x: close nodes in the middle, and some far away.
+
+    It tells whether an integrand has another peak where a Gauss-Hermite rule has no nodes. Of one
+    peak it has as many digits (Takahasi & Mori 1974, Publications of the RIMS 9, for such maps).
+
+    Attributes:
+        least: nodes, at least.
+    """
+
+    least: int
+
+    @property
+    def count(self) -> int:
+        """How many nodes it has."""
+        return max(self.least, _LEAST_WIDE)
+
+    @property
+    def nodes(self) -> Float[np.ndarray, "nodes"]:
+        return np.sinh(self._even)
+
+    @property
+    def log_weights(self) -> Float[np.ndarray, "nodes"]:
+        """What a density at the nodes is multiplied with."""
+        return np.log((self._even[1] - self._even[0]) * np.cosh(self._even))
+
+    @property
+    def _even(self) -> Float[np.ndarray, "nodes"]:
+        reach = np.arcsinh(_REACH)
+        return np.linspace(-reach, reach, self.count)
+
+
+@dataclass(frozen=True)
 class AnyRule:
     """The nodes of a rule and no weights up to a number of them: rules of one program."""
 
@@ -91,14 +125,14 @@ class AnyRule:
     log_weights: Array
 
     @classmethod
-    def of(cls, rule: Rule, size: int) -> AnyRule:
+    def of(cls, rule: Rule | Wide, size: int) -> AnyRule:
         """A rule in so many places."""
         more = (0, size - rule.count)
         weights = np.pad(rule.log_weights, more, constant_values=-np.inf)
         return cls(jnp.asarray(np.pad(rule.nodes, more)), jnp.asarray(weights))
 
 
-Nodes: TypeAlias = Rule | AnyRule
+Nodes: TypeAlias = Rule | Wide | AnyRule
 
 
 def log_integral(rule: Nodes, logs: Float[Array, "nodes *levels"]) -> Float[Array, "*levels"]:
@@ -150,4 +184,4 @@ def _golub_welsch(count: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, -(np.log(total) + 2 * scale)
 
 
-__all__ = ["AnyRule", "Nodes", "Rule", "Table", "log_integral"]
+__all__ = ["AnyRule", "Nodes", "Rule", "Table", "Wide", "log_integral"]

@@ -33,11 +33,15 @@ def test_derivatives(name, monkeypatch):
     point = jnp.array([0.8, 1.1, 0.6])
     near = STEP * jnp.concatenate([jnp.zeros((1, 3)), jnp.eye(3), -jnp.eye(3)])
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(density)))(point + near)
-    alone, forward, hessian = jax.jit(
-        lambda x: (density(x), jax.jacfwd(density)(x), jax.hessian(density)(x))
-    )(point)
+    alone, forward, hessian, together = jax.jit(
+        lambda x: (
+            density(x), jax.jacfwd(density)(x), jax.hessian(density)(x),
+            jax.grad(lambda some: jax.vmap(density)(some).sum())(x + near[:3]),
+        )
+    )(point)  # fmt: skip
     np.testing.assert_allclose(alone, values[0], rtol=1e-12)
     np.testing.assert_allclose(forward, gradients[0], rtol=1e-10)
+    np.testing.assert_allclose(together, gradients[:3], rtol=1e-10)
     differences = (values[1:4] - values[4:]) / (2 * STEP)
     np.testing.assert_allclose(gradients[0], differences, rtol=1e-7, atol=1e-7)
     differences = (gradients[1:4] - gradients[4:]) / (2 * STEP)
