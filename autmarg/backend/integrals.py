@@ -41,7 +41,7 @@ class Integrals:
         return np.linspace(0, count - 1, tried).astype(int)
 
     def sizes(self, values: Mapping[str, Any]) -> Array:
-        """|change| of log p(y | θ) with more nodes over a wider range, and |log p(y | θ)|, at one draw."""
+        """|change| of log p(y | θ) with more nodes over a wider range, and its size, at a draw."""
         both = ((density.change(values), density.log_density(values)) for _, density in self.found)
         return jnp.abs(jnp.array([*both])).sum(axis=0)
 

@@ -28,6 +28,7 @@ from numpyro.infer import init_to_uniform
 
 from autmarg.compat.correlations import PairTransform
 from autmarg.compat.jaxprs import is_traced
+from autmarg.errors import RequestError
 
 Model = Callable[..., Any]
 
@@ -86,18 +87,33 @@ class Coordinate:
 def coordinates_of(
     model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Coordinate, ...]:
-    """The sampled sites of a model, in program order."""
+    """The sampled sites of a model, in program order.
+
+    Raises:
+        RequestError: a plate is subsampled: a run would see one draw of its rows all along.
+    """
     found: list[Coordinate] = []
 
     def trace(key: Array) -> None:
         start = handlers.substitute(handlers.seed(model, key), substitute_fn=init_to_uniform)
         for site in handlers.trace(start).get_trace(*args, **kwargs).values():
+            if site["type"] == "plate":
+                _check_whole(site)
             if site["type"] == "sample" and not site["is_observed"]:
                 found.append(_coordinate(site))
 
     with handlers.block():
         jax.eval_shape(trace, jax.random.key(0))
     return tuple(found)
+
+
+def _check_whole(plate: Mapping[str, Any]) -> None:
+    size, subsample = plate["args"]
+    if subsample is not None and subsample < size:
+        raise RequestError(
+            f"plate '{plate['name']}' is subsampled ({subsample} of {size}), so that a sampler "
+            "would see one draw of its rows all along: expected the model without subsample_size"
+        )
 
 
 def _coordinate(site: Mapping[str, Any]) -> Coordinate:

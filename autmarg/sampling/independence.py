@@ -214,8 +214,8 @@ def _diagnosed(target: Target, points: Array, drawn: Round, log_weights: Array) 
 
 def _refused(log_weights: Array) -> Unfit:
     return Unfit(
-        f"the best proposal found is accepted {acceptance(log_weights):.0%} of the time, and "
-        f"{MOST_PROPOSALS} of them make no independent draw"
+        f"{MOST_PROPOSALS} proposals for each draw would not make it an independent one (of the "
+        f"best that were found {acceptance(log_weights):.0%} are accepted)"
     )
 
 

@@ -124,7 +124,8 @@ class Posterior:
         if self.method == "exact":
             return []
         rhat = f"{q.rhat:.3f}" if not q.rhat >= 100 else "over 100"
-        lines = [f"  least effective sample size {q.ess:,.0f}, largest R̂ {rhat}"]
+        ess = "under 10" if q.ess < 10 else f"{q.ess:,.0f}"  # (of few draws it may be negative)
+        lines = [f"  least effective sample size {ess}, largest R̂ {rhat}"]
         if q.acceptance is not None:
             lines.append(
                 f"  acceptance {q.acceptance:.0%}, k̂ {q.pareto_shape:.2f} (trusted up to 0.5), "

@@ -63,7 +63,10 @@ from autmarg.trace.record import (
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
-    "control_flow": "it has sites inside numpyro.contrib.control_flow.cond",
+    "control_flow": (
+        "it calls numpyro.contrib.control_flow.cond (jax.lax.cond will do where no branch has a "
+        "site)"
+    ),
     "mutable": "it has a mutable site",
 }
 
@@ -244,7 +247,8 @@ class _MessageReader:
                 f"plate '{msg['name']}' is subsampled, so that every evaluation draws other rows "
                 "and scales their density"
             )
-            self._obstacle(msg["name"], why, place)
+            remedy = "for MCMC, call the model without subsample_size; SVI takes it as it is"
+            self._obstacle(msg["name"], why, place, remedy)
 
     def _plates(self, msg: Message) -> tuple[Plate, ...]:
         frames = msg.get("cond_indep_stack") or []

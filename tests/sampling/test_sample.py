@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -229,6 +230,17 @@ def test_requests_that_cannot_be_met(marg):
 def thirty(y):
     rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0).expand([30]).to_event(1))
     numpyro.sample("y", dist.Normal(rate, 1.0), obs=y)
+
+
+def test_one_subsample_of_the_rows_is_no_posterior():
+    def model(size, y=None):
+        mean = numpyro.sample("mean", dist.Normal(0, 10))
+        with numpyro.plate("rows", 40, subsample_size=size) as rows:
+            numpyro.sample("y", dist.StudentT(4, mean, 1), obs=y[rows])
+
+    data = jnp.linspace(-1.0, 2.0, 40)
+    with pytest.raises(autmarg.RequestError, match="'rows' is subsampled \\(10 of 40\\)"):
+        autmarg.transform(model).sample(jax.random.key(0), 10, data)
 
 
 def test_where_independence_sampling_does_not_suit():
