@@ -58,7 +58,7 @@ class Whiten:
             return
         normalised = normalise(program)
         facts = facts_of(normalised)
-        sites = likelihoods(facts, whitenable(facts))
+        sites = self._likelihoods(facts)
         fit = self._fit(facts, sites) if sites else None
         mode = fit.run() if fit is not None else None
         if fit is not None and mode is not None:
@@ -76,7 +76,7 @@ class Whiten:
         if not self.is_asked or program.obstacles:
             return {}
         facts = facts_of(normalise(program))
-        plan = self._sketched(facts, likelihoods(facts, whitenable(facts), any_data=True))
+        plan = self._sketched(facts, self._likelihoods(facts, any_data=True))
         groups = (g for g in plan.groups if g.stand_ins)
         return {of_sites("noise", g.members): tuple(m.name for m in g.members) for g in groups}
 
@@ -87,6 +87,11 @@ class Whiten:
         if request.nongaussian == "auto":
             return request.marginalize in ("auto", "all") and request.reparameterize == "auto"
         return request.nongaussian == "whiten"
+
+    def _likelihoods(self, facts: Facts, any_data: bool = False) -> tuple[Likelihood, ...]:
+        """What there is to stand in for."""
+        asked = self.request.nongaussian == "whiten"
+        return likelihoods(facts, whitenable(facts), any_data, spread=asked)
 
     def _fit(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Fit | None:
         """The program with pseudo-data as inputs; None where nothing is whitened."""

@@ -93,11 +93,11 @@ def run_nuts(
     model: Any = marg
     clock, first = Clock(), dense_block(plan)
     if not keeps_values(plan.program):
-        space = Space(model, args, kwargs, first)
+        predicted = plan.predicted
+        brief = predicted is not None and predicted[0].gradient < _BRIEF
+        stepper = _stepper(marg, plan, args, kwargs, first, asked, briefly=brief)
+        space = stepper.space
         if all(c.kind is not Kind.DISCRETE for c in space.coordinates):
-            predicted = plan.predicted
-            brief = predicted is not None and predicted[0].gradient < _BRIEF
-            stepper = _stepper(space, asked, briefly=brief)
             found = _run(stepper, first, generator_of(rng_key), asked, clock)
             if found is not None:
                 return _finished(space, plan, found, clock)
@@ -115,12 +115,22 @@ class _Chains:
     started: str
 
 
-def _stepper(space: Space, asked: Asked, *, briefly: bool) -> Stepper:
-    """What takes steps on this machine."""
+def _stepper(
+    marg: AfterFit, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any],
+    first: tuple[str, ...], asked: Asked, *, briefly: bool,
+) -> Stepper:  # fmt: skip
+    """What takes steps on this machine; that of an earlier call, if there was one."""
+    model: Any = marg
     several = jax.local_device_count() >= asked.num_chains  # as asked for by NumPyro's users
     threads = asked.num_chains if several else 1
     together = jax.default_backend() != "cpu"
-    return Stepper(space, together=together, threads=threads, briefly=briefly)
+
+    def make() -> Stepper:
+        space = Space(model, args, kwargs, first)
+        return Stepper(space, together=together, threads=threads, briefly=briefly)
+
+    options = together, threads, briefly
+    return model.targets.stepper(plan, options, args, kwargs, make)
 
 
 def _run(

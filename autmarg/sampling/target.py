@@ -18,6 +18,7 @@ from autmarg.compat.programs import mapped, traced_once, without_axes
 from autmarg.plan.plan import Plan
 from autmarg.sampling.coordinates import Kind, Model
 from autmarg.sampling.space import Space
+from autmarg.sampling.steps import Stepper
 
 _CALL = 512  # points of one call
 # Points worked on side by side on a processor, at most: so many, and as many as together have no
@@ -88,6 +89,7 @@ class Targets:
 
     def __init__(self) -> None:
         self._known: dict[Plan, Target] = {}
+        self._steppers: dict[tuple[Plan, Any], Stepper] = {}
 
     def of(
         self, plan: Plan, model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -100,13 +102,32 @@ class Targets:
         if any(True for _ in around()):
             return Target(model, args, kwargs)
         if plan not in self._known:
-            while len(self._known) >= _KEPT:
-                self._known.pop(next(iter(self._known)))
+            _make_room(self._known)
             self._known[plan] = Target(model, args, kwargs)
         self._known[plan].take(args, kwargs)
         found = copy(self._known[plan])
         found.evaluations = found.lost = 0
         return found
+
+    def stepper(
+        self, plan: Plan, options: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+        make: Callable[[], Stepper],
+    ) -> Stepper:  # fmt: skip
+        """What takes NUTS' steps on the same, made with some options, in the same way."""
+        if any(True for _ in around()):
+            return make()
+        key = plan, options
+        if key not in self._steppers:
+            _make_room(self._steppers)
+            self._steppers[key] = make()
+        self._steppers[key].space.take(args, kwargs)
+        return self._steppers[key]
+
+
+def _make_room(known: dict[Any, Any]) -> None:
+    """Forget the oldest of as many as are kept."""
+    while len(known) >= _KEPT:
+        known.pop(next(iter(known)))
 
 
 def _rows(at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:

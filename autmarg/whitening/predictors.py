@@ -15,6 +15,8 @@ from autmarg.analysis.admissible import Facts
 from autmarg.ir.nodes import Observe
 from autmarg.ir.tape import Tape
 
+_FEW = 8  # elements that are sampled as well as they are
+
 Key = tuple[str, int]  # a site's name, and the number of a predictor
 
 
@@ -48,7 +50,7 @@ def whitenable(facts: Facts) -> frozenset[str]:
 
 
 def likelihoods(
-    facts: Facts, latents: Collection[str], any_data: bool = False
+    facts: Facts, latents: Collection[str], any_data: bool = False, spread: bool = False
 ) -> tuple[Likelihood, ...]:
     """The observed sites whose density is not Gaussian in some latents, with their predictors.
 
@@ -56,10 +58,13 @@ def likelihoods(
         facts: of the program.
         latents: that the predictors should be affine in.
         any_data: also where data are not known.
+        spread: also where latents of a variance are no more than those of the mean, but for a few.
     """
     found = []
     for site in facts.normalised.program.observed:
-        if (any_data or is_known_data(facts, site)) and not _is_gaussian(facts, site, latents):
+        if (any_data or is_known_data(facts, site)) and not _is_gaussian(
+            facts, site, latents, spread
+        ):
             predictors = frontier(facts, site.distribution.values, latents)
             if predictors:
                 found.append(Likelihood(site, predictors))
@@ -87,8 +92,8 @@ def is_known_data(facts: Facts, site: Observe) -> bool:
     return reads <= latents and not program.tape.dependencies([site.value])
 
 
-def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str]) -> bool:
-    """Whether the mean is affine in the latents, and those in the variance are the fewer.
+def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str], spread: bool) -> bool:
+    """Whether the mean is affine in the latents, and those in the variance are the fewer, or few.
 
     Latents in the variance are then sampled, and those in the mean integrated out.
     """
@@ -98,7 +103,7 @@ def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str]) -> bool:
     spread = [n for n in (gaussian.scale, gaussian.scale_tril, gaussian.basis) if n is not None]
     both = (program.tape.dependencies(numbers) for numbers in ([gaussian.loc], spread))
     mean, variance = (sum(program[n].size for n in read & set(latents)) for read in both)
-    return variance <= mean
+    return variance <= (min(mean, _FEW) if spread else mean)
 
 
 def frontier(facts: Facts, numbers: Collection[int], latents: Collection[str]) -> tuple[int, ...]:

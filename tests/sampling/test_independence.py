@@ -132,7 +132,7 @@ def discrete():
 GALLERY = {
     discrete: "'k' is discrete",
     two_modes: "several modes or a curved ridge|heavy tail|no independent draw",
-    funnel: "no independent draw",
+    funnel: "not make it an independent one",
     thirty: "30 dimensions are left",
     ridge: "several modes or a curved ridge",
     heavy: "no independent draw|heavy tail",

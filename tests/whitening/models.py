@@ -144,6 +144,13 @@ def normal_returns() -> None:
     numpyro.sample("y", dist.Normal(mean, jnp.exp(h / 2)), obs=REALS)
 
 
+def distributional() -> None:
+    """Effects of the mean and of the log-scale, their distribution holding its values twice."""
+    u, s = (numpyro.sample(n, dist.Normal(0, 0.5).expand([12]).to_event(1)) for n in "us")
+    group = np.arange(N) % 12
+    numpyro.sample("y", dist.LogNormal(u[group], jnp.exp(s[group])), obs=np.exp(REALS))
+
+
 def gaussian_process() -> None:
     length = numpyro.sample("length", dist.LogNormal(0, 0.5))
     distance = np.linspace(0, 1, N)[:, None] - np.linspace(0, 1, N)
@@ -188,7 +195,7 @@ MODELS: dict[str, Callable[[], None]] = {
     for f in (
         poisson, logit, probit, cloglog, binomial, negative_binomial, gamma, beta, student,
         ordinal, zero_inflated, weibull, categorical, item_response, stochastic_volatility,
-        normal_returns, gaussian_process, nonlinear_mean, joint, standardised, masked_and_scaled,
-        zero_sum,
+        normal_returns, distributional, gaussian_process, nonlinear_mean, joint, standardised,
+        masked_and_scaled, zero_sum,
     )
 }  # fmt: skip
