@@ -131,11 +131,11 @@ def discrete():
 
 GALLERY = {
     discrete: "'k' is discrete",
-    two_modes: "several modes or a curved ridge|heavy tail|no independent draw",
+    two_modes: "several modes or a curved ridge|heavy tail|not make it an independent one",
     funnel: "not make it an independent one",
     thirty: "30 dimensions are left",
     ridge: "several modes or a curved ridge",
-    heavy: "no independent draw|heavy tail",
+    heavy: "not make it an independent one|heavy tail",
     nowhere: "no point with a finite density",
 }
 
