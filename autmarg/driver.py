@@ -333,7 +333,7 @@ def transform(
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     chains: str = "auto",
-    nongaussian: str = "auto",
+    nongaussian: str | Mapping[str, str] = "auto",
     passes: Passes | None = None,
 ) -> MarginalizedModel:
     """Integrate Gaussian latent sites out of a NumPyro model, exactly.
@@ -363,7 +363,7 @@ def transform(
             independent scalars are integrated out numerically, with an error that the plan states
             (:mod:`autmarg.quadrature.density`); "off": they are sampled as ``reparameterize``
             says; "auto" (the default): they are whitened where that is predicted to save seconds,
-            and ``marginalize`` and ``reparameterize`` leave it open.
+            and the options above leave it open; or observed sites → words, others being "off".
         passes: what to compile with instead of :func:`autmarg.default_passes`, which then takes
             the options above.
 

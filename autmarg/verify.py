@@ -30,7 +30,7 @@ def verify(
     marginalize: str | Sequence[str] = "auto",
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
-    nongaussian: str = "auto",
+    nongaussian: str | Mapping[str, str] = "auto",
     kwargs: Mapping[str, Any] | None = None,
     quiet: bool = False,
     against: str | Sequence[str] | None = None,

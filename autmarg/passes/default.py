@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autmarg.passes.pipeline import Passes
 from autmarg.passes.registry import BUILT_IN
@@ -15,7 +15,7 @@ def default_passes(
     keep: Sequence[str] = (),
     reparameterize: str | Sequence[str] = "auto",
     chains: str = "auto",
-    nongaussian: str = "auto",
+    nongaussian: str | Mapping[str, str] = "auto",
 ) -> Passes:
     """The passes that ``transform`` runs, as a list to print, reorder, drop from or extend.
 

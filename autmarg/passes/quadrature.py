@@ -15,7 +15,7 @@ from autmarg.ir.stand_ins import originals
 from autmarg.passes.whiten import Whiten, density_of, planned
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.order import one_by_one
-from autmarg.plan.select import Request
+from autmarg.plan.select import Request, check_under
 from autmarg.quadrature.accuracy import accuracy
 from autmarg.quadrature.candidates import DEEPEST, Nest, nests_of
 from autmarg.quadrature.density import QuadratureMarginal
@@ -57,6 +57,7 @@ class Quadrature:
         """The program with stand-ins, if there is anything to stand in for."""
         if not self.is_asked or program.obstacles:
             return
+        check_under(program, self.request)
         facts, unmet = facts_of(normalise(program)), dict[str, str]()
         for deepest in range(DEEPEST, 0, -1):  # nested integrals may take too many nodes
             nests = self._possible(facts, self._asked(facts, deepest))
@@ -99,8 +100,9 @@ class Quadrature:
         asked, keep = self.request.marginalize, set(self.request.keep)
         if not isinstance(asked, str):
             keep |= {n.name for n in facts.normalised.program.latents} - set(asked)
-        nests = nests_of(facts, deepest)
-        return tuple(n for n in nests if not keep & {m.name for m in n.members})
+        found = (n for n in nests_of(facts, deepest) if not keep & {m.name for m in n.members})
+        under = self.request.is_under
+        return tuple(n for n in found if all(under(each.site.name) for each in n.likelihoods))
 
     def _possible(self, facts: Facts, nests: Sequence[Nest]) -> tuple[Nest, ...]:
         """Those whose latents are integrated out with no others."""

@@ -17,7 +17,7 @@ from autmarg.plan.decide import choose, judge, schedule
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.outlook import Outlook
 from autmarg.plan.plan import Plan
-from autmarg.plan.select import Request
+from autmarg.plan.select import Request, check_under
 from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.fit import Fit, faint, is_known
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
@@ -56,6 +56,7 @@ class Whiten:
         """The program with stand-ins, if there is anything to stand in for."""
         if not self.is_asked or program.obstacles:
             return
+        check_under(program, self.request)
         normalised = normalise(program)
         facts = facts_of(normalised)
         sites = self._likelihoods(facts)
@@ -91,7 +92,8 @@ class Whiten:
     def _likelihoods(self, facts: Facts, any_data: bool = False) -> tuple[Likelihood, ...]:
         """What there is to stand in for."""
         asked = self.request.nongaussian == "whiten"
-        return likelihoods(facts, whitenable(facts), any_data, spread=asked)
+        found = likelihoods(facts, whitenable(facts), any_data, spread=asked)
+        return tuple(each for each in found if self.request.is_under(each.site.name))
 
     def _fit(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Fit | None:
         """The program with pseudo-data as inputs; None where nothing is whitened."""

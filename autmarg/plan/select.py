@@ -34,6 +34,8 @@ class Request:
         reparameterize: "auto", "off", "noncentred" or names.
         chains: "auto", "sequential" or "parallel".
         nongaussian: "auto", "off", "whiten" or "quadrature".
+        under: names of the observed sites under which that is done; all of them where there is
+            none.
     """
 
     marginalize: str | tuple[str, ...] = "auto"
@@ -41,6 +43,7 @@ class Request:
     reparameterize: str | tuple[str, ...] = "auto"
     chains: str = "auto"
     nongaussian: str = "auto"
+    under: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -49,7 +52,7 @@ class Request:
         keep: Sequence[str] | str,
         reparameterize: str | Sequence[str] = "auto",
         chains: str = "auto",
-        nongaussian: str = "auto",
+        nongaussian: str | Mapping[str, str] = "auto",
     ) -> Request:
         """Check the options of ``transform``.
 
@@ -69,8 +72,27 @@ class Request:
                 )
         if chains not in CHAINS:
             raise RequestError(f"chains={chains!r}: expected {', '.join(map(repr, CHAINS))}")
-        nongaussian = str(_words("nongaussian", nongaussian, NONGAUSSIAN))
-        return cls(names, keep, centre, chains, nongaussian)
+        return cls(names, keep, centre, chains, *_nongaussian(nongaussian))
+
+    def is_under(self, site: str) -> bool:
+        """Whether what is asked for by ``nongaussian`` is asked for under an observed site."""
+        return not self.under or site in self.under
+
+
+def _nongaussian(value: str | Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """What is done under a likelihood that is not Gaussian, and under which sites."""
+    if not isinstance(value, Mapping):
+        return str(_words("nongaussian", value, NONGAUSSIAN)), ()
+    for word in value.values():
+        _words("nongaussian", word, NONGAUSSIAN)
+    asked = {word: None for word in value.values() if word != "off"}
+    if len(asked) > 1:
+        raise RequestError(
+            f"nongaussian={dict(value)!r}: expected one of {', '.join(map(repr, asked))} for all "
+            "sites, and 'off' for the others"
+        )
+    under = tuple(site for site, word in value.items() if word != "off")
+    return (next(iter(asked)), under) if asked else ("off", ())
 
 
 def _words(option: str, value: str | Sequence[str], words: Sequence[str]) -> str | tuple[str, ...]:
@@ -148,6 +170,22 @@ def _check_names(program: Program, request: Request) -> None:
             f"'{name}' {found} of model '{program.name}'{did_you_mean(name, latents)}; expected "
             f"one of {', '.join(latents)}"
         )
+
+
+def check_under(program: Program, request: Request) -> None:
+    """Raise where ``nongaussian`` names what is no observed site.
+
+    Raises:
+        RequestError: it does.
+    """
+    observed = [n.name for n in program.observed]
+    for name in request.under:
+        if name not in observed:
+            raise RequestError(
+                f"nongaussian names '{name}', which is no observed site of model "
+                f"'{program.name}'{did_you_mean(name, observed)}; expected some of "
+                f"{', '.join(observed)}"
+            )
 
 
 def _check_request(judged: Admissible, names: tuple[str, ...]) -> None:

@@ -100,8 +100,8 @@ def _is_gaussian(facts: Facts, site: Observe, latents: Collection[str], spread: 
     program, gaussian = facts.normalised.program, facts.normalised.gaussian.get(site.name)
     if gaussian is None or set(facts.degree(gaussian.loc).nonlinear) & set(latents):
         return False
-    spread = [n for n in (gaussian.scale, gaussian.scale_tril, gaussian.basis) if n is not None]
-    both = (program.tape.dependencies(numbers) for numbers in ([gaussian.loc], spread))
+    scales = [n for n in (gaussian.scale, gaussian.scale_tril, gaussian.basis) if n is not None]
+    both = (program.tape.dependencies(numbers) for numbers in ([gaussian.loc], scales))
     mean, variance = (sum(program[n].size for n in read & set(latents)) for read in both)
     return variance <= (min(mean, _FEW) if spread else mean)
 

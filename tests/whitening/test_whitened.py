@@ -20,6 +20,7 @@ from autmarg.errors import RequestError
 from autmarg.plan import choose
 from tests.support.lanes import lanes
 from tests.whitening.models import (
+    BITS,
     COUNTS,
     GROUP,
     GROUPS,
@@ -28,6 +29,7 @@ from tests.whitening.models import (
     REALS,
     RNG,
     N,
+    distributional,
     logit,
 )
 
@@ -218,6 +220,7 @@ def test_latents_of_a_variance() -> None:
     plan = autmarg.transform(model, nongaussian="whiten").plan()
     assert plan.integrated == ("u",)
     assert plan.kept == ("v",)
+    assert autmarg.transform(distributional).plan().integrated == ("u",)
 
 
 def test_what_is_not_known() -> None:
@@ -276,3 +279,24 @@ def test_draws_of_another_process() -> None:
         Predictive(new, samples)(jax.random.key(0))
     given = {**samples, "u": jnp.zeros((2, N))}
     assert Predictive(new, given)(jax.random.key(0))["y"].shape == (2, N)
+
+
+def test_under_some_sites() -> None:
+    """Effects of the others stay sampled; a name that is none is an error, and so are two words."""
+
+    def model() -> None:
+        for name, data in (("counts", COUNTS), ("bits", BITS)):
+            u = numpyro.sample(f"u_{name}", dist.Normal(0, 1).expand([GROUPS]).to_event(1))
+            link = {"counts": lambda s: dist.Poisson(jnp.exp(s)), "bits": dist.BernoulliLogits}
+            numpyro.sample(name, link[name](u[GROUP]), obs=data)
+
+    plan = autmarg.transform(model, nongaussian={"counts": "whiten", "bits": "off"}).plan()
+    assert plan.whitened == ("u_counts",)
+    assert "u_bits" in plan.kept
+    with pytest.raises(RequestError, match=r"no observed site .* \(did you mean 'counts'\?\)"):
+        autmarg.transform(model, nongaussian={"count": "whiten"}).plan()
+    with pytest.raises(RequestError, match="expected one of 'whiten', 'quadrature' for all"):
+        autmarg.transform(model, nongaussian={"counts": "whiten", "bits": "quadrature"})
+    assert autmarg.transform(model, nongaussian={"counts": "quadrature"}).plan().integrated == (
+        "u_counts",
+    )
