@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+
 from autmarg.aggregation.density import LONG, AddedRows, added_rows
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.extract import extract
@@ -37,6 +39,9 @@ class Hoist:
     def apply(self, program: Program) -> Iterator[Program]:
         """The program after each site."""
         long = [n for n in program.observed if n.size >= LONG and n.parents and not n.scanned]
+        # (what reads a discrete latent may be asked for its density at all values of that at once)
+        discrete = {n.name for n in program.latents if not jnp.issubdtype(n.dtype, jnp.inexact)}
+        long = [n for n in long if not n.parents & discrete]
         if program.obstacles or not long:
             return
         facts = facts_of(normalise(program))

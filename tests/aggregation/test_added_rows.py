@@ -19,6 +19,7 @@ from autmarg.analysis.sites import normalise
 from autmarg.ir.nodes import Marginal
 from autmarg.ir.tape import Builder
 from autmarg.trace.capture import trace_program
+from tests.support.lanes import lanes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -118,7 +119,7 @@ LIKELIHOODS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", lanes(LIKELIHOODS, ["logits", "negative binomial"]))
 def test_value_and_derivatives(name):
     likelihood, data = LIKELIHOODS[name]
 
@@ -241,7 +242,13 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+QUICK = [
+    "put together", "chosen by a latent", "matrix from the right", "reduced rows", "beyond the end",
+    "own derivative", "differences",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", lanes(FUNCTIONS, QUICK))
 def test_functions_of_arrays(name):
     function, builder = FUNCTIONS[name], Builder()
     u = np.linspace(-1.2, 1.3, GROUPS)
@@ -309,3 +316,14 @@ def test_short_sites_stay_and_the_pass_can_be_dropped():
     assert not added(autmarg.transform(surveyed), GROUP, X, BINARY)
     without = autmarg.transform(surveyed, passes=autmarg.default_passes().drop("hoist"))
     assert not added(without, *LONG)
+
+
+def test_what_reads_a_discrete_latent_stays():
+    """NumPyro's HMC asks for its density at all values of the latent at once."""
+
+    def model(group, x, y=None):
+        z = numpyro.sample("z", dist.Bernoulli(0.4))
+        u = numpyro.sample("u", dist.Normal(0, 1).expand([GROUPS]))
+        numpyro.sample("y", dist.Bernoulli(logits=u[group] * (1 + z)), obs=y)
+
+    assert not added(autmarg.transform(model), *LONG)
