@@ -119,7 +119,7 @@ LIKELIHOODS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", lanes(LIKELIHOODS, ["logits", "negative binomial"]))
+@pytest.mark.parametrize("name", lanes(LIKELIHOODS, ["logits", "Poisson"]))
 def test_value_and_derivatives(name):
     likelihood, data = LIKELIHOODS[name]
 
