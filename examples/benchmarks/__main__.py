@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 TASKS = (
-    "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
-    "cold", "floors", "lme4", "agreement", "accelerator", "everything", "table", "one-cold",
+    "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "rows",
+    "precision", "cold", "floors", "lme4", "agreement", "accelerator", "everything", "table",
+    "one-cold",
 )  # fmt: skip
 
 

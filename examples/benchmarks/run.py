@@ -22,6 +22,8 @@ from examples.benchmarks.lme4 import lme4, missing
 from examples.benchmarks.measure import append, read, table
 from examples.benchmarks.methods import METHODS, Method, method, subsets
 from examples.benchmarks.precision import precision
+from examples.benchmarks.rows import LIKELIHOODS as SURVEYS
+from examples.benchmarks.rows import SIZES, rows
 from examples.benchmarks.sampling import sampling, summary
 from examples.benchmarks.sets import NAMES, Set, load_set
 
@@ -34,8 +36,8 @@ _COLD = ("source", "auto", "sample", "sample-warm")
 _LENGTH, _LARGE_LENGTH = (500, 1000), (300, 500)
 _LARGE, _LARGEST = 20_000, 50_000  # rows
 _TABLES = (
-    "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "precision",
-    "cold", "floors", "lme4", "agreement", "accelerator",
+    "gradients", "chains", "filters", "sampling", "independence", "likelihoods", "rows",
+    "precision", "cold", "floors", "lme4", "agreement", "accelerator",
 )  # fmt: skip
 _ROOTS = (16, 40, 80, 160, 500, 1142)
 
@@ -132,6 +134,12 @@ def _accelerator(options: argparse.Namespace, cores: int) -> None:
     print(table(rows, options.markdown), end="\n\n", flush=True)
 
 
+def _rows(options: argparse.Namespace, cores: int) -> None:
+    for name in options.sets or SURVEYS:
+        found = [rows(name, size, options.rounds, options.seconds) for size in SIZES]
+        _keep(options, cores, "rows", found)
+
+
 def _likelihoods(options: argparse.Namespace, cores: int) -> None:
     programs = options.methods or PROGRAMS
     lengths = options.warmup or 300, options.draws or 400
@@ -215,6 +223,7 @@ _TASKS = {
     "sampling": _sampling,
     "independence": _independence,
     "likelihoods": _likelihoods,
+    "rows": _rows,
     "precision": _precision,
     "cold": _cold,
     "one-cold": _one_cold,

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import pytest
 from numpyro import handlers
 from numpyro.infer.util import log_density
@@ -34,7 +35,8 @@ COUNT = int(os.environ.get("AUTMARG_TEST_WHITENED", 20))
 def check(seed: int, nongaussian: str = "whiten") -> bool:
     """log p(θ, u, y) = log p(θ, z, y) + log |∂z/∂u|; whether any latent went."""
     text, model = composed(seed, NONGAUSSIAN)
-    trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace()
+    with numpyro.validation_enabled(False):  # (a draw may overflow what reads it)
+        trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace()
     marg = autmarg.transform(model, nongaussian=nongaussian)
     compiled, traced = marg.compiled()
     plan = compiled.plan
