@@ -30,7 +30,7 @@ def reduced(writer: Writer, equation: Equation, operands: list[Value]) -> Value 
         return None
     if math.prod(value.shape[k] for k in axes) == 1:
         return reshaped(value, aval.shape)
-    if equation.op is Op.REDUCE_SUM and jnp.issubdtype(aval.dtype, jnp.inexact):
+    if equation.op is Op.REDUCE_SUM and jnp.issubdtype(aval.dtype, jnp.floating):
         return _added(writer, equation, as_sum(value, value.shape), axes)
     own = writer.elements(value)
     return None if own.index is None else _of_rows(writer, equation, own, axes)

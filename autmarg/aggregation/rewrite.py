@@ -57,8 +57,9 @@ def by_classes(tape: Tape, output: int) -> tuple[Tape, int]:
         output: number of an array.
     """
     writer = _Rewriter(tape)
-    values: dict[int, Value] = {v: Known(np.asarray(c), v) for v, c in tape.constants.items()}
-    for number in tape.inputs.values():
+    plain = {v: c for v, c in tape.constants.items() if isinstance(c, np.ndarray)}
+    values: dict[int, Value] = {v: Known(c, v) for v, c in plain.items()}
+    for number in (*tape.inputs.values(), *tape.constants):  # (keys, and arrays on many devices)
         values.setdefault(number, Elements(number, tape.avals[number].shape))
     (found,) = tape.interpret([output], values, writer.step)
     number = writer.plain(found)
@@ -100,7 +101,7 @@ class _Rewriter(Writer):
     def _linear(self, equation: Equation, operands: list[Value]) -> Sum | None:
         """A sum that would have more classes than its terms, left as it is."""
         aval = self.tape.avals[equation.outputs[0]]
-        if not jnp.issubdtype(aval.dtype, jnp.inexact) or not is_linear(equation.op, operands):
+        if not jnp.issubdtype(aval.dtype, jnp.floating) or not is_linear(equation.op, operands):
             return None
         if not any(isinstance(o, Sum) for o in operands):
             alike = [spread(o, aval.shape, one=True) for o in operands]

@@ -124,8 +124,10 @@ def _log_prob(structure: _Structure, arrays: tuple[tuple[tuple[int, ...], Any], 
     try:
         with warnings.catch_warnings(action="ignore"):  # counted here, not evaluated
             closed = jax.make_jaxpr(log_prob)(*(jax.ShapeDtypeStruct(*each) for each in arrays))
-    except NotImplementedError:
-        return Work()  # NumPyro has no log-density for it: a transform without a Jacobian
+    except (NotImplementedError, jax.errors.JAXTypeError):
+        # NumPyro has no log-density for it (a transform without a Jacobian), or it is of a class
+        # of the user's that looks at numbers, which are not given here.
+        return Work()
     return _jaxpr(closed.jaxpr)
 
 

@@ -21,6 +21,7 @@ from autmarg.backend.given import as_written, check_shape, is_given
 from autmarg.backend.rows import leaves_out_rows
 from autmarg.backend.support import is_traced, outside, restricted
 from autmarg.compat.correlations import in_closed_form
+from autmarg.compat.jaxprs import as_data
 from autmarg.errors import ImproperPriorError, InternalError, RequestError
 from autmarg.ir.nodes import (
     Ancestral,
@@ -128,9 +129,7 @@ class Emission:
             fn = in_closed_form(node.distribution.build(self.program.tape, self.values))
         with self._inside(node):
             if isinstance(node, Observe):
-                # NumPyro would compare a NumPy array with traced bounds of a support in NumPy.
-                value = jnp.asarray(self._value(node.value))
-                numpyro.sample(node.name, fn, obs=value, infer=infer)
+                numpyro.sample(node.name, fn, obs=as_data(self._value(node.value)), infer=infer)
                 return
             # An ancestral distribution has the sample shape in its batch shape already.
             shape = () if isinstance(fn, AncestralDistribution) else node.sample_shape

@@ -343,6 +343,17 @@ def _primitives() -> dict[str, Primitive]:
     return outside | own
 
 
+def as_data(value: Any) -> Any:
+    """Data as an array of JAX: no tracer where they are known, as NumPyro has them of a model.
+
+    (NumPyro would compare an array of NumPy with traced bounds of a support in NumPy.)
+    """
+    if isinstance(value, Tracer):
+        return value
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value)
+
+
 def is_traced(tree: Any) -> bool:
     """Whether JAX traces any of a tree's leaves, so that its value is not known."""
     return any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))
@@ -369,6 +380,7 @@ __all__ = [
     "Op",
     "Param",
     "Primitive",
+    "as_data",
     "bind",
     "body_of",
     "exported",

@@ -80,7 +80,9 @@ def _hoisted(facts: Facts, node: Observe) -> Marginal | None:
 def _aggregated(tape: Tape, node: Observe) -> Marginal | None:
     """A site's density by classes of equal elements, or None where that saves little."""
     density = added_rows(tape, node)
-    return _marginal(node, density, density.inputs) if density.saved >= _LESS else None
+    if density is None or density.saved < _LESS:
+        return None
+    return _marginal(node, density, density.inputs)
 
 
 def _marginal(

@@ -17,11 +17,12 @@ def evaluated_work(facts: Facts, names: Collection[str] | None = None) -> Work:
     program = with_originals(normalised.program)
     stood_in = {n.original.name for n in normalised.program.nodes if isinstance(n, StandIn)}
     gaussian = normalised.gaussian.keys() - stood_in
+    scanned = {n.name for n in program.observed if n.scanned}
     wanted = {n.name for n in program.nodes} if names is None else set(names)
     long = [n for n in program.observed if n.name in wanted and n.size >= LONG and n.parents]
-    added = [n for n in long if n.name not in gaussian and not n.scanned]
-    rows = (added_rows(program.tape, n).work for n in added)
-    return sum(rows, source_work(program, wanted - {n.name for n in added}))
+    rows = {n.name: added_rows(program.tape, n) for n in long if n.name not in gaussian | scanned}
+    added = {name: each.work for name, each in rows.items() if each is not None}
+    return sum(added.values(), source_work(program, wanted - added.keys()))
 
 
 __all__ = ["evaluated_work"]

@@ -28,6 +28,7 @@ import numpy as np
 from jax import Array
 
 from autmarg.aggregation.density import AddedRows, added_rows
+from autmarg.compat.jaxprs import as_data
 from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
@@ -76,15 +77,16 @@ class WhitenedMarginal:
         return self.joint({**values, **members}) - log_q
 
     @cached_property
-    def rows(self) -> tuple[AddedRows, ...]:
-        """log p(y | u, θ) of each observed site."""
-        return tuple(added_rows(self.tape, n) for n in self.others if isinstance(n, Observe))
+    def rows(self) -> dict[str, AddedRows]:
+        """log p(y | u, θ) of observed sites, added up."""
+        found = ((n, added_rows(self.tape, n)) for n in self.others if isinstance(n, Observe))
+        return {n.name: rows for n, rows in found if rows is not None}
 
     def joint(self, values: Mapping[str, Any]) -> Array:
         """log p(u, y | θ) at values of u, too, a scalar."""
-        children = (n for n in self.others if not isinstance(n, Observe))
-        latent = self._sum((*self.members, *children), values)
-        return sum((rows.log_density(values) for rows in self.rows), latent)
+        plain = (n for n in self.others if n.name not in self.rows)
+        total = self._sum((*self.members, *plain), values)
+        return sum((rows.log_density(values) for rows in self.rows.values()), total)
 
     def image(self, values: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         """u = T(θ, z), in the shapes of the members, and log p̃(u | ỹ, θ)."""
@@ -139,7 +141,7 @@ def log_density(tape: Tape, site: Sample, values: Mapping[str, Any]) -> Array:
     """The log-density of a site at values of all latents, a scalar."""
     fn = site.distribution.build(tape, values)
     if isinstance(site, Observe):
-        value = jnp.asarray(tape.evaluate([site.value], values)[0])
+        value = as_data(tape.evaluate([site.value], values)[0])
     else:
         value = values[site.name]
     terms = fn.log_prob(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -327,3 +329,38 @@ def test_what_reads_a_discrete_latent_stays():
         numpyro.sample("y", dist.Bernoulli(logits=u[group] * (1 + z)), obs=y)
 
     assert not added(autmarg.transform(model), *LONG)
+
+
+def test_a_distribution_may_look_at_numbers():
+    """What is known of a distribution and its data stays known to its author's code."""
+
+    class Weighed(dist.Poisson):
+        def log_prob(self, value):
+            assert np.max(np.asarray(value)) < 99
+            return super().log_prob(value)
+
+    def model():
+        numpyro.sample("y", Weighed(jnp.exp(predictor())), obs=COUNT)
+
+    values = {"u": jnp.linspace(-1, 1, GROUPS), "b": jnp.ones(3)}
+    _, rows = rows_of(model)
+    assert rows.saved > 2
+    assert rows.log_density(values) == pytest.approx(
+        dist.Poisson(jnp.exp(X @ values["b"] + values["u"][GROUP])).log_prob(COUNT).sum()
+    )
+    marg = autmarg.transform(model)
+    found = jax.jit(lambda v: log_density(marg, (), {}, v)[0])(values)
+    assert found == pytest.approx(log_density(model, (), {}, values)[0])
+
+
+def test_other_data_of_the_same_nodes():
+    """A pass may give a site's expressions other numbers."""
+    program, rows = rows_of(surveyed, *LONG)
+    (site,) = program.observed
+    constants = {**program.tape.constants, site.value: 1 - np.asarray(LONG[2])}
+    changed = added_rows(replace(program.tape, constants=constants), site)
+    assert changed.log_density(THETA) != rows.log_density(THETA)
+    expected = dist.Bernoulli(logits=LONG[1] @ THETA["b"] + THETA["u"][LONG[0]]).log_prob(
+        1 - LONG[2]
+    )
+    np.testing.assert_allclose(changed.log_density(THETA), expected.sum(), rtol=1e-12)
