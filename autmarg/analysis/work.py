@@ -78,12 +78,12 @@ def source_work(program: Program, names: Collection[str] | None = None) -> Work:
     nodes = [n for n in nodes if isinstance(n, Sample | Factor)]
     numbers = {v for node in nodes for v in node.numbers}
     total = sum((_density(program, node) for node in nodes), Work())
-    return total + tape_work(program.tape, numbers)
+    return tape_work(program.tape, numbers, total)
 
 
-def tape_work(tape: Tape, numbers: Collection[int]) -> Work:
-    """What values of a tape take that are not known."""
-    total, avals = Work(), tape.avals
+def tape_work(tape: Tape, numbers: Collection[int], besides: Work | None = None) -> Work:
+    """What values of a tape take that are not known, ``besides`` what else there is."""
+    total, avals = besides or Work(), tape.avals
     for eqn in tape.slice(numbers):
         if tape.dependencies(eqn.outputs):
             shapes = ([tuple(avals[v].shape) for v in part] for part in (eqn.inputs, eqn.outputs))
