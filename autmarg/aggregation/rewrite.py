@@ -22,12 +22,7 @@ import numpy as np
 
 from autmarg.aggregation.elementwise import derivative, is_elementwise, with_derivative
 from autmarg.aggregation.reductions import REDUCED, product, reduced
-from autmarg.aggregation.sums import (
-    combined,
-    is_linear,
-    is_uniform,
-    spread,
-)
+from autmarg.aggregation.sums import combined, is_linear, is_uniform, spread
 from autmarg.aggregation.values import (
     Elements,
     Known,
@@ -37,7 +32,7 @@ from autmarg.aggregation.values import (
     joined,
     labels,
     pays,
-)  # fmt: skip
+)
 from autmarg.aggregation.writer import Writer
 from autmarg.analysis.elements import MOVED, NONE
 from autmarg.analysis.elements import moved as moved_in_jax
