@@ -11,12 +11,13 @@ from weakref import WeakKeyDictionary
 import jax.numpy as jnp
 
 from autmarg.aggregation.rewrite import by_classes
+from autmarg.analysis.log_densities import with_log_densities
 from autmarg.analysis.work import Work, tape_work
-from autmarg.compat.jaxprs import as_data
 from autmarg.ir.nodes import Observe
+from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
 
-LONG = 2_000  # rows from which a pass over them costs more than the rest of a small model's step
+_LONG = 2_000  # rows from which a pass over them costs more than the rest of a small model's step
 _WORTH = 1.25  # times as much work by rows, from which classes are evaluated instead
 
 
@@ -52,6 +53,16 @@ class AddedRows:
 _FOUND = WeakKeyDictionary[Observe, tuple[Tape, AddedRows | None]]()
 
 
+def long_sites(program: Program) -> list[Observe]:
+    """Observed sites whose rows are worth adding up where no latent of theirs is integrated out.
+
+    What reads a discrete latent may be asked for its density at all values of that at once.
+    """
+    discrete = {n.name for n in program.latents if not jnp.issubdtype(n.dtype, jnp.inexact)}
+    long = (n for n in program.observed if n.size >= _LONG and n.parents and not n.scanned)
+    return [n for n in long if not n.parents & discrete]
+
+
 def added_rows(tape: Tape, site: Observe) -> AddedRows | None:
     """The rows of a site added up, once for a site: several passes ask.
 
@@ -64,16 +75,16 @@ def added_rows(tape: Tape, site: Observe) -> AddedRows | None:
     """
     known = _FOUND.get(site)
     if known is None or not (known[0] is tape or known[0].agrees(tape, site.numbers)):
-        try:
-            found = _added(tape, site)
-        except NotImplementedError:
-            found = None
-        known = _FOUND[site] = tape, found
+        known = _FOUND[site] = tape, _added(tape, site)
     return known[1]
 
 
-def _added(tape: Tape, site: Observe) -> AddedRows:
-    tape, total = _written(tape, site)
+def _added(tape: Tape, site: Observe) -> AddedRows | None:
+    try:
+        tape, terms = with_log_densities(tape, [site])
+    except NotImplementedError:  # a transform without a Jacobian
+        return None
+    tape, (total,) = tape.extend(lambda x: [jnp.sum(x)], terms)
     tape = tape.folded([total])
     plain = AddedRows(tape, total)
     classes, number = by_classes(tape, total)
@@ -82,26 +93,4 @@ def _added(tape: Tape, site: Observe) -> AddedRows:
     return AddedRows(classes, number, saved) if saved > _WORTH else plain
 
 
-def _written(tape: Tape, site: Observe) -> tuple[Tape, int]:
-    """A tape with the log-density of a site, and its number.
-
-    What is known stays so for the distribution: its author may have looked at numbers.
-    """
-    scale = [] if site.scale is None else [site.scale]
-    numbers = [*site.distribution.values, site.value, *scale]
-    known = {v: tape.constants[v] for v in numbers if v in tape.constants}
-    known |= tape.known(v for v in numbers if v not in known and not tape.dependencies([v]))
-    known = {v: as_data(x) for v, x in known.items()}
-    open_numbers = [v for v in numbers if v not in known]
-
-    def log_density(*arrays: Any) -> list[Any]:
-        values = {**known, **dict(zip(open_numbers, arrays, strict=True))}
-        fn = site.distribution.unflatten([values[v] for v in site.distribution.values])
-        terms = fn.log_prob(values[site.value])
-        return [jnp.sum(terms * values[scale[0]] if scale else terms)]
-
-    tape, (number,) = tape.extend(log_density, open_numbers)
-    return tape, number
-
-
-__all__ = ["LONG", "AddedRows", "added_rows"]
+__all__ = ["AddedRows", "added_rows", "long_sites"]

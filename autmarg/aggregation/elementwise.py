@@ -75,31 +75,30 @@ def _apply(eqn: Any, xs: list[Any]) -> list[Any]:
     if op in INLINED:
         return list(at_length(body_of(eqn.params))(*xs))
     if op is Op.CUSTOM_JVP_CALL:
-        avals = [v.aval for v in eqn.invars]
-        return list(with_derivative(eqn.primitive, eqn.params, avals)(*xs))
+        slopes = derivative(eqn.primitive, eqn.params, [v.aval for v in eqn.invars])
+        return with_derivative(body_of(eqn.params), slopes)(*xs)
     if op in _SPREAD:
         return xs[:1]
     return bind(eqn.primitive, eqn.params, *jnp.broadcast_arrays(*xs))
 
 
-def with_derivative(
-    primitive: Any, params: Mapping[str, Any], avals: Sequence[Any]
-) -> Callable[..., tuple[Any, ...]]:
-    """The function of a call with a derivative of its own, of arrays [k] for any k.
+def with_derivative(body: ClosedJaxpr, slopes: ClosedJaxpr) -> Callable[..., list[Any]]:
+    """A function of arrays [k], for any k, that keeps its own derivative.
 
-    Its derivative is the user's, traced at the shapes that the call has.
+    Args:
+        body: the function, elementwise.
+        slopes: as :func:`derivative` gives them.
     """
-    value = at_length(body_of(params))
-    slopes = at_length(derivative(primitive, params, avals))
+    value, both = at_length(body), at_length(slopes)
     function = jax.custom_jvp(lambda *xs: value(*xs))
 
     @function.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        found = slopes(*primals, *tangents)
+        found = both(*primals, *tangents)
         half = len(found) // 2
-        return tuple(found[:half]), tuple(found[half:])
+        return found[:half], found[half:]
 
-    return function
+    return lambda *xs: list(function(*xs))
 
 
 def derivative(primitive: Any, params: Mapping[str, Any], avals: Sequence[Any]) -> ClosedJaxpr:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from autmarg.aggregation.sums import as_sum, reshaped
-from autmarg.aggregation.values import Elements, Known, Sum, Value, joined, labels, pays
+from autmarg.aggregation.values import Elements, Known, Sum, Value, labels, pays
 from autmarg.aggregation.writer import Writer, scaled, taken
 from autmarg.compat.jaxprs import Op, Param, bind
+from autmarg.gaussian.classes import joined
 from autmarg.ir.tape import Equation
 
 _ALONG = 512  # elements of a row from which equal rows are not looked for

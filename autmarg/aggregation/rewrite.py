@@ -13,8 +13,8 @@ predictors become binomial ones. What is not followed is done as it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,20 +23,11 @@ import numpy as np
 from autmarg.aggregation.elementwise import derivative, is_elementwise, with_derivative
 from autmarg.aggregation.reductions import REDUCED, product, reduced
 from autmarg.aggregation.sums import combined, is_linear, is_uniform, spread
-from autmarg.aggregation.values import (
-    Elements,
-    Known,
-    Sum,
-    Value,
-    compacted,
-    joined,
-    labels,
-    pays,
-)
+from autmarg.aggregation.values import Elements, Known, Sum, Value, labels, pays
 from autmarg.aggregation.writer import Writer
-from autmarg.analysis.elements import MOVED, NONE
-from autmarg.analysis.elements import moved as moved_in_jax
+from autmarg.analysis.elements import MOVED, NONE, moved
 from autmarg.compat.jaxprs import ELEMENTWISE, Op, body_of
+from autmarg.gaussian.classes import compacted, joined
 from autmarg.ir.tape import Equation, Tape
 
 _MANY = 8  # terms from which a sum is written
@@ -71,17 +62,19 @@ class _Rewriter(Writer):
             with jax.ensure_compile_time_eval():
                 made = [np.asarray(x) for x in equation.bind(*arrays)]
             return [Known(x, v) for x, v in zip(made, equation.outputs, strict=True)]
-        op = equation.op
-        found: Value | None = None
+        return self._followed(equation, operands) or self.as_it_was(equation, operands)
+
+    def _followed(self, equation: Equation, operands: list[Value]) -> list[Value] | None:
+        """The outputs by classes; None where the equation is not followed."""
+        op, found = equation.op, None
         if (chosen := _chosen(equation, operands)) is not None:
             return [chosen]
         if op in ELEMENTWISE:
-            shape = self.tape.avals[equation.outputs[0]].shape
-            alike = [spread(o, shape) for o in operands]
-            found = self._linear(equation, alike) or self._elementwise(equation, alike)
-        elif op is Op.CUSTOM_JVP_CALL:
+            found = self._linear(equation, operands)
+            return self._elementwise(equation, operands) if found is None else [found]
+        if op is Op.CUSTOM_JVP_CALL:
             return self._with_derivative(equation, operands)
-        elif op in REDUCED:
+        if op in REDUCED:
             found = reduced(self, equation, operands)
         elif op in _TOGETHER:
             found = self._together(equation, operands)
@@ -89,7 +82,7 @@ class _Rewriter(Writer):
             found = self._moved(equation, operands)
         elif op is Op.DOT_GENERAL:
             found = product(self, equation, operands)
-        return [found] if found is not None else self.as_it_was(equation, operands)
+        return None if found is None else [found]
 
     # Element by element
 
@@ -98,56 +91,49 @@ class _Rewriter(Writer):
         aval = self.tape.avals[equation.outputs[0]]
         if not jnp.issubdtype(aval.dtype, jnp.floating) or not is_linear(equation.op, operands):
             return None
-        if not any(isinstance(o, Sum) for o in operands):
-            alike = [spread(o, aval.shape, one=True) for o in operands]
+        alike = [spread(o, aval.shape, one=True) for o in operands]
+        if not any(isinstance(o, Sum) for o in alike):
             unknown = [o.classes for o in alike if isinstance(o, Elements)]
             keys = [*unknown, *(labels(o.array) for o in alike if isinstance(o, Known))]
             fewest = min(len(compacted(k)[0]) for k in unknown)
             if len(joined(keys)[0]) <= fewest:
                 return None
-        alike = [spread(o, aval.shape, one=True) for o in operands]
         found = combined(equation.op, alike, aval.shape)
         return found if found is None or len(found.terms) <= _MANY else None
 
-    def _classes(
-        self, operands: Sequence[Value], shape: tuple[int, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Elements of one shape by all that they are functions of."""
-        keys = [
-            labels(o.array) if isinstance(o, Known) else self.elements(o).classes
-            for o in operands
-            if o.shape == shape
-        ]
-        return joined(keys or [np.zeros(math.prod(shape), np.int64)])
-
-    def _elementwise(self, equation: Equation, operands: list[Value]) -> Elements | None:
+    def _elementwise(self, equation: Equation, operands: list[Value]) -> list[Value] | None:
         """One operation for each class of its operands."""
-        shape = self.tape.avals[equation.outputs[0]].shape
-        operands = [o if isinstance(o, Known) else self.elements(o) for o in operands]
-        first, classes = self._classes(operands, shape)
-        if not pays(len(first), math.prod(shape)):
-            return None
-        numbers = [self.operand(o, first, shape) for o in operands]
-        number = self.write(lambda *xs: equation.bind(*xs)[0], numbers, equation)
-        return Elements(number, shape, classes.reshape(shape))
+        return self._once(equation, operands, lambda: equation.bind)
 
-    def _with_derivative(self, equation: Equation, operands: list[Value]) -> list[Value]:
-        """A call with a derivative of its own, for each class of its operands."""
+    def _with_derivative(self, equation: Equation, operands: list[Value]) -> list[Value] | None:
+        """The same of a function that has its own derivative."""
         body, avals = body_of(equation.params), [self.tape.avals[v] for v in equation.inputs]
-        shapes = {self.tape.avals[v].shape for v in equation.outputs}
         real = all(jnp.issubdtype(a.dtype, jnp.inexact) for a in avals)
+        shapes = {self.tape.avals[v].shape for v in equation.outputs}
         if len(shapes) != 1 or not real or not is_elementwise(body):
-            return self.as_it_was(equation, operands)
-        (shape,) = shapes
+            return None
+
+        def function() -> Callable[..., list[Any]] | None:
+            slopes = derivative(equation.primitive, equation.params, avals)
+            return with_derivative(body, slopes) if is_elementwise(slopes) else None
+
+        return self._once(equation, operands, function)
+
+    def _once(
+        self, equation: Equation, operands: list[Value],
+        function: Callable[[], Callable[..., list[Any]] | None],
+    ) -> list[Value] | None:  # fmt: skip
+        """The outputs of a function of single elements, for each class of operands; None where
+        there are too many of them, or no such function."""
+        shape = self.tape.avals[equation.outputs[0]].shape
         alike = [spread(o, shape) for o in operands]
-        operands = [o if isinstance(o, Known) else self.elements(o) for o in alike]
-        first, classes = self._classes(operands, shape)
-        slopes = partial(derivative, equation.primitive, equation.params, avals)
-        if not pays(len(first), math.prod(shape)) or not is_elementwise(slopes()):
-            return self.as_it_was(equation, operands)
-        function = with_derivative(equation.primitive, equation.params, avals)
-        numbers = [self.operand(o, first, shape) for o in operands]
-        outputs = self.builder.apply(lambda *xs: list(function(*xs)), numbers, equation.place)
+        written = [self.elements(o) if isinstance(o, Sum) else o for o in alike]
+        keys = [_keys(o) for o in written if o.shape == shape]
+        first, classes = joined(keys or [np.zeros(math.prod(shape), np.int64)])
+        if not pays(len(first), math.prod(shape)) or (run := function()) is None:
+            return None
+        numbers = [self.operand(o, first, shape) for o in written]
+        outputs = self.builder.apply(run, numbers, equation.place)
         return [Elements(v, shape, classes.reshape(shape)) for v in outputs]
 
     # Elements moved
@@ -157,12 +143,11 @@ class _Rewriter(Writer):
         value, *rest = operands
         known = [o.array for o in rest if isinstance(o, Known)]
         if isinstance(value, Sum) and _is_full(equation, value.shape, known):
-            parts = [(_shifted(w, equation, known), e) for w, e in value.terms]
-            moved_terms = [(w, self._index_moved(equation, e, known)) for w, e in parts]
-            if any(e is None for _, e in moved_terms):
+            found = [self._index_moved(equation, e, known) for _, e in value.terms]
+            terms = [e for e in found if e is not None]
+            if len(terms) < len(found):
                 return None
-            terms = tuple((w, e) for w, e in moved_terms if e is not None)
-            return Sum(terms, _shifted(value.known, equation, known), terms[0][1].shape)
+            return value.mapped(terms, lambda w: _shifted(w, equation, known), terms[0].shape)
         if isinstance(value, Known):
             return None
         return self._index_moved(equation, self.elements(value), known)
@@ -201,6 +186,11 @@ class _Rewriter(Writer):
         return Elements(number, index.shape, index)
 
 
+def _keys(value: Known | Elements) -> np.ndarray:
+    """What tells its elements apart, [n]."""
+    return labels(value.array) if isinstance(value, Known) else value.classes
+
+
 def _is_followed(operands: list[Value]) -> bool:
     """Whether only the first is not known."""
     return all(isinstance(o, Known) for o in operands[1:])
@@ -216,12 +206,6 @@ def _chosen(equation: Equation, operands: Sequence[Value]) -> Value | None:
     return operands[1 + int(condition.array.flat[0])]
 
 
-def moved(equation: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Where elements go that an equation moves."""
-    with jax.ensure_compile_time_eval():
-        return moved_in_jax(equation, arrays)
-
-
 def _is_full(equation: Equation, shape: tuple[int, ...], known: list[np.ndarray]) -> bool:
     """Whether no element of the result is a filling."""
     (index,) = moved(equation, [np.zeros(shape, np.int64), *known])
@@ -230,8 +214,6 @@ def _is_full(equation: Equation, shape: tuple[int, ...], known: list[np.ndarray]
 
 def _shifted(weight: np.ndarray, equation: Equation, known: list[np.ndarray]) -> np.ndarray:
     """A weight, moved as the elements are."""
-    if weight.ndim == 0:
-        return weight
     places = np.arange(weight.size).reshape(weight.shape)
     return weight.reshape(-1)[moved(equation, [places, *known])[0]]
 

@@ -1,4 +1,4 @@
-"""Sums of elements with known weights, and what stays such a sum."""
+"""Weighted sums of elements, and the operations that keep them so."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autmarg.aggregation.values import Elements, Known, Sum, Value, joined, labels
+from autmarg.aggregation.values import Elements, Known, Sum, Value, labels
 from autmarg.compat.jaxprs import Op
+from autmarg.gaussian.classes import joined
 
 
 def classes_of(value: Sum) -> tuple[np.ndarray, np.ndarray]:
@@ -20,32 +21,31 @@ def classes_of(value: Sum) -> tuple[np.ndarray, np.ndarray]:
 
 def spread(value: Value, shape: tuple[int, ...], one: bool = False) -> Value:
     """An operand in the shape of the result; single numbers only if ``one`` is set."""
+
+    def wider(own: Elements) -> Elements:
+        index = np.broadcast_to(own.classes.reshape(own.shape), shape)
+        return Elements(own.number, shape, index)
+
     if value.shape == shape or (math.prod(value.shape) == 1 and not one):
         return value
     if isinstance(value, Known):
         return Known(np.broadcast_to(value.array, shape))
     if isinstance(value, Elements):
-        index = np.broadcast_to(value.classes.reshape(value.shape), shape)
-        return Elements(value.number, shape, index)
-    terms = tuple((w, spread(e, shape, one=True)) for w, e in value.terms)
-    weights = (_widened(w, shape) for w, _ in terms)
-    own = tuple((w, e) for w, (_, e) in zip(weights, terms, strict=True) if isinstance(e, Elements))
-    return Sum(own, _widened(value.known, shape), shape)
+        return wider(value)
+    elements = (wider(e) for _, e in value.terms)
+    return value.mapped(elements, lambda w: np.broadcast_to(w, shape), shape)
 
 
 def reshaped(value: Elements | Sum, shape: tuple[int, ...]) -> Elements | Sum:
     """The same elements, in their order."""
+
+    def in_order(own: Elements) -> Elements:
+        return Elements(own.number, shape, own.classes.reshape(shape))
+
     if isinstance(value, Elements):
-        return Elements(value.number, shape, value.classes.reshape(shape))
-    weights = [w.reshape(shape) if w.ndim else w for w, _ in value.terms]
-    terms = [reshaped(e, shape) for _, e in value.terms]
-    known = value.known.reshape(shape) if value.known.ndim else value.known
-    both = zip(weights, terms, strict=True)
-    return Sum(tuple((w, e) for w, e in both if isinstance(e, Elements)), known, shape)
-
-
-def _widened(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return weight if weight.ndim == 0 else np.broadcast_to(weight, shape)
+        return in_order(value)
+    elements = (in_order(e) for _, e in value.terms)
+    return value.mapped(elements, lambda w: w.reshape(shape), shape)
 
 
 def is_linear(op: Op, operands: Sequence[Value]) -> bool:

@@ -7,7 +7,7 @@ of the same elements.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,15 @@ class Sum:
     known: np.ndarray
     shape: tuple[int, ...]
 
+    def mapped(
+        self, elements: Iterable[Elements], array: Callable[[np.ndarray], np.ndarray],
+        shape: tuple[int, ...],
+    ) -> Sum:  # fmt: skip
+        """The sum of other elements, its arrays moved as they are."""
+        weights = (array(w) if w.ndim else w for w, _ in self.terms)
+        known = array(self.known) if self.known.ndim else self.known
+        return Sum(tuple(zip(weights, elements, strict=True)), known, shape)
+
 
 Value = Known | Elements | Sum
 
@@ -71,36 +80,8 @@ Value = Known | Elements | Sum
 def labels(array: np.ndarray) -> Ints:
     """Which elements of a known array are the same number, to the bit, [n]."""
     flat = np.ascontiguousarray(array).reshape(-1)
-    bits = (
-        flat.view(f"V{flat.itemsize}")
-        if flat.dtype.itemsize > 8
-        else flat.view(f"u{flat.itemsize}")
-    )
-    return np.unique(bits, return_inverse=True)[1].reshape(-1)
-
-
-def compacted(codes: Ints) -> tuple[Ints, Ints]:
-    """(Where each class is first met, [k]; the class of each element, [n]) of integers ≥ 0."""
-    if not len(codes):
-        return codes, codes
-    most = int(codes.max()) + 1
-    if most > 4 * len(codes) + 1024:
-        first, classes = np.unique(codes, return_index=True, return_inverse=True)[1:]
-        return first, classes.reshape(-1)
-    met = np.full(most, -1)
-    met[codes[::-1]] = np.arange(len(codes))[::-1]
-    used = np.flatnonzero(met >= 0)
-    place = np.zeros(most, np.int64)
-    place[used] = np.arange(len(used))
-    return met[used], place[codes]
-
-
-def joined(keys: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """The same of elements that differ where any of several classes does."""
-    first, classes = compacted(keys[0])
-    for key in keys[1:]:
-        first, classes = compacted(classes * (int(key.max(initial=0)) + 1) + key)
-    return first, classes
+    kind = "u" if flat.itemsize <= 8 else "V"
+    return np.unique(flat.view(f"{kind}{flat.itemsize}"), return_inverse=True)[1].reshape(-1)
 
 
 def pays(classes: int, size: int) -> bool:
@@ -108,4 +89,4 @@ def pays(classes: int, size: int) -> bool:
     return size >= _LEAST and _WORTH * classes <= size
 
 
-__all__ = ["Elements", "Known", "Sum", "Value", "compacted", "joined", "labels", "pays"]
+__all__ = ["Elements", "Known", "Sum", "Value", "labels", "pays"]

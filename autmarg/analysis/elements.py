@@ -134,12 +134,13 @@ def _both(own: list[np.ndarray]) -> np.ndarray:
 
 
 def moved(equation: Equation, operands: list[np.ndarray]) -> list[np.ndarray]:
-    """The primitive itself, on elements' numbers."""
+    """The primitive itself, on elements' numbers: where elements go that an equation moves."""
     params = dict(equation.params)
     if Param.FILL_VALUE in params:
         params[Param.FILL_VALUE] = NONE
     arrays = [x.astype(np.int32) if x.dtype == np.int64 else x for x in operands]
-    return [np.asarray(x, np.int64) for x in bind(equation.primitive, params, *arrays)]
+    with jax.ensure_compile_time_eval():
+        return [np.asarray(x, np.int64) for x in bind(equation.primitive, params, *arrays)]
 
 
 def _along(own: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -67,8 +67,8 @@ class Integrals:
         raise RequestError(
             f"{names} cannot be integrated out by quadrature: at {len(changes)} of the posterior's "
             f"draws more nodes ({now} now) over a wider range change log p(y | θ) by "
-            f"{changes.max():.2g} "
-            f"nats at most and {changes.mean():.2g} on average, where {allowed:.2g} are allowed. "
+            f"{changes.max():.2g} nats at most and {changes.mean():.2g} on average, where "
+            f"{allowed:.2g} are allowed. "
             "Around the mode that was found the nodes are enough; elsewhere the integrand has "
             "several peaks or a narrow one, as that of a mixture may have. Use "
             "nongaussian='whiten', which is exact, or 'off'"

@@ -113,6 +113,12 @@ def latent_message(name: str, fn: Any, shape: tuple[int, ...] = ()) -> Message:
     }  # fmt: skip
 
 
+def subsample_of(msg: Message) -> tuple[int, int] | None:
+    """(Rows drawn, all rows) of the message of a plate; None where it has them all."""
+    size, drawn = msg["args"]
+    return None if drawn is None or drawn == size else (drawn, size)
+
+
 def is_scan(msg: Message) -> bool:
     """Whether a message is that of a scan as a whole."""
     return msg["type"] == "control_flow" and msg["fn"] is scan_wrapper
@@ -347,6 +353,7 @@ __all__ = [
     "sampled_sites",
     "static_fields",
     "step_of",
+    "subsample_of",
     "sum_rightmost",
     "traced_arguments_unchecked",
     "unwrapped",

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from autmarg.gaussian.classes import joined
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.small import take
 
@@ -63,13 +64,9 @@ class Sums:
     @cached_property
     def _kinds(self) -> tuple[tuple[Int[np.ndarray, "K"], ...], Int[np.ndarray, "n"]]:
         """The slots of distinct products, and which of them each term has."""
-        code = np.zeros(len(self.stat), np.int64)
-        for slot in self.slots:
-            # (codes of what was met so far: as many as there are terms at most)
-            code = np.unique(code, return_inverse=True)[1] * (int(slot.max(initial=0)) + 1) + slot
-        _, first, which = np.unique(code, return_index=True, return_inverse=True)
-        if len(first) == len(code):
-            return self.slots, np.arange(len(code))
+        first, which = joined([np.zeros(len(self.stat), np.int64), *self.slots])
+        if len(first) == len(which):
+            return self.slots, np.arange(len(which))
         return tuple(slot[first] for slot in self.slots), which
 
     @cached_property

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from autmarg.gaussian.affine import Numbers
@@ -30,8 +29,8 @@ def where_needed(
     goes on until none does. Of a batch of derivatives both are, and then the one that is not wanted
     must have derivatives, too.
 
-    Slopes are worked out together with the values, by each function's reverse mode, so that no
-    tangent goes through the choice: JAX has no transpose of a choice that differs in a batch.
+    Inside of the choice each function works out its slopes, too, by reverse mode. No tangent passes
+    through the choice then, which JAX could not transpose where a batch chooses differently.
     """
 
     def where(condition: Array, numbers: Numbers) -> Numbers:
@@ -68,10 +67,8 @@ def _with_slopes(
 ) -> Callable[[Numbers], tuple[Parts, tuple[Numbers, ...]]]:
     def run(numbers: Numbers) -> tuple[Parts, tuple[Numbers, ...]]:
         values, back = jax.vjp(function, numbers)
-        ones = np.eye(len(values))
-        units = (
-            tuple(jnp.asarray(x, v.dtype) for x, v in zip(row, values, strict=True)) for row in ones
-        )
+        count = range(len(values))
+        units = (tuple(jnp.full_like(values[k], j == k) for k in count) for j in count)
         return values, tuple(back(unit)[0] for unit in units)
 
     return run

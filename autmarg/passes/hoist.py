@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-
-from autmarg.aggregation.density import LONG, AddedRows, added_rows
+from autmarg.aggregation.density import AddedRows, added_rows, long_sites
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.extract import extract
 from autmarg.analysis.rules.base import NotWritten
@@ -38,10 +36,7 @@ class Hoist:
 
     def apply(self, program: Program) -> Iterator[Program]:
         """The program after each site."""
-        long = [n for n in program.observed if n.size >= LONG and n.parents and not n.scanned]
-        # (what reads a discrete latent may be asked for its density at all values of that at once)
-        discrete = {n.name for n in program.latents if not jnp.issubdtype(n.dtype, jnp.inexact)}
-        long = [n for n in long if not n.parents & discrete]
+        long = long_sites(program)
         if program.obstacles or not long:
             return
         facts = facts_of(normalise(program))
@@ -55,7 +50,7 @@ class Hoist:
 def _is_affine(facts: Facts, site: Observe) -> bool:
     """Whether the site is Gaussian with a mean affine in some latent and nonlinear in none."""
     gaussian = facts.normalised.gaussian.get(site.name)
-    if gaussian is None or site.scanned or gaussian.scale is None:
+    if gaussian is None or gaussian.scale is None:
         return False
     loc = facts.degree(gaussian.loc)
     known_mask = gaussian.mask is None or gaussian.mask in facts.normalised.program.tape.constants

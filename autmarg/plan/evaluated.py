@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from autmarg.aggregation.density import LONG, added_rows
+from autmarg.aggregation.density import added_rows, long_sites
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.work import Work, source_work
 from autmarg.ir.nodes import StandIn
@@ -17,10 +17,9 @@ def evaluated_work(facts: Facts, names: Collection[str] | None = None) -> Work:
     program = with_originals(normalised.program)
     stood_in = {n.original.name for n in normalised.program.nodes if isinstance(n, StandIn)}
     gaussian = normalised.gaussian.keys() - stood_in
-    scanned = {n.name for n in program.observed if n.scanned}
     wanted = {n.name for n in program.nodes} if names is None else set(names)
-    long = [n for n in program.observed if n.name in wanted and n.size >= LONG and n.parents]
-    rows = {n.name: added_rows(program.tape, n) for n in long if n.name not in gaussian | scanned}
+    long = [n for n in long_sites(program) if n.name in wanted - gaussian]
+    rows = {n.name: added_rows(program.tape, n) for n in long}
     added = {name: each.work for name, each in rows.items() if each is not None}
     return sum(added.values(), source_work(program, wanted - added.keys()))
 

@@ -16,6 +16,7 @@ from autmarg.compat.numpyro import (
     is_reversed,
     is_scan,
     step_of,
+    subsample_of,
     unwrapped,
 )
 from autmarg.errors import RequestError
@@ -85,13 +86,11 @@ class _Giving(handlers.substitute):
                     "predict cannot give draws to sites inside a scan with reverse=True: flip the "
                     "data and scan forwards"
                 )
-        if msg["type"] == "plate":
-            size, subsample = msg["args"]
-            if subsample is not None and subsample != size:
-                raise RequestError(
-                    f"predict found plate '{msg['name']}' subsampled ({subsample} of {size}): call "
-                    "the model without subsample_size"
-                )
+        if msg["type"] == "plate" and (some := subsample_of(msg)) is not None:
+            raise RequestError(
+                f"predict found plate '{msg['name']}' subsampled ({some[0]} of {some[1]}): call "
+                "the model without subsample_size"
+            )
         super().process_message(msg)
 
     def _value(self, msg: Message) -> Array | None:

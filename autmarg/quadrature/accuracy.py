@@ -92,26 +92,23 @@ def _enough(
 ) -> Accuracy | None:
     """The nodes, up to half of ``most``, that are enough at points that count so much."""
 
-    def by(plain: Rule | Wide) -> np.ndarray:
+    def values(plain: Rule | Wide) -> np.ndarray:
         rule, inputs = AnyRule.of(plain, most), inputs_of(mode.pseudo)
         return np.array([float(posterior.likelihood(x, inputs, rule)) for x in points])
-
-    def values(nodes: int) -> np.ndarray:
-        return by(Rule(nodes))
 
     def change(few: np.ndarray, many: np.ndarray) -> float:
         return float((weights * np.abs(many - few)).max())
 
-    nodes, now = _FIRST, values(_FIRST)
+    nodes, now = _FIRST, values(Rule(_FIRST))
     rounding = jnp.finfo(jnp.result_type(float)).eps * abs(now[0])
     allowed = max(TOLERANCE, _ROUNDINGS * float(rounding))
     while 2 * nodes <= most:
-        then = values(2 * nodes)
+        then = values(Rule(2 * nodes))
         error = change(now, then)
         if error <= allowed:
-            if not change(then, by(Wide(most))) <= allowed:
+            if not change(then, values(Wide(most))) <= allowed:
                 return None  # another peak, where the rule has no nodes
-            fewer = change(values(3 * nodes // 4), then)
+            fewer = change(values(Rule(3 * nodes // 4)), then)
             few = fewer <= allowed
             return Accuracy(3 * nodes // 4 if few else nodes, fewer if few else error, mode)
         nodes, now = 2 * nodes, then

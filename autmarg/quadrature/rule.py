@@ -111,7 +111,7 @@ class Wide:
         """What a density at the nodes is multiplied with."""
         return np.log((self._even[1] - self._even[0]) * np.cosh(self._even))
 
-    @property
+    @cached_property
     def _even(self) -> Float[np.ndarray, "nodes"]:
         reach = np.arcsinh(_REACH)
         return np.linspace(-reach, reach, self.count)

@@ -28,6 +28,7 @@ from numpyro.infer import init_to_uniform
 
 from autmarg.compat.correlations import PairTransform
 from autmarg.compat.jaxprs import is_traced
+from autmarg.compat.numpyro import subsample_of
 from autmarg.errors import RequestError
 
 Model = Callable[..., Any]
@@ -107,11 +108,10 @@ def coordinates_of(
     return tuple(found)
 
 
-def _check_whole(plate: Mapping[str, Any]) -> None:
-    size, subsample = plate["args"]
-    if subsample is not None and subsample < size:
+def _check_whole(plate: dict[str, Any]) -> None:
+    if (some := subsample_of(plate)) is not None:
         raise RequestError(
-            f"plate '{plate['name']}' is subsampled ({subsample} of {size}), so that a sampler "
+            f"plate '{plate['name']}' is subsampled ({some[0]} of {some[1]}), so that a sampler "
             "would see one draw of its rows all along: expected the model without subsample_size"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from autmarg.plan.plan import Plan
 from autmarg.sampling.coordinates import Kind, Model
 from autmarg.sampling.space import Space
 from autmarg.sampling.steps import Stepper
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _CALL = 512  # points of one call
 # Points worked on side by side on a processor, at most: so many, and as many as together have no
@@ -97,15 +100,11 @@ class Targets:
         """The density of a model with this plan for some arguments, its counts at zero.
 
         What is traced from now on reads these arguments: those of before may have been changed in
-        place. Handlers around would be part of the programs, so that under them it is made anew.
+        place.
         """
-        if any(True for _ in around()):
-            return Target(model, args, kwargs)
-        if plan not in self._known:
-            _make_room(self._known)
-            self._known[plan] = Target(model, args, kwargs)
-        self._known[plan].take(args, kwargs)
-        found = copy(self._known[plan])
+        target = _kept(self._known, plan, lambda: Target(model, args, kwargs))
+        target.take(args, kwargs)
+        found = copy(target)
         found.evaluations = found.lost = 0
         return found
 
@@ -114,20 +113,23 @@ class Targets:
         make: Callable[[], Stepper],
     ) -> Stepper:  # fmt: skip
         """What takes NUTS' steps on the same, made with some options, in the same way."""
-        if any(True for _ in around()):
-            return make()
-        key = plan, options
-        if key not in self._steppers:
-            _make_room(self._steppers)
-            self._steppers[key] = make()
-        self._steppers[key].space.take(args, kwargs)
-        return self._steppers[key]
+        found = _kept(self._steppers, (plan, options), make)
+        found.space.take(args, kwargs)
+        return found
 
 
-def _make_room(known: dict[Any, Any]) -> None:
-    """Forget the oldest of as many as are kept."""
-    while len(known) >= _KEPT:
-        known.pop(next(iter(known)))
+def _kept(known: dict[K, V], key: K, make: Callable[[], V]) -> V:
+    """What is known by a key, of the last few.
+
+    Handlers around would be part of the programs, so that under them it is made anew.
+    """
+    if any(True for _ in around()):
+        return make()
+    if key not in known:
+        while len(known) >= _KEPT:
+            known.pop(next(iter(known)))
+        known[key] = make()
+    return known[key]
 
 
 def _rows(at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:

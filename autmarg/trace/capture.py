@@ -26,6 +26,7 @@ from autmarg.compat.numpyro import (
     is_reversed,
     is_scan,
     is_scanned,
+    subsample_of,
 )
 from autmarg.compat.shards import rows_of
 from autmarg.errors import WHOLE_MODEL, ModelError, Place, Refusal
@@ -63,10 +64,7 @@ from autmarg.trace.record import (
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
-    "control_flow": (
-        "it calls numpyro.contrib.control_flow.cond (jax.lax.cond will do where no branch has a "
-        "site)"
-    ),
+    "control_flow": "it calls NumPyro's cond (jax.lax.cond will do where no branch has a site)",
     "mutable": "it has a mutable site",
 }
 
@@ -241,8 +239,7 @@ class _MessageReader:
         self.obstacles.setdefault(reason, Refusal(name, WHOLE_MODEL, reason, place, remedy))
 
     def _plate(self, msg: Message, place: Place | None) -> None:
-        size, subsample = msg["args"]
-        if subsample is not None and subsample != size:
+        if subsample_of(msg) is not None:
             why = (
                 f"plate '{msg['name']}' is subsampled, so that every evaluation draws other rows "
                 "and scales their density"

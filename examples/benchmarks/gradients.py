@@ -113,14 +113,19 @@ def gradients(
 ) -> list[dict[str, Any]]:
     """One row a method: times in microseconds, ratios to the source, counts."""
     potentials = [potential(m.model, data.args) for m in methods]
+    times = timed(potentials, rounds, seconds)
+    together = zip(methods, potentials, times, strict=True)
+    return [_row(data, m, p, t, times[0]) for m, p, t in together]
+
+
+def timed(potentials: Sequence[Potential], rounds: int, seconds: float) -> list[Timed]:
+    """One value and gradient of each, side by side."""
     points = [approach(p) for p in potentials]
     calls = [
         lambda steps, p=p, point=point: jax.block_until_ready(p.loop(point, steps, AWAY))
         for p, point in zip(potentials, points, strict=True)
     ]
-    times = alternate(calls, rounds, seconds)
-    together = zip(methods, potentials, times, strict=True)
-    return [_row(data, m, p, t, times[0]) for m, p, t in together]
+    return alternate(calls, rounds, seconds)
 
 
 def _row(data: Set, m: Method, p: Potential, t: Timed, first: Timed) -> dict[str, Any]:

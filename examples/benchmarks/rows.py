@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -14,8 +13,7 @@ import numpyro.distributions as dist
 from numpyro.distributions.transforms import OrderedTransform
 
 import autmarg
-from examples.benchmarks.gradients import AWAY, approach, potential
-from examples.benchmarks.measure import alternate
+from examples.benchmarks.gradients import potential, timed
 
 _STATES, _AGES, _LEVELS = 50, 6, 4
 SIZES = (5_000, 50_000)
@@ -72,12 +70,7 @@ def rows(name: str, size: int, rounds: int, seconds: float) -> dict[str, Any]:
     marg.plan(*args)
     planning = time.perf_counter() - started
     both = [potential(each, args) for each in (survey, marg)]
-    points = [approach(each) for each in both]
-    calls = [
-        lambda steps, p=p, point=point: jax.block_until_ready(p.loop(point, steps, AWAY))
-        for p, point in zip(both, points, strict=True)
-    ]
-    source, ours = alternate(calls, rounds, seconds)
+    source, ours = timed(both, rounds, seconds)
     return {
         "likelihood": name,
         "rows": size,

@@ -9,6 +9,7 @@ its own seed.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,11 +33,16 @@ from tests.support.composer import NONGAUSSIAN, composed
 COUNT = int(os.environ.get("AUTMARG_TEST_WHITENED", 20))
 
 
+def prior_draw(model: Callable[[], None], seed: int) -> dict[str, Any]:
+    """NumPyro's trace of a draw, which may overflow what reads it."""
+    with numpyro.validation_enabled(False):
+        return dict(handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace())
+
+
 def check(seed: int, nongaussian: str = "whiten") -> bool:
     """log p(θ, u, y) = log p(θ, z, y) + log |∂z/∂u|; whether any latent went."""
     text, model = composed(seed, NONGAUSSIAN)
-    with numpyro.validation_enabled(False):  # (a draw may overflow what reads it)
-        trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace()
+    trace = prior_draw(model, seed)
     marg = autmarg.transform(model, nongaussian=nongaussian)
     compiled, traced = marg.compiled()
     plan = compiled.plan
@@ -67,7 +73,7 @@ def check(seed: int, nongaussian: str = "whiten") -> bool:
 def check_elements(seed: int) -> None:
     """Elements of log-densities read of a latent what its derivatives say, or more."""
     text, model = composed(seed, NONGAUSSIAN)
-    trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace()
+    trace = prior_draw(model, seed)
     program = trace_program(model, (), {})[0]
     if program.obstacles:
         return

@@ -21,7 +21,7 @@ ALLOWED = {
     "trace": {"ir", "compat", "errors"},
     "analysis": {"trace", "ir", "compat", "errors", "gaussian"},
     "conjugacy": {"analysis", "ir", "compat", "errors", "gaussian", "grammar_files"},
-    "aggregation": {"analysis", "ir", "compat", "errors"},
+    "aggregation": {"analysis", "ir", "compat", "errors", "gaussian"},
     "plan": {"aggregation", "conjugacy", "analysis", "trace", "ir", "compat", "errors", "gaussian"},
     "whitening": {"aggregation", "analysis", "ir", "compat", "errors", "gaussian"},
     "quadrature": {"aggregation", "whitening", "analysis", "ir", "compat", "errors", "gaussian"},

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 from scipy.special import logsumexp, softmax
 
 import autmarg
@@ -94,6 +95,25 @@ def test_statistics_of_the_sampler_by_arvizs_names(posterior):
 def test_the_same_key_gives_the_same_draws(posterior):
     again = autmarg.transform(counts).sample(KEY, GROUP, COUNTS, method="nuts", num_samples=250)
     np.testing.assert_array_equal(again.get_samples()["u"], posterior.get_samples()["u"])
+
+
+def test_a_second_call_has_the_programs_of_the_first(monkeypatch):
+    """Those under a handler, and of data that were changed in place, are their own."""
+    marg, data, traced = autmarg.transform(counts), COUNTS.copy(), []
+
+    def sampled():
+        return marg.sample(KEY, GROUP, data, method="nuts", num_samples=60, num_chains=1)
+
+    first = sampled().get_samples()["u"]
+    energy = Space.energy
+    monkeypatch.setattr(Space, "energy", lambda *args: traced.append(1) or energy(*args))
+    np.testing.assert_array_equal(sampled().get_samples()["u"], first)
+    assert not traced
+    with handlers.scale(scale=3.0):
+        assert np.abs(sampled().get_samples()["u"] - first).max() > 0.01
+    assert traced
+    data += 5
+    assert (sampled().get_samples()["u"].mean(1) > first.mean(1)).all()
 
 
 def test_other_data_are_not_compiled_again(posterior):
