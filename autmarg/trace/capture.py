@@ -64,7 +64,7 @@ from autmarg.trace.record import (
 # Sites the IR has a node for; any other named site is an obstacle (see _OBSTACLES).
 _HELD = ("sample", "deterministic", "param", "plate")
 _OBSTACLES = {
-    "control_flow": "it calls NumPyro's cond (jax.lax.cond will do where no branch has a site)",
+    "control_flow": "it calls numpyro.contrib.control_flow.cond (without sites, jax.lax.cond does)",
     "mutable": "it has a mutable site",
 }
 
