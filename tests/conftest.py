@@ -26,6 +26,7 @@ import jax
 import numpy as np
 import pytest
 
+from autmarg.passes import whiten
 from examples.data import MissingData, load
 from examples.models import Published, Reference
 
@@ -102,3 +103,10 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def always_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latents are whitened in pieces wherever there are two, whether that pays or not."""
+    monkeypatch.setattr(whiten, "SMALL_ROOT", 0)
+    monkeypatch.setattr(whiten, "_quicker", lambda *plans: True)

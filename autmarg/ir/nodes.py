@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 from numpyro.distributions import biject_to
 
 from autmarg.errors import Place, RequestError
@@ -189,6 +190,10 @@ class StandIn(Observe):
             first; none where those that are Gaussian then become functions of noise.
         nodes: of each integral, 0 where that is not decided.
         error: of the integral's logarithm, in nats, found with twice as many nodes.
+        piece: names of the latents that its mean reads, the others at their values at the mode;
+            none where it reads all.
+        turn: the matrix that says what pieces have to do with one another at the mode
+            (:mod:`autmarg.whitening.turn`), where there are pieces and the mode is known.
     """
 
     original: Observe
@@ -196,6 +201,8 @@ class StandIn(Observe):
     integrated: tuple[str, ...] = ()
     nodes: int = 0
     error: float = 0.0
+    piece: tuple[str, ...] = ()
+    turn: np.ndarray | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:

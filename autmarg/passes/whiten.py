@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.needed import no_mode
 from autmarg.analysis.sites import normalise
+from autmarg.errors import RequestError
 from autmarg.gaussian.marginal import GaussianMarginal
-from autmarg.ir.nodes import of_sites
+from autmarg.ir.nodes import StandIn, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
-from autmarg.plan.choose import takes_long, takes_whitened
+from autmarg.plan.choose import in_pieces, takes_long, takes_whitened
 from autmarg.plan.decide import choose, judge, schedule
-from autmarg.plan.groups import ScheduledGroup
+from autmarg.plan.groups import ScheduledGroup, connected
+from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.outlook import Outlook
 from autmarg.plan.plan import Plan
 from autmarg.plan.select import Request, check_under
+from autmarg.whitening.apart import Surrogate
 from autmarg.whitening.density import WhitenedMarginal
-from autmarg.whitening.fit import Fit, faint, is_known
+from autmarg.whitening.fit import Fit, Mode, faint, is_known
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
-from autmarg.whitening.surrogate import with_stand_ins
+from autmarg.whitening.surrogate import Apart, with_stand_ins
+from autmarg.whitening.turn import Turn
+
+Array = np.ndarray
 
 
 def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
@@ -30,8 +38,24 @@ def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
         program.tape, group.members, (*group.children, *originals(group.observed)),
         GaussianMarginal.of(group),
         of_sites("noise", group.members),
-        tuple((n.original.name, n.predictor) for n in group.stand_ins),
+        tuple(dict.fromkeys((n.original.name, n.predictor) for n in group.stand_ins)),
+        _turn_of(group),
     )  # fmt: skip
+
+
+def _turn_of(group: ScheduledGroup) -> Turn | None:
+    """What the pieces of a group have to do with one another, if it has some."""
+    known = [n for n in group.stand_ins if n.turn is not None]
+    if not known:
+        return None
+    matrix = known[0].turn
+    second = group.outside_largest
+    if matrix is None or matrix.shape != (len(second), second.sum()):
+        raise RequestError(
+            f"a pass between 'whiten' and 'detect' changed what is whitened under '{group.name}': "
+            "expected that pass before 'whiten'"
+        )
+    return Turn(second, matrix)
 
 
 def planned(program: Program, request: Request) -> Plan:
@@ -60,10 +84,12 @@ class Whiten:
         normalised = normalise(program)
         facts = facts_of(normalised)
         sites = self._likelihoods(facts)
-        fit = self._fit(facts, sites) if sites else None
+        fit, plan = self._fit(facts, sites) if sites else (None, None)
         mode = fit.run() if fit is not None else None
         if fit is not None and mode is not None:
-            yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo)
+            assert plan is not None
+            aparts = self._aparts(normalised.program, plan, fit, mode)
+            yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, aparts=aparts)
         elif fit is not None:
             members = {m.name for each in fit.densities for m in each.members}
             yield replace(program, unmet=dict.fromkeys(members, no_mode("whiten")))
@@ -95,31 +121,88 @@ class Whiten:
         found = likelihoods(facts, whitenable(facts), any_data, spread=asked)
         return tuple(each for each in found if self.request.is_under(each.site.name))
 
-    def _fit(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Fit | None:
-        """The program with pseudo-data as inputs; None where nothing is whitened."""
+    def _fit(
+        self, facts: Facts, sites: tuple[Likelihood, ...]
+    ) -> tuple[Fit, Plan] | tuple[None, None]:
+        """The program with pseudo-data as inputs, and its plan; None where nothing is whitened."""
         program = facts.normalised.program
         if self.request.nongaussian == "auto" and not self._pays(facts, sites):
-            return None
+            return None, None
         plan = planned(with_stand_ins(program, sites), self.request)
         found = [density_of(plan.program, g) for g in plan.groups]
         found = [each for each in found if each.keys and is_known(plan.program, each)]
         used = {name for each in found for name, _ in each.keys}
         stood_in = tuple(each for each in sites if each.site.name in used)
-        return Fit(plan.program, stood_in, tuple(found)) if found else None
+        return (Fit(plan.program, stood_in, tuple(found)), plan) if found else (None, None)
+
+    def _aparts(self, program: Program, plan: Plan, fit: Fit, mode: Mode) -> tuple[Apart, ...]:
+        """Sets of latents whose pieces are better whitened apart, with what that leaves out."""
+        whitened = [g for g in plan.groups if g.stand_ins and _pieces(plan, g)]
+        if not whitened:
+            return ()
+        centre = fit.at(mode.theta, mode.pseudo).members
+        aparts = [Apart(_pieces(plan, g), _of(centre, g)) for g in whitened]
+        by_pieces = planned(
+            with_stand_ins(program, fit.likelihoods, mode.pseudo, aparts=aparts), self.request
+        )
+        if not _quicker(by_pieces, plan):
+            return ()
+        found, lag = [], 0.0
+        for group, apart in zip(whitened, aparts, strict=True):
+            own = next(g for g in by_pieces.groups if g.members[0].name == group.members[0].name)
+            density = GaussianMarginal.of(own)
+            surrogate = Surrogate(fit, mode, group.sites, density, own.outside_largest)
+            turn = surrogate.turn()
+            lag = max(lag, surrogate.lag(turn))
+            found.append(replace(apart, turn=turn.matrix))
+        return tuple(found) if _quicker(by_pieces, plan, lag) else ()
 
     def _pays(self, facts: Facts, sites: tuple[Likelihood, ...]) -> bool:
         """Whether draws of whitened latents are predicted to be worth the planning."""
         left, _ = Outlook.of(facts, self.request, ()).predictions((), ())
         if not takes_long(left):
             return False
-        predicted = self._sketched(facts, sites).predicted
-        if predicted is None:
+        plan = self._sketched(facts, sites)
+        if plan.predicted is None:
             return False
-        whitened, source = predicted
+        whitened, source = plan.predicted
         gradient = min(source.gradient, left.gradient)  # of rows added up, too
-        return takes_whitened(replace(source, gradient=gradient), whitened)
+        source = replace(source, gradient=gradient)
+        if takes_whitened(source, whitened):
+            return True
+        groups = [g for g in plan.groups if g.stand_ins and _pieces(plan, g)]
+        if not groups:
+            return False
+        aparts = [Apart(_pieces(plan, g), _zeros(g)) for g in groups]
+        by_pieces = self._sketched(facts, sites, aparts).predicted
+        return by_pieces is not None and takes_whitened(source, in_pieces(by_pieces[0]))
 
-    def _sketched(self, facts: Facts, sites: tuple[Likelihood, ...]) -> Plan:
+    def _sketched(
+        self, facts: Facts, sites: tuple[Likelihood, ...], aparts: Sequence[Apart] = ()
+    ) -> Plan:
         """The plan with stand-ins for these sites, whatever their pseudo-data will be."""
-        program = facts.normalised.program
-        return planned(with_stand_ins(program, sites, faint(program, sites)), self.request)
+        program, own = facts.normalised.program, faint(facts.normalised.program, sites)
+        return planned(with_stand_ins(program, sites, own, aparts=aparts), self.request)
+
+
+def _pieces(plan: Plan, group: ScheduledGroup) -> tuple[tuple[str, ...], ...]:
+    """Names of latents that are connected without stand-ins; none where one piece is large."""
+    sites = [n for n in plan.program.nodes if not isinstance(n, StandIn)]
+    found = connected(plan.program.replace_nodes(sites), group.members)
+    large = sum(sum(m.size for m in each) > SMALL_ROOT for each in found)
+    return tuple(tuple(m.name for m in each) for each in found) if large > 1 else ()
+
+
+def _of(values: Mapping[str, Array], group: ScheduledGroup) -> dict[str, Array]:
+    return {m.name: values[m.name] for m in group.members}
+
+
+def _zeros(group: ScheduledGroup) -> dict[str, Array]:
+    return {m.name: np.zeros(m.shape, m.dtype) for m in group.members}
+
+
+def _quicker(by_pieces: Plan, whole: Plan, lag: float = 0.0) -> bool:
+    """Whether a draw of latents in pieces is predicted to take less time."""
+    if by_pieces.predicted is None or whole.predicted is None:
+        return False
+    return in_pieces(by_pieces.predicted[0], lag).draw < whole.predicted[0].draw

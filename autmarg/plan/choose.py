@@ -41,7 +41,14 @@ from autmarg.plan.prediction import (
     in_words,
     steps,
 )
-from autmarg.plan.pricing import evaluation_seconds, overhead, seconds, source_seconds, step_seconds
+from autmarg.plan.pricing import (
+    evaluation_seconds,
+    overhead,
+    seconds,
+    source_seconds,
+    step_seconds,
+    turn_seconds,
+)
 from autmarg.plan.timing import in_blocks
 
 _COLUMNS = 20_000  # up to which F is found where it decides between no two factors
@@ -55,6 +62,9 @@ _TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
 # on examples/models/likelihoods.py). Latents are whitened where the source's draw then costs twice
 # as much, and a thousand effective draws of it _LONG seconds more: planning takes a few.
 _IMAGE, _WHITE, _LONG = 0.7, 0.5, 5.0
+# Latents in pieces take _APART times as many steps as a map that knows all of them at every θ (0.9
+# to 1.7 on crossed factors).
+_APART = 1.4
 _GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
 
 NoCost = TooLarge | NotWritten  # why a set of members has no cost
@@ -189,6 +199,8 @@ class Costs:
         if self.whitened:
             drawn = sum(r.steps for r in self.group.system.form.recurrences)  # one after the other
             total = _IMAGE * total + step_seconds(drawn) + source_seconds(self.source)
+            outside = self.group.outside_largest
+            total += turn_seconds(len(outside) * int(outside.sum()))
         elif self.stood_in:
             each = self.evaluations * self.source.elements
             total += source_seconds(replace(self.source, elements=each))
@@ -321,6 +333,18 @@ def takes_whitened(source: Prediction, whitened: Prediction) -> bool:
     return whitened.draw < _WHITE * source.draw and 1000 * saved > _LONG
 
 
+def in_pieces(predicted: Prediction, lag: float = 0.0) -> Prediction:
+    """What is predicted for latents that are whitened apart.
+
+    Args:
+        predicted: for a map of their noise that knows all they have to do with one another.
+        lag: by how many standard deviations of the noise its mean moves while θ does by one of its
+            own: θ given the noise is narrower by √(1 + lag²) than θ, which is worth the square of
+            that in steps.
+    """
+    return replace(predicted, steps=predicted.steps * _APART * (1 + lag**2))
+
+
 def _candidates(found: _Predictions) -> Iterator[tuple[str, ...]]:
     """Further sets to consider, each after those before it have been.
 
@@ -391,5 +415,5 @@ def _pattern_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
 
 
 __all__ = [
-    "Choice", "Costs", "choose", "takes_long", "takes_source", "takes_whitened",
+    "Choice", "Costs", "choose", "in_pieces", "takes_long", "takes_source", "takes_whitened",
 ]  # fmt: skip

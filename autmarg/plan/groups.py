@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from autmarg.analysis.admissible import Facts
 from autmarg.analysis.extract import LinearSystem, extract
 from autmarg.analysis.rules.base import NotWritten
@@ -13,6 +15,7 @@ from autmarg.gaussian.schedule import Schedule
 from autmarg.gaussian.stages.cost import Cost
 from autmarg.ir.nodes import Deterministic, Node, Observe, Sample, StandIn, of_sites
 from autmarg.ir.program import Program
+from autmarg.ir.stand_ins import originals
 from autmarg.plan.order import assemble, schedule
 from autmarg.plan.timing import in_blocks
 
@@ -45,6 +48,23 @@ class Group:
         return any(n.integrated for n in self.stand_ins)
 
     @property
+    def pieces(self) -> tuple[tuple[str, ...], ...]:
+        """Names of members whose stand-ins know the others at the mode; none where none do."""
+        return tuple(dict.fromkeys(n.piece for n in self.stand_ins if n.piece))
+
+    @property
+    def outside_largest(self) -> np.ndarray:
+        """Which columns are outside the largest piece; none where there are no pieces."""
+        members = self.system.form.members
+        sizes = {m.name: m.blocks * m.size for m in members}
+        found = np.full(self.system.form.columns, bool(self.pieces))
+        largest = max(self.pieces, key=lambda names: sum(sizes[name] for name in names), default=())
+        for member in members:
+            if member.name in largest:
+                found[member.columns.reshape(-1)] = False
+        return found
+
+    @property
     def sites(self) -> tuple[Sample, ...]:
         """All whose density it has."""
         return (*self.members, *self.children, *self.observed)
@@ -73,7 +93,7 @@ class ScheduledGroup(Group):
     @property
     def name(self) -> str:
         """The name of the marginal node: its observed sites, or else its members."""
-        sites = self.observed or self.children or self.members
+        sites = originals(self.observed) or self.children or self.members
         return of_sites("marginal", sites)
 
     @property

@@ -28,6 +28,7 @@ _USUAL = 200  # operations with which the opaque numbers of the benchmark's plan
 # The same for a step of a chain besides its work, forwards and back, and for a multiply-add there,
 # of small matrices that are read and written: some 25 ns for a chain of one state (plan/timing.py).
 _IN_TIME, _SMALL = 700.0, 2.5
+_TURN = 0.5  # for an entry of a matrix that noise is multiplied by, forwards and back
 
 
 def seconds(stages: Sequence[AnyStage], sums: int) -> float:
@@ -49,6 +50,11 @@ def root_seconds(size: int) -> float:
 def step_seconds(steps: int) -> float:
     """Predicted seconds of so many steps in time, one after the other, besides their work."""
     return _here(0.0, 0.0, _IN_TIME * steps)
+
+
+def turn_seconds(entries: int) -> float:
+    """Predicted seconds of a matrix with so many entries that noise is multiplied by."""
+    return _here(0.0, _TURN * entries)
 
 
 def _seconds(counts: Counts, sums: int, kernels: float) -> float:

@@ -96,6 +96,18 @@ def density_line(plan: Plan, group: ScheduledGroup) -> str:
     return (
         f"{what}{group.name}: {', '.join(rows)}, "
         f"G has {group.schedule.form.columns:,} columns and {group.assembly.nnz:,} entries"
+        f"{_in_pieces(group)}"
+    )
+
+
+def _in_pieces(group: ScheduledGroup) -> str:
+    """What knows what of a surrogate in pieces, "" of others."""
+    if not group.pieces:
+        return ""
+    pieces, outside = "; ".join(", ".join(p) for p in group.pieces), group.outside_largest
+    return (
+        f"; in pieces: {pieces} (what these have to do with one another is taken at the mode, a "
+        f"matrix of {len(outside):,} × {outside.sum():,})"
     )
 
 

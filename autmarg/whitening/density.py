@@ -33,6 +33,7 @@ from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Observe, Sample
 from autmarg.ir.tape import Tape
 from autmarg.whitening.predictors import Key
+from autmarg.whitening.turn import Turn
 
 _MATRIX = 512  # columns up to which a Jacobian is made as a matrix
 
@@ -48,6 +49,7 @@ class WhitenedMarginal:
         gaussian: p̃.
         noise: the name of z.
         keys: of the pseudo-data.
+        turn: z → x, where p̃ draws from x: u = T(θ, x) then, and ∂x/∂z is in all of the above.
     """
 
     tape: Tape
@@ -56,6 +58,7 @@ class WhitenedMarginal:
     gaussian: GaussianMarginal
     noise: str
     keys: tuple[Key, ...] = ()
+    turn: Turn | None = None
 
     @property
     def columns(self) -> int:
@@ -90,7 +93,11 @@ class WhitenedMarginal:
 
     def image(self, values: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         """u = T(θ, z), in the shapes of the members, and log p̃(u | ỹ, θ)."""
-        flat, log_q = self.gaussian.image(values, values[self.noise])
+        z = values[self.noise]
+        x = z if self.turn is None else self.turn(z)
+        flat, log_q = self.gaussian.image(values, x)
+        if self.turn is not None:
+            log_q = log_q + _log_normal(z) - _log_normal(x) - self.turn.log_det
         return {m.name: flat[m.name].reshape(m.shape) for m in self.members}, log_q
 
     def draw(
@@ -116,9 +123,12 @@ class WhitenedMarginal:
             triangle = jnp.linalg.qr(jacobian(values[self.noise])[:, used], mode="r")
             idle = values[self.noise][~used]
             return -jnp.log(jnp.abs(jnp.diagonal(triangle))).sum() - _log_normal(idle)
-        mirrored, _ = self.image({**values, self.noise: -values[self.noise]})
+        x, log_det = values[self.noise], 0.0
+        mirrored, _ = self.image({**values, self.noise: -x})
         both = (self.gaussian.log_conditional(values, each) for each in (members, mirrored))
-        return 0.5 * sum(both) - _log_normal(values[self.noise])
+        if self.turn is not None:
+            x, log_det = self.turn(x), self.turn.log_det
+        return 0.5 * sum(both) - _log_normal(x) - log_det
 
     def _flat(self, values: Mapping[str, Any]) -> Array:
         return jnp.concatenate([x.reshape(-1) for x in self.image(values)[0].values()])

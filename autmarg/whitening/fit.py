@@ -156,9 +156,9 @@ class Fit:
     def at(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Found:
         """The density, its slope and the predictors at θ and z = 0."""
         inputs = inputs_of(pseudo)
-        (value, (joint, predictors)), slope = self._density(theta, inputs)
+        (value, (joint, *known)), slope = self._density(theta, inputs)
         value, joint = (float(x) if np.isfinite(x) else -np.inf for x in (value, joint))
-        return Found(value, joint, np.asarray(slope, float), jax.tree.map(np.asarray, predictors))
+        return Found(value, joint, np.asarray(slope, float), *jax.tree.map(np.asarray, known))
 
     @cached_property
     def _zeros(self) -> dict[str, Array]:
@@ -176,18 +176,23 @@ class Fit:
     def _density(self) -> Callable[..., Any]:
         return compiled(jax.value_and_grad(self._log_density, has_aux=True))
 
-    def _log_density(self, theta: Any, inputs: Mapping[str, Any]) -> tuple[Any, tuple[Any, Any]]:
-        """log p(θ, z, y) at z = 0, and there log p(u, y | θ) and the predictors."""
+    def _log_density(
+        self, theta: Any, inputs: Mapping[str, Any]
+    ) -> tuple[Any, tuple[Any, Any, Any]]:
+        """log p(θ, z, y) at z = 0, and there log p(u, y | θ), the predictors and u."""
         values, total = self.values(theta)
         values, joint = {**values, **inputs}, jnp.zeros(())
+        found: dict[str, Any] = {}
         for each in self.densities:
             values[each.noise] = jnp.zeros(each.columns)
             members, log_q = each.image(values)
             values |= members
+            found |= members
             own = each.joint(values)
             joint, total = joint + own, total + own - log_q
         tape = self.program.tape
-        return total, (joint, {p: tape.evaluate([p], values)[0] for p in self.predictors})
+        predictors = {p: tape.evaluate([p], values)[0] for p in self.predictors}
+        return total, (joint, predictors, found)
 
     def values(self, theta: Any) -> tuple[dict[str, Any], Any]:
         """Kept latents, and the log-density of all that reads no member, with the Jacobian."""
@@ -281,12 +286,13 @@ def faint(program: Program, sites: Iterable[Likelihood]) -> dict[Key, Pseudo]:
 
 
 class Found(NamedTuple):
-    """At a θ and the mean of u there: the density at z = 0, log p(u, y | θ), the slope in θ."""
+    """At a θ and the mean of u there: the density at z = 0, log p(u, y | θ), the slope in θ, u."""
 
     value: float
     joint: float
     slope: Array
     predictors: dict[int, Array]
+    members: dict[str, Array]
 
 
 def read_by(program: Program, density: WhitenedMarginal) -> frozenset[str]:

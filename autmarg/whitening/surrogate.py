@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from autmarg.ir.edit import written
 from autmarg.ir.nodes import Sample, StandIn
 from autmarg.ir.program import Program
+from autmarg.ir.tape import Tape
 from autmarg.whitening.predictors import Key, Likelihood
 
 
@@ -29,12 +30,29 @@ class Pseudo:
     value: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Connected latents in pieces, whose stand-ins know the other pieces at the mode.
+
+    Attributes:
+        pieces: names.
+        centre: values of all of them at the mode.
+        turn: what pieces have to do with one another there (:mod:`autmarg.whitening.turn`), where
+            it is known.
+    """
+
+    pieces: tuple[tuple[str, ...], ...]
+    centre: Mapping[str, np.ndarray]
+    turn: np.ndarray | None = None
+
+
 def with_stand_ins(
     program: Program,
     sites: Sequence[Likelihood],
     pseudo: Mapping[Key, Pseudo] | None = None,
     nodes: int = 0,
     error: float = 0.0,
+    aparts: Sequence[Apart] = (),
 ) -> Program:
     """The program with a Gaussian site for each predictor in place of each of some sites.
 
@@ -44,9 +62,10 @@ def with_stand_ins(
         pseudo: for each; without, they are inputs of the tape by the names that
             :func:`scale_of` and :func:`value_of` give.
         nodes, error: of quadrature, if it is decided.
+        aparts: sets of latents that have a site for each piece of theirs that reads a predictor.
     """
     instead = {each.site.name: each for each in sites}
-    writer, written_nodes = _Writer(program, pseudo, nodes, error), []
+    writer, written_nodes = _Writer(program, pseudo, nodes, error, aparts), []
     for node in program.nodes:
         each = instead.get(node.name)
         written_nodes += [node] if each is None else list(writer.stand_ins(each))
@@ -69,15 +88,32 @@ class _Writer:
     pseudo: Mapping[Key, Pseudo] | None
     nodes: int
     error: float
+    aparts: Sequence[Apart]
 
     def stand_ins(self, each: Likelihood) -> Iterator[StandIn]:
         """The Gaussian sites of one site, the first under its name."""
-        for k, key in enumerate(each.keys):
+        parts = [(key, *part) for key in each.keys for part in self._parts(key[1])]
+        for k, (key, piece, apart) in enumerate(parts):
             name = each.site.name if k == 0 else f"{each.site.name} (predictor {k + 1})"
-            yield self._stand_in(name, each, key)
+            yield self._stand_in(name, each, key, piece, apart)
 
-    def _stand_in(self, name: str, each: Likelihood, key: Key) -> StandIn:
-        site, tape, (_, predictor) = each.site, self.program.tape, key
+    def _parts(self, predictor: int) -> Iterator[tuple[tuple[str, ...], Apart | None]]:
+        """The pieces that read a predictor; an empty one for all of it."""
+        reads = self.program.tape.dependencies([predictor])
+        for apart in self.aparts:
+            if pieces := [piece for piece in apart.pieces if reads & set(piece)]:
+                yield from ((piece, apart) for piece in pieces)
+                return
+        yield (), None
+
+    def _stand_in(
+        self, name: str, each: Likelihood, key: Key, piece: tuple[str, ...], apart: Apart | None
+    ) -> StandIn:
+        site, predictor = each.site, key[1]
+        tape, mean = self.program.tape, predictor
+        if apart is not None:
+            others = {n: x for n, x in apart.centre.items() if n not in piece}
+            tape, mean = _known(tape, predictor, others)
         aval = tape.avals[predictor]
         if self.pseudo is None:
             for make in (scale_of, value_of):
@@ -88,13 +124,24 @@ class _Writer:
             known = (own.weight**-0.5, own.value)
             tape, numbers = tape.extend(lambda: [jnp.asarray(x, aval.dtype) for x in known], ())
         scale, value = numbers
-        tape, spec = written(tape, _normal, (predictor, scale), aval.shape, 0)
+        tape, spec = written(tape, _normal, (mean, scale), aval.shape, 0)
         self.program = self.program.replace_nodes(self.program.nodes, tape)
         return StandIn(
             name, site.parents, site.place, distribution=spec, shape=aval.shape, dtype=aval.dtype,
             value=value, original=site, predictor=predictor, integrated=each.integrated,
-            nodes=self.nodes, error=self.error,
+            nodes=self.nodes, error=self.error, piece=piece, turn=apart and apart.turn,
         )  # fmt: skip
+
+
+def _known(tape: Tape, number: int, values: Mapping[str, np.ndarray]) -> tuple[Tape, int]:
+    """The tape with a value in which some inputs are known, and that value's number."""
+    rest = sorted(tape.dependencies([number]) - values.keys())
+
+    def evaluated(*own: Any) -> Any:
+        return tape.evaluate([number], {**values, **dict(zip(rest, own, strict=True))})[0]
+
+    extended, (found,) = tape.extend(evaluated, [tape.inputs[name] for name in rest])
+    return extended, found
 
 
 def _normal(loc: Any, scale: Any) -> dist.Normal:

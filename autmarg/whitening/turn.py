@@ -1,0 +1,89 @@
+"""What pieces of the latents have to do with one another at the mode, as a matrix.
+
+Where factors are crossed, a map of noise that knows their joint precision at every θ has a dense
+root. Cheaper is one whose stand-ins are read by one piece of the latents each, the others at their
+values at the mode: with it u = T(θ, x) piece by piece. At the mode the precision of x is then
+
+    H = [[I, C], [Cᵀ, S]],
+
+the identity for the largest piece. With L the Cholesky factor of S - CᵀC and B = [-C; I] L⁻ᵀ,
+
+    x = (z₁, 0) + B z₂
+
+is standard normal at the mode if z is. Away from it each piece still follows its own scales, and
+only what pieces have to do with one another stays as it was: for scales within a factor r of the
+mode's the condition is r² at most, since a precision prior + data changes by no more than the prior
+does. B is a number, and any B gives the exact posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+_RIDGE = 1e-10  # of the mean of S, so that rounding leaves it positive
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """x = (z₁, 0) + B z₂, and log |∂x/∂z|.
+
+    Attributes:
+        second: which elements of z are z₂.
+        matrix: B, its rows in the order of z.
+    """
+
+    second: Bool[np.ndarray, "columns"]
+    matrix: Float[np.ndarray, "columns second"]
+
+    @cached_property
+    def log_det(self) -> float:
+        """log |∂x/∂z|."""
+        return float(np.log(np.diagonal(self.matrix[self.second])).sum())
+
+    @cached_property
+    def _runs(self) -> list[tuple[bool, int, int]]:
+        """Which elements next to each other are of z₂ and which are not, from where to where."""
+        ends = np.flatnonzero(np.diff(self.second)) + 1
+        bounds = [0, *ends.tolist(), len(self.second)]
+        return [(bool(self.second[a]), a, b) for a, b in pairwise(bounds)]
+
+    def transposed(self, x: Float[np.ndarray, "columns"]) -> Float[np.ndarray, "columns"]:
+        """(∂x/∂z)ᵀ applied to a vector."""
+        z = x.copy()
+        z[self.second] = self.matrix.T @ x
+        return z
+
+    def __call__(self, z: Float[Array, "columns"]) -> Float[Array, "columns"]:
+        """x. (Slices and no gathers: their derivatives are no scatters.)"""
+        second = jnp.concatenate([z[a:b] for own, a, b in self._runs if own])
+        first = [jnp.zeros(b - a, z.dtype) if own else z[a:b] for own, a, b in self._runs]
+        matrix = jnp.asarray(self.matrix, z.dtype)
+        return jnp.concatenate(first) + jnp.dot(matrix, second, precision="highest")
+
+
+def turned(
+    slope: Callable[[Float[np.ndarray, "columns"]], Float[np.ndarray, "columns"]],
+    second: Bool[np.ndarray, "columns"],
+) -> Turn:
+    """The turn that the derivative of a quadratic asks for, whose Hessian is H."""
+    unit, columns = np.eye(len(second)), np.flatnonzero(second)
+    start = slope(np.zeros(len(second)))
+    hessian = np.stack([slope(unit[k]) - start for k in columns], axis=1)
+    crossed, own = hessian[~second], hessian[second]
+    schur = own - crossed.T @ crossed
+    schur = 0.5 * (schur + schur.T) + _RIDGE * np.diagonal(own).mean() * np.eye(len(own))
+    root = np.linalg.inv(np.linalg.cholesky(schur)).T
+    matrix = np.zeros((len(second), len(columns)))
+    matrix[second], matrix[~second] = root, -crossed @ root
+    return Turn(second, matrix)
