@@ -135,16 +135,19 @@ class GaussianMarginal:
         return in_double(lambda v, noise: self._recovery.draw(self.system.point(v), noise))
 
     def image(
-        self, values: Mapping[str, ArrayLike], noise: Float[Array, "columns"]
+        self,
+        values: Mapping[str, ArrayLike],
+        noise: Float[Array, "columns"],
+        source: Float[Array, "columns"] | None = None,
     ) -> tuple[dict[str, Float[Array, "elements"]], Float[Array, ""]]:
         """As :meth:`drawn` but for rounding, and quicker; see :meth:`.Schedule.image`."""
-        return self._double_image(self._given(values), noise)
+        return self._double_image(self._given(values), noise, noise if source is None else source)
 
     @cached_property
     def _double_image(
         self,
-    ) -> Callable[[dict[str, ArrayLike], Array], tuple[dict[str, Array], Array]]:
-        return in_double(lambda v, noise: self.schedule.image(self.system.point(v), noise))
+    ) -> Callable[[dict[str, ArrayLike], Array, Array], tuple[dict[str, Array], Array]]:
+        return in_double(lambda v, x, z: self.schedule.image(self.system.point(v), x, z))
 
     def moments(
         self, values: Mapping[str, ArrayLike]

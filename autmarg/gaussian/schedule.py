@@ -196,15 +196,19 @@ class Schedule:
         return values, sound * density
 
     def image(
-        self, point: Point, noise: Float[Array, "columns"]
+        self,
+        point: Point,
+        noise: Float[Array, "columns"],
+        source: Float[Array, "columns"] | None = None,
     ) -> tuple[dict[str, Float[Array, "elements"]], Float[Array, ""]]:
         """A map of noise that is :meth:`draw` but for rounding, and log N(noise) - log |∂u/∂noise|.
 
         It is quicker. The mean is as good as the factors, and if they lose digits it is another
-        map; the Jacobian is that of the map which it is.
+        map; the Jacobian is that of the map which it is. Where the noise is a function of some
+        ``source`` the density is log N(source) - log |∂u/∂noise|.
         """
         solver = self._rooted(point)
-        return self._drawn(point, solver, solver.draw(noise), noise)
+        return self._drawn(point, solver, solver.draw(noise), noise if source is None else source)
 
     def _drawn(
         self,

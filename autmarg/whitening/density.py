@@ -94,10 +94,11 @@ class WhitenedMarginal:
     def image(self, values: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         """u = T(θ, z), in the shapes of the members, and log p̃(u | ỹ, θ)."""
         z = values[self.noise]
-        x = z if self.turn is None else self.turn(z)
-        flat, log_q = self.gaussian.image(values, x)
-        if self.turn is not None:
-            log_q = log_q + _log_normal(z) - _log_normal(x) - self.turn.log_det
+        if self.turn is None:
+            flat, log_q = self.gaussian.image(values, z)
+        else:  # (never the squares of x, which may be large, and the same subtracted)
+            flat, log_q = self.gaussian.image(values, self.turn(z), z)
+            log_q = log_q - self.turn.log_det
         return {m.name: flat[m.name].reshape(m.shape) for m in self.members}, log_q
 
     def draw(
