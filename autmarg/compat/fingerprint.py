@@ -314,7 +314,12 @@ def _rule(primitive: Primitive, params: Mapping[str, Any]) -> ClosedJaxpr:
 
     if Op.of(primitive) is Op.CUSTOM_JVP_CALL:
         return jax.make_jaxpr(forwards)(shapes, tuple(map(_tangent, shapes)))
-    return jax.make_jaxpr(lambda values: jax.vjp(call, *values)[0])(shapes)
+    closed = params[Param.NUM_CONSTS]  # what the function closes over, which has no derivative
+
+    def backwards(values: Any) -> Any:
+        return jax.vjp(lambda *own: call(*values[:closed], *own), *values[closed:])[0]
+
+    return jax.make_jaxpr(backwards)(shapes)
 
 
 def _tangent(aval: Any) -> jax.ShapeDtypeStruct:

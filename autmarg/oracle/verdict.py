@@ -52,20 +52,22 @@ def report_of(
         # Stand-ins fitted at the mode are to a prior draw what data are to one with moved scales.
         limits = _limits(found, moved | (np.abs(error) > limits), tolerances)
     wrong = used & ~(np.abs(error) <= limits)
+    edge = wrong & ~np.isfinite(found.rounding)
+    used, wrong = used & ~edge, wrong & ~edge
     scaled, draws = used & moved, used & ~moved
     return Report(
         tuple(error[draws].tolist()),
         tuple(density[draws].tolist()),
         tolerance,
         tuple(limits[draws].tolist()),
-        int(left_out.sum()),
+        int(left_out.sum() + edge.sum()),
         _rows(plan.program),
         sum(plan.dimensions.values()),
         plan.recovered,
         scaled_tolerance,
         tuple(error[scaled].tolist()),
         tuple(limits[scaled].tolist()),
-        tuple(_reasons(plan.program, found, left_out)),
+        (*_reasons(plan.program, found, left_out), *_at_an_edge(edge)),
         tuple({n: float(x[k]) for n, x in found.scales.items()} for k in np.flatnonzero(lost)),
         tuple(_differing(plan.program, found, scopes, wrong, limits)),
         note,
@@ -126,6 +128,14 @@ def _reasons(program: Program, found: Found, left_out: np.ndarray) -> Iterator[s
             yield f"{where} has log-density {sign}inf at {infinite.sum()}{outside}"
     if waiting.any():
         yield f"the sum of its sites' log-densities overflows at {waiting.sum()}"
+
+
+def _at_an_edge(edge: np.ndarray) -> Iterator[str]:
+    if edge.any():
+        yield (
+            f"log p is finite, and would not be if its numbers were rounded otherwise, at "
+            f"{edge.sum()}"
+        )
 
 
 def _differing(

@@ -55,14 +55,17 @@ class Group:
     @property
     def outside_largest(self) -> np.ndarray:
         """Which columns are outside the largest piece; none where there are no pieces."""
-        members = self.system.form.members
-        sizes = {m.name: m.blocks * m.size for m in members}
-        found = np.full(self.system.form.columns, bool(self.pieces))
+        form = self.system.form
+        sizes = {m.name: m.blocks * m.size for m in form.members}
         largest = max(self.pieces, key=lambda names: sum(sizes[name] for name in names), default=())
-        for member in members:
+        inside = np.full(form.columns, not self.pieces)
+        for member in form.members:
             if member.name in largest:
-                found[member.columns.reshape(-1)] = False
-        return found
+                inside[member.columns.reshape(-1)] = True
+        for chain in form.recurrences:  # states, which have no names
+            columns = chain.columns[chain.columns >= 0]
+            inside[columns] |= inside[columns].any()
+        return ~inside
 
     @property
     def sites(self) -> tuple[Sample, ...]:

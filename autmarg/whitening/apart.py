@@ -50,16 +50,13 @@ class Surrogate:
     second: Array
 
     def energy(self, values: Mapping[str, Any], x: Any) -> Any:
-        """-log p̃(u, ỹ | θ) at u = T(θ, x), with a standard normal density for x of no latent."""
-        form = self.by_pieces.schedule.form
+        """-log p̃(u, ỹ | θ) at u = T(θ, x)."""
         flat, _ = self.by_pieces.image(values, x)
-        shapes = {site.name: site.shape for site in self.sites}
-        members = {name: own.reshape(shapes[name]) for name, own in flat.items()}
+        read = (site for site in self.sites if site.name in flat)
+        members = {site.name: flat[site.name].reshape(site.shape) for site in read}
         known = {**values, **members, **inputs_of(self.mode.pseudo)}
         tape = self.fit.program.tape
-        idle = jnp.where(form.counted, 0.0, x)
-        total = -0.5 * jnp.vdot(idle, idle)
-        return -sum((log_density(tape, site, known) for site in self.sites), total)
+        return -sum((log_density(tape, site, known) for site in self.sites), jnp.zeros(()))
 
     def turn(self) -> Turn:
         """What pieces have to do with one another at the mode."""

@@ -120,10 +120,14 @@ class WhitenedMarginal:
         elements = sum(m.size for m in self.members)
         square = used.sum() == elements or (used.all() and self.columns <= elements)
         if self.columns <= _MATRIX and square:
-            jacobian = jax.jacfwd(lambda z: self._flat({**values, self.noise: z}))
-            triangle = jnp.linalg.qr(jacobian(values[self.noise])[:, used], mode="r")
-            idle = values[self.noise][~used]
-            return -jnp.log(jnp.abs(jnp.diagonal(triangle))).sum() - _log_normal(idle)
+            z = values[self.noise]
+            jacobian = jax.jacfwd(lambda z: self._flat({**values, self.noise: z}))(z)
+            # (a chain may make its last state of the state's noise, and not of its innovation's)
+            moves = (jacobian != 0).any(axis=0)
+            tall = self.columns <= elements
+            triangle = jnp.linalg.qr(jacobian if tall else jacobian.T, mode="r")
+            idle = jnp.where(moves, 0.0, 0.5 * jnp.square(z) + 0.5 * np.log(2 * np.pi)).sum()
+            return idle - jnp.log(jnp.abs(jnp.diagonal(triangle))).sum()
         x, log_det = values[self.noise], 0.0
         mirrored, _ = self.image({**values, self.noise: -x})
         both = (self.gaussian.log_conditional(values, each) for each in (members, mirrored))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +65,13 @@ def with_stand_ins(
         aparts: sets of latents that have a site for each piece of theirs that reads a predictor.
     """
     instead = {each.site.name: each for each in sites}
-    writer, written_nodes = _Writer(program, pseudo, nodes, error, aparts), []
+    predictors = {p for each in sites for p in each.predictors}
+    tape, means = program.tape, {p: [_Mean(p)] for p in predictors}
+    for apart in aparts:
+        tape, own = _by_pieces(tape, predictors, apart)
+        means |= own
+    program = program.replace_nodes(program.nodes, tape)
+    writer, written_nodes = _Writer(program, pseudo, nodes, error, means), []
     for node in program.nodes:
         each = instead.get(node.name)
         written_nodes += [node] if each is None else list(writer.stand_ins(each))
@@ -82,38 +88,31 @@ def value_of(key: Key) -> str:
     return f"@pseudo-data {key}"
 
 
+class _Mean(NamedTuple):
+    """The mean of a stand-in: its number, the piece that it reads, and what turns all pieces."""
+
+    number: int
+    piece: tuple[str, ...] = ()
+    turn: np.ndarray | None = None
+
+
 @dataclass
 class _Writer:
     program: Program
     pseudo: Mapping[Key, Pseudo] | None
     nodes: int
     error: float
-    aparts: Sequence[Apart]
+    means: Mapping[int, Sequence[_Mean]]
 
     def stand_ins(self, each: Likelihood) -> Iterator[StandIn]:
         """The Gaussian sites of one site, the first under its name."""
-        parts = [(key, *part) for key in each.keys for part in self._parts(key[1])]
-        for k, (key, piece, apart) in enumerate(parts):
+        parts = [(key, mean) for key in each.keys for mean in self.means[key[1]]]
+        for k, (key, mean) in enumerate(parts):
             name = each.site.name if k == 0 else f"{each.site.name} (predictor {k + 1})"
-            yield self._stand_in(name, each, key, piece, apart)
+            yield self._stand_in(name, each, key, mean)
 
-    def _parts(self, predictor: int) -> Iterator[tuple[tuple[str, ...], Apart | None]]:
-        """The pieces that read a predictor; an empty one for all of it."""
-        reads = self.program.tape.dependencies([predictor])
-        for apart in self.aparts:
-            if pieces := [piece for piece in apart.pieces if reads & set(piece)]:
-                yield from ((piece, apart) for piece in pieces)
-                return
-        yield (), None
-
-    def _stand_in(
-        self, name: str, each: Likelihood, key: Key, piece: tuple[str, ...], apart: Apart | None
-    ) -> StandIn:
-        site, predictor = each.site, key[1]
-        tape, mean = self.program.tape, predictor
-        if apart is not None:
-            others = {n: x for n, x in apart.centre.items() if n not in piece}
-            tape, mean = _known(tape, predictor, others)
+    def _stand_in(self, name: str, each: Likelihood, key: Key, mean: _Mean) -> StandIn:
+        site, tape, (_, predictor) = each.site, self.program.tape, key
         aval = tape.avals[predictor]
         if self.pseudo is None:
             for make in (scale_of, value_of):
@@ -124,24 +123,39 @@ class _Writer:
             known = (own.weight**-0.5, own.value)
             tape, numbers = tape.extend(lambda: [jnp.asarray(x, aval.dtype) for x in known], ())
         scale, value = numbers
-        tape, spec = written(tape, _normal, (mean, scale), aval.shape, 0)
+        tape, spec = written(tape, _normal, (mean.number, scale), aval.shape, 0)
         self.program = self.program.replace_nodes(self.program.nodes, tape)
         return StandIn(
             name, site.parents, site.place, distribution=spec, shape=aval.shape, dtype=aval.dtype,
             value=value, original=site, predictor=predictor, integrated=each.integrated,
-            nodes=self.nodes, error=self.error, piece=piece, turn=apart and apart.turn,
+            nodes=self.nodes, error=self.error, piece=mean.piece, turn=mean.turn,
         )  # fmt: skip
 
 
-def _known(tape: Tape, number: int, values: Mapping[str, np.ndarray]) -> tuple[Tape, int]:
-    """The tape with a value in which some inputs are known, and that value's number."""
-    rest = sorted(tape.dependencies([number]) - values.keys())
+def _by_pieces(
+    tape: Tape, predictors: Iterable[int], apart: Apart
+) -> tuple[Tape, dict[int, list[_Mean]]]:
+    """The tape with predictors that know all pieces but one, and these by their predictor."""
+    found: dict[int, list[_Mean]] = {}
+    for piece in apart.pieces:
+        read = [p for p in sorted(predictors) if tape.dependencies([p]) & set(piece)]
+        known = {n: x for n, x in apart.centre.items() if n not in piece}
+        tape, numbers = _known(tape, read, known)
+        for predictor, number in zip(read, numbers, strict=True):
+            found.setdefault(predictor, []).append(_Mean(number, piece, apart.turn))
+    return tape, found
 
-    def evaluated(*own: Any) -> Any:
-        return tape.evaluate([number], {**values, **dict(zip(rest, own, strict=True))})[0]
 
-    extended, (found,) = tape.extend(evaluated, [tape.inputs[name] for name in rest])
-    return extended, found
+def _known(
+    tape: Tape, numbers: Sequence[int], values: Mapping[str, np.ndarray]
+) -> tuple[Tape, list[int]]:
+    """The tape with values in which some inputs are known, and the numbers of these values."""
+    rest = sorted(tape.dependencies(numbers) - values.keys())
+
+    def evaluated(*own: Any) -> list[Any]:
+        return tape.evaluate(numbers, {**values, **dict(zip(rest, own, strict=True))})
+
+    return tape.extend(evaluated, [tape.inputs[name] for name in rest])
 
 
 def _normal(loc: Any, scale: Any) -> dist.Normal:

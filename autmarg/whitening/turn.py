@@ -6,7 +6,7 @@ values at the mode: with it u = T(θ, x) piece by piece. At the mode the precisi
 
     H = [[I, C], [Cᵀ, S]],
 
-the identity for the largest piece. With L the Cholesky factor of S - CᵀC and B = [-C; I] L⁻ᵀ,
+the identity for the largest piece. With S - CᵀC = V Λ Vᵀ and B = [-C; I] V Λ^(-½),
 
     x = (z₁, 0) + B z₂
 
@@ -31,7 +31,8 @@ from jax import Array
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-_RIDGE = 1e-10  # of the mean of S, so that rounding leaves it positive
+_LEAST = 1e-8  # eigenvalue that is taken for what it is, of the largest
+_NONE = 1e-9  # second derivative that is none, where one that counts is about one
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class Turn:
     @cached_property
     def log_det(self) -> float:
         """log |∂x/∂z|."""
-        return float(np.log(np.diagonal(self.matrix[self.second])).sum())
+        return float(np.linalg.slogdet(self.matrix[self.second])[1])
 
     @cached_property
     def _runs(self) -> list[tuple[bool, int, int]]:
@@ -76,14 +77,19 @@ def turned(
     slope: Callable[[Float[np.ndarray, "columns"]], Float[np.ndarray, "columns"]],
     second: Bool[np.ndarray, "columns"],
 ) -> Turn:
-    """The turn that the derivative of a quadratic asks for, whose Hessian is H."""
+    """The turn that the derivative of a quadratic asks for, whose Hessian is H.
+
+    What it does not depend on (noise that makes no latent) stays as it is.
+    """
     unit, columns = np.eye(len(second)), np.flatnonzero(second)
     start = slope(np.zeros(len(second)))
     hessian = np.stack([slope(unit[k]) - start for k in columns], axis=1)
     crossed, own = hessian[~second], hessian[second]
-    schur = own - crossed.T @ crossed
-    schur = 0.5 * (schur + schur.T) + _RIDGE * np.diagonal(own).mean() * np.eye(len(own))
-    root = np.linalg.inv(np.linalg.cholesky(schur)).T
+    idle = np.abs(hessian).max(axis=0) <= _NONE
+    crossed[:, idle], own[idle], own[:, idle] = 0.0, 0.0, 0.0
+    own[idle, idle] = 1.0
+    values, vectors = np.linalg.eigh(own - crossed.T @ crossed)
+    root = vectors / np.sqrt(np.maximum(values, _LEAST * np.abs(values).max(initial=1.0)))
     matrix = np.zeros((len(second), len(columns)))
     matrix[second], matrix[~second] = root, -crossed @ root
     return Turn(second, matrix)
