@@ -87,8 +87,9 @@ def _parts(normalised: Normalised, name: str, child: Sample) -> Iterator[str]:
     """Parts of a Gaussian site that read a latent, the one that matters most first."""
     site, tape = normalised.gaussian[child.name], normalised.program.tape
     value = "observed value" if isinstance(child, Observe) else "transform"
+    scale = "scale" if site.basis is None else "covariance"  # of what the basis combines
     for number, part in (
-        (site.scale, "scale"), (site.scale_tril, "covariance"), (site.basis, "covariance"),
+        (site.scale, scale), (site.scale_tril, "covariance"), (site.basis, "covariance"),
         (site.mask, "mask"), (site.value, value), (site.log_jacobian, "transform"),
         (site.loc, "mean"),
     ):  # fmt: skip

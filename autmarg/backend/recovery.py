@@ -14,6 +14,7 @@ from autmarg.backend.batches import LONG, MEMORY, TOGETHER, at_each, in_batches
 from autmarg.backend.integrals import Integrals
 from autmarg.compat.jaxprs import is_traced
 from autmarg.errors import RequestError, did_you_mean
+from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import Deterministic, NonCentred, Param, Recover, Sample
 from autmarg.ir.program import Program
 
@@ -90,6 +91,12 @@ class Recovery:
             drawn |= {m.name: flat[m.name].reshape(m.shape) for m in node.members}
             total = total + log_density
         return drawn, total
+
+    def lost(self, values: Mapping[str, Any]) -> Any:
+        """Nats by which the marginals say that they may be off; zero where they cannot say."""
+        densities = (n.density for n in self.nodes if isinstance(n.density, GaussianMarginal))
+        total = sum((each.lost(values) for each in densities), jnp.zeros(()))
+        return jnp.nan_to_num(total, posinf=0.0)
 
     def log_conditional(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
         """log p(members | y, θ) at any values of the members."""

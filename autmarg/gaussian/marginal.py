@@ -149,6 +149,14 @@ class GaussianMarginal:
     ) -> Callable[[dict[str, ArrayLike], Array, Array], tuple[dict[str, Array], Array]]:
         return in_double(lambda v, x, z: self.schedule.image(self.system.point(v), x, z))
 
+    def lost(self, values: Mapping[str, ArrayLike]) -> Float[Array, ""]:
+        """Nats by which rounding may move :meth:`log_density`; see :meth:`.Schedule.lost`."""
+        return self._double_lost(self._given(values))
+
+    @cached_property
+    def _double_lost(self) -> Callable[[dict[str, ArrayLike]], Array]:
+        return in_double(lambda v: self.schedule.lost(self.system.point(v)))
+
     def moments(
         self, values: Mapping[str, ArrayLike]
     ) -> dict[str, tuple[Float[Array, "elements"], Float[Array, "elements"]]]:

@@ -134,6 +134,31 @@ class Schedule:
         sound = jnp.where(self._overflown(point, constant), jnp.nan, sound)
         return sound * constant, sound * squares
 
+    def lost(self, point: Point) -> Float[Array, ""]:
+        """Nats by which the log-density may be off, as far as its factors can tell."""
+        solver, _ = self._factorise(point)
+        z = solver.mean()
+        squares = self._squares(point, z)
+        return self._rounding(solver.form, z, squares) + self._cancelled(point, z)
+
+    def _rounding(
+        self, form: QuadraticForm, z: Float[Array, "columns"], squares: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        """An estimate of the rounding error of log p(y | θ); ``squares`` are those at z.
+
+        Let log|G| be off by ``form.error``. The sum of squares is then off by as much times the
+        square of what the directions in question have in z, or times the length of all rows, and
+        by the rounding of the known residuals. Of rows that are filtered one by one, S and what is
+        weighed by 1/S are off by the same share, ``form.filtered`` at most.
+        """
+        eps = jnp.finfo(z.dtype).eps
+        proper = jnp.asarray(~self.form.flat, z.dtype)
+        largest = jnp.square(proper * z).max(initial=0.0)
+        rounding = jnp.square(eps) * jnp.asarray(np.full(1, self.assembly.rounded))[0]
+        length = jnp.sqrt(squares)
+        estimate = form.error * (1.0 + largest + length) + form.filtered * (1.0 + squares)
+        return estimate + length * jnp.sqrt(rounding) + rounding
+
     def _sound(
         self,
         point: Point,
@@ -143,24 +168,13 @@ class Schedule:
     ) -> Float[Array, ""]:
         """One, or NaN where the digits are lost; ``squares`` are those at z.
 
-        Let log|G| be off by ``form.error``. The sum of squares is then off by as much times the
-        square of what the directions in question have in z, or times the length of all rows, and
-        by the rounding of the known residuals. Of rows that are filtered one by one, S and what is
-        weighed by 1/S are off by the same share, ``form.filtered`` at most.
-
         Rows on several devices would have to be added up once more for their sum of squares; it
         is taken for what it is where the model fits.
         """
         z, squares = jax.lax.stop_gradient((z, squares))
-        eps = jnp.finfo(z.dtype).eps
-        proper = jnp.asarray(~self.form.flat, z.dtype)
-        largest = jnp.square(proper * z).max(initial=0.0)
         if self.form.layout is not None:
             squares = self.assembly.n + self._prior_squares(z)
-        rounding = jnp.square(eps) * jnp.asarray(np.full(1, self.assembly.rounded))[0]
-        length = jnp.sqrt(squares)
-        estimate = form.error * (1.0 + largest + length) + form.filtered * (1.0 + squares)
-        estimate = estimate + length * jnp.sqrt(rounding) + rounding
+        estimate = self._rounding(form, z, squares)
         least = _LOST * (self.assembly.n + self.form.columns)
         cancelled = self._cancelled(point, z)
         sound = (estimate <= least + _RELATIVE * squares) & (cancelled <= least + _OWN * squares)

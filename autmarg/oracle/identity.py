@@ -31,7 +31,8 @@ class Found:
     Attributes:
         errors: node → source minus ours, [P].
         sites: site → the source's log-density, [P].
-        rounding: what moving all numbers by a rounding does to the sum, [P].
+        rounding: what moving all numbers by a rounding does to the sum, and what eliminating by
+            cross-products may lose beside, [P].
         magnitude: Σ|log p_i| over the elements of all sites, [P].
         drawn: site → whether the source's own draw of it is finite, [P].
         ours: whether autmarg's draw of what it integrates out is finite, [P].
@@ -111,9 +112,8 @@ class Identity:
         least = {s.name: jnp.min(jnp.abs(theta[s.name])) for s in self.scales if not s.logarithm}
         least |= {s.name: jnp.min(theta[s.name]) for s in self.scales if s.logarithm}
         density = sum((jnp.sum(x) for x in target.values()), jnp.zeros(()))
-        return (
-            errors, source.sites, source.rounding, source.magnitude, finite, ours, least, density
-        )  # fmt: skip
+        rounding = source.rounding + self.recovery.lost({**self.traced, **theta})
+        return errors, source.sites, rounding, source.magnitude, finite, ours, least, density
 
     def _conditional(
         self, key: Any, theta: Mapping[str, Any], stretch: Any

@@ -142,7 +142,7 @@ class Costs:
         asked = matters and not form.recurrences and not self.stood_in  # pseudo-data fit anything
         ratios = variance_ratios(form, stats) if asked else {}
         fixed = {m.name for m in self.group.members if not m.parents}
-        likelihood, found = UNWHITENED if self.stood_in else 1.0, {}
+        found = {}
         for member in form.members:
             if member.name not in self.names:  # a state without noise
                 continue
@@ -151,6 +151,7 @@ class Costs:
             length = _longer(form, member, not self.stood_in)
             more = length * (LOCAL if member.name in self.local else 1.0)
             written = known if member.name in fixed | set(self.local) else math.sqrt(known)
+            likelihood = UNWHITENED if self.stood_in and _count(member) > SMALL_ROOT else 1.0
             found[member.name] = Effects(
                 member.name, _count(member), more * known, more * written, likelihood
             )

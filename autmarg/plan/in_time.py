@@ -11,8 +11,11 @@ from autmarg.gaussian.chains.recurrence import Recurrence
 from autmarg.gaussian.chains.width import Width
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.stages import Unrolled
+from autmarg.gaussian.stages.cost import Counts
+from autmarg.plan.pricing import counted_seconds
 
 SMALL_ROOT = 24  # columns that are not worth a stage of their own
+_FAR = 2.0  # times as many predicted seconds
 ROWS = 8  # of a step, on average, up to which they are filtered one by one
 
 Filtered = tuple[Width, tuple[Rows, ...]]
@@ -26,10 +29,11 @@ def in_time(form: AffineForm, pattern: Pattern) -> dict[int, Filtered]:
         waiting = [r.columns[r.columns >= 0] for r in form.recurrences[number + 1 :]]
         states = np.concatenate([np.zeros(0, np.int64), *waiting])
         width = Width.of(pattern, each, states, read)
-        if width is None or not _pays(pattern, each, width):
+        rows = () if width is None else _one_by_one(form, each, width)
+        if width is None or not _pays(pattern, each, width, sum(r.n for r in rows)):
             _, pattern = Unrolled.plan(pattern, each, number)
             continue
-        found[number] = width, _one_by_one(form, each, width)
+        found[number] = width, rows
         pattern = width.left(pattern, each)
     return found
 
@@ -44,14 +48,28 @@ def _read(form: AffineForm) -> np.ndarray:
     return read[:-1]
 
 
-def _pays(pattern: Pattern, recurrence: Recurrence, width: Width) -> bool:
-    """Whether filtering costs less than writing the states out in innovations."""
-    joined, size = width.later.shape[1], int((recurrence.columns >= 0).sum())
-    steps = recurrence.steps * recurrence.chains
-    in_time = steps * (width.state + joined) ** 2 * width.state + joined**3 / 6
-    others = len(pattern.columns) - size
-    full = size - len(recurrence.idle)
-    return in_time <= (full + min(others, SMALL_ROOT)) ** 3 + others * full**2
+def _pays(pattern: Pattern, recurrence: Recurrence, width: Width, rows: int) -> bool:
+    """Whether filtering costs less than writing the states out in innovations.
+
+    In multiply-adds, and not far more in seconds: those of a filter's small matrices take longer.
+    ``rows`` is how many are filtered one by one.
+    """
+    state, joined = width.state, width.later.shape[1]
+    size, steps = int((recurrence.columns >= 0).sum()), recurrence.steps
+    each = steps * recurrence.chains
+    others, full = len(pattern.columns) - size, size - len(recurrence.idle)
+    root = full + min(others, SMALL_ROOT)
+    if each * (state + joined) ** 2 * state + joined**3 / 6 > root**3 + others * full**2:
+        return False
+    local, blocks = size + joined, 3 if recurrence.blocks > 1 else 1
+    own = each * state * (4 * state**2 + state * joined + joined**2)
+    own += rows * (4 * state**2 + 2 * state * joined + joined**2)
+    filtered = Counts(small=blocks * own, cubes=joined**3)
+    written = Counts(
+        products=2 * local**3 + others * full**2, cubes=root**3,
+        small=size * recurrence.width * local, entries=local**2, steps=steps,
+    )  # fmt: skip
+    return counted_seconds(filtered) <= _FAR * counted_seconds(written)
 
 
 def _one_by_one(form: AffineForm, recurrence: Recurrence, width: Width) -> tuple[Rows, ...]:

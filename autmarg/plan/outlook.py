@@ -111,11 +111,16 @@ def _costs(facts: Facts, request: Request, group: Group, others: Sequence[Effect
 
 def _likelihood(facts: Facts, latent: Sample) -> float:
     """How many times as many steps it takes because of what reads it."""
-    program, gaussian = facts.normalised.program, facts.normalised.gaussian
-    read = any(
-        isinstance(n, Observe) and n.name not in gaussian for n in program.children(latent.name)
-    )
-    return UNWHITENED if read and latent.name in gaussian else 1.0
+    gaussian = facts.normalised.gaussian
+    if latent.name not in gaussian:
+        return 1.0
+    read = facts.normalised.program.children(latent.name)
+    observed = [n for n in read if isinstance(n, Observe)]
+    affine = (
+        n.name in gaussian and latent.name not in facts.degree(gaussian[n.name].loc).nonlinear
+        for n in observed
+    )  # fmt: skip
+    return 1.0 if all(affine) else UNWHITENED
 
 
 def _local(facts: Facts, group: Group) -> set[str]:

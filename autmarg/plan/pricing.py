@@ -37,6 +37,11 @@ def seconds(stages: Sequence[AnyStage], sums: int) -> float:
     return _seconds(counts, sums, min(_REST, _LEAST + _COLUMN * counts.columns))
 
 
+def counted_seconds(counts: Counts) -> float:
+    """Predicted seconds of work in a gradient, by kind."""
+    return _seconds(counts, 0, 0.0)
+
+
 def round_seconds(stage: AnyStage) -> float:
     """Predicted seconds of a stage more in a large form."""
     return _seconds(stage.cost.counts, 0, _REST)

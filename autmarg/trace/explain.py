@@ -44,7 +44,8 @@ def explained(
         if _raised_by_user(error, on_purpose=True):
             raise
         hints = [*_not_arrays(model, args, kwargs), *_plain(error, model, args, kwargs)]
-        hints += _lengths(model, args, kwargs)
+        if not isinstance(error, AttributeError):
+            hints += _lengths(model, args, kwargs)
         if isinstance(error, LookupError) and not hints and _raised_by_user(error):
             raise
         place = place_of_error(error)

@@ -112,22 +112,31 @@ class WhitenedMarginal:
         """log |∂z/∂u| at u = T(θ, z), not from the factors that :meth:`image` has it from.
 
         It is that of the Jacobian matrix, and the density of what of z makes nothing of u. Where
-        the matrix would be large, or a mask takes out a part of u, it is log p̃(u | ỹ, θ) -
-        log N(z; 0, I) by rows: the mean of that at z and at -z, in which the rounding of the map's
-        centre cancels to first order.
+        the matrix would be large, a mask takes out a part of u, or more of z makes u than u has
+        elements (two chains of the same states), it is log p̃(u | ỹ, θ) - log N(z; 0, I) by rows.
         """
         used = self.gaussian.schedule.form.counted
         elements = sum(m.size for m in self.members)
         square = used.sum() == elements or (used.all() and self.columns <= elements)
-        if self.columns <= _MATRIX and square:
-            z = values[self.noise]
-            jacobian = jax.jacfwd(lambda z: self._flat({**values, self.noise: z}))(z)
-            # (a chain may make its last state of the state's noise, and not of its innovation's)
-            moves = (jacobian != 0).any(axis=0)
-            tall = self.columns <= elements
-            triangle = jnp.linalg.qr(jacobian if tall else jacobian.T, mode="r")
-            idle = jnp.where(moves, 0.0, 0.5 * jnp.square(z) + 0.5 * np.log(2 * np.pi)).sum()
-            return idle - jnp.log(jnp.abs(jnp.diagonal(triangle))).sum()
+        if self.columns > _MATRIX or not square:
+            return self._by_rows(values, members)
+        z = values[self.noise]
+        jacobian = jax.jacfwd(lambda z: self._flat({**values, self.noise: z}))(z)
+        makes = (jacobian != 0).any(axis=0)
+        tall = jacobian if self.columns <= elements else jacobian.T
+        triangle = jnp.linalg.qr(tall, mode="r")
+        idle = jnp.where(makes, 0.0, 0.5 * jnp.square(z) + 0.5 * np.log(2 * np.pi)).sum()
+        found = idle - jnp.log(jnp.abs(jnp.diagonal(triangle))).sum()
+        if used.all():
+            return found
+        return jnp.where(makes.sum() == elements, found, self._by_rows(values, members))
+
+    def _by_rows(self, values: Mapping[str, Any], members: Mapping[str, Any]) -> Array:
+        """log p̃(u | ỹ, θ) - log N(z; 0, I) by rows.
+
+        The mean of that at z and at -z, in which the rounding of the map's centre cancels to first
+        order.
+        """
         x, log_det = values[self.noise], 0.0
         mirrored, _ = self.image({**values, self.noise: -x})
         both = (self.gaussian.log_conditional(values, each) for each in (members, mirrored))

@@ -85,6 +85,18 @@ def backwards(slope):
     return square
 
 
+def around(weights):
+    """As ``odeint``: the function reads arrays that it closes over."""
+    weights = jnp.full(5, weights)
+
+    @jax.custom_vjp
+    def weighted(x):
+        return x * weights
+
+    weighted.defvjp(lambda x: (weighted(x), ()), lambda _, g: (g * weights,))
+    return weighted
+
+
 @jax.custom_jvp
 def recursive(x):
     return jnp.sin(x)
@@ -111,9 +123,10 @@ def body(constant):
         lambda k: lambda x: jax.lax.map(lambda v: v * callback(lambda x: x * k)(x).sum(), x),
         custom,
         backwards,
+        around,
         body,
     ],
-    ids=["callback", "partial", "in a call", "in a loop", "jvp", "vjp", "long constant"],
+    ids=["callback", "partial", "in a call", "in a loop", "jvp", "vjp", "closed", "long constant"],
 )
 def test_what_differs_is_not_equal(make):
     first, second = (program(observed(make(k)), Y[:5]) for k in (1.0, 2.0))
@@ -122,8 +135,8 @@ def test_what_differs_is_not_equal(make):
 
 @pytest.mark.parametrize(
     "function",
-    [jax.nn.relu, jax.nn.softplus, recursive, custom(3.0), backwards(3.0), body(2.0)],
-    ids=["relu", "softplus", "recursive", "jvp", "vjp", "long constant"],
+    [jax.nn.relu, jax.nn.softplus, recursive, custom(3.0), backwards(3.0), around(3.0), body(2.0)],
+    ids=["relu", "softplus", "recursive", "jvp", "vjp", "closed", "long constant"],
 )
 def test_functions_with_rules_of_their_own_are_equal_to_themselves(function):
     first, second = (program(observed(function), Y[:5]) for _ in range(2))

@@ -213,6 +213,40 @@ def test_data_far_from_the_prior_are_judged_by_the_size_of_the_log_density(monke
     raised(autmarg.ExactnessError, model, 1e6 + Y)
 
 
+def test_where_rounding_decides_whether_there_is_a_density_nothing_is_compared(monkeypatch):
+    """Probabilities beside one: the source's own digits are gone there."""
+
+    def model(y):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        gate = 1 - jnp.exp(-36.0 - 0.01 * jnp.abs(b))
+        numpyro.sample("y", dist.ZeroInflatedPoisson(gate, rate=2.0), obs=y)
+
+    moved = Identity._target
+
+    def other(self, theta):
+        return {name: x + 1e-3 for name, x in moved(self, theta).items()}
+
+    monkeypatch.setattr(Identity, "_target", other)
+    text, report = raised(autmarg.InconclusiveError, model, np.ones(7))
+    assert report.left_out and not report.errors
+    assert "would not be if its numbers were rounded otherwise" in text
+
+
+def test_what_elimination_says_that_it_may_lose_is_allowed():
+    """Crossed effects of a size of one under noise of 10⁻⁵: sums have no digits for a billionth."""
+    first, second = np.repeat(np.arange(3), 30), np.tile(np.arange(30), 3)
+
+    def model(y):
+        s = numpyro.sample("s", dist.LogNormal(-12, 0.5))
+        u = numpyro.sample("u", dist.Normal(0, 5).expand([30]))
+        v = numpyro.sample("v", dist.Normal(0, 1).expand([3]))
+        numpyro.sample("y", dist.Normal(u[second] + v[first], s), obs=y)
+
+    report = autmarg.verify(model, np.zeros(90), points=8, quiet=True, marginalize="all")
+    assert report.exact
+    assert max(map(abs, report.errors)) > report.tolerance
+
+
 def test_which_latents_are_scales():
     def model(y):
         s = numpyro.sample("s", dist.HalfNormal(1).expand([5]).to_event(1))

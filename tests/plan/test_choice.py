@@ -60,6 +60,20 @@ def test_a_cheap_design_is_integrated_out_whole():
     assert plan.integrated == ("mu", "u", "w")
 
 
+def test_a_short_walk_beside_many_coefficients_is_no_chain():
+    """A filter that carries them along multiplies small matrices at every step."""
+    when, x = np.tile(np.arange(20), 4), _RNG.normal(size=(80, 40))
+
+    def model(y):
+        s, t = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("t", dist.HalfNormal(1))
+        b = numpyro.sample("b", dist.Normal(0, t).expand([40]))
+        walk = numpyro.sample("walk", dist.GaussianRandomWalk(s, 20))
+        numpyro.sample("y", dist.Normal(x @ b + walk[when], 1.0), obs=y)
+
+    plan = autmarg.transform(model, marginalize="all").plan(Y[:80])
+    assert plan.groups[0].structure[0] == "20 states written out in innovations"
+
+
 def test_what_is_too_large_is_refused_and_auto_takes_the_next_best(monkeypatch):
     monkeypatch.setattr(order, "MAX_ROOT", 100)
     args = FIRST, SECOND, Y

@@ -237,6 +237,20 @@ def test_both_predictions_are_printed_a_line_each():
     assert again.predicted == plan.predicted
 
 
+@pytest.mark.parametrize("count", [12, 30])
+def test_the_source_is_predicted_the_same_whatever_is_done(count):
+    def model(y=None):
+        b = numpyro.sample("b", dist.Normal(0, 1).expand([5]))
+        u = numpyro.sample("u", dist.Normal(0, scale("s")).expand([count]))
+        numpyro.sample("y", dist.Bernoulli(logits=u[np.arange(len(y)) % count] + b[G % 5]), obs=y)
+
+    asked = ("off", "whiten")
+    plans = [autmarg.transform(model, nongaussian=word).plan(FLAT > 0) for word in asked]
+    assert not plans[0].whitened and plans[1].whitened
+    draws = [plan.predicted[1].draw for plan in plans]
+    assert draws[0] == pytest.approx(draws[1], rel=0.1)
+
+
 def test_the_work_of_the_source_counts_loops_rows_and_factorisations():
     def work(model, *args):
         return source_work(autmarg.transform(model, marginalize=[]).plan(*args).program)

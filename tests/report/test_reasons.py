@@ -78,6 +78,17 @@ def test_the_plan_says_once_what_holds_for_several_sites():
     ) in text
 
 
+def test_what_enters_a_covariance_scales_nothing():
+    def model(y):
+        r = numpyro.sample("r", dist.Beta(2, 2))
+        near = np.diag(np.ones(3), 1) + np.diag(np.ones(3), -1)
+        u = numpyro.sample("u", dist.CAR(0.0, r, 1.0, near))
+        numpyro.sample("y", dist.Normal(u, 1.0), obs=y)
+
+    text = " ".join(str(autmarg.transform(model).plan(np.zeros(4))).split())
+    assert "not Gaussian, and it enters the covariance of 'u'" in text
+
+
 def test_what_holds_for_the_whole_model_is_said_once():
     def model(y):
         m = numpyro.sample("m", dist.Normal(0, 1).expand([2]).to_event(1))

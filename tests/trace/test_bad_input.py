@@ -40,6 +40,15 @@ def test_mismatched_lengths():
         autmarg.transform(intercepts).plan(GROUP, Y[:-1])
 
 
+def test_lengths_are_no_hint_where_a_name_is_missing():
+    def model(x, y):
+        numpyro.sample("y", dist.Normal(jnp.no_such_function(x), 1.0), obs=y)
+
+    with pytest.raises(autmarg.ModelError, match="no_such_function") as caught:
+        autmarg.transform(model).plan(np.ones(3), Y)
+    assert "lengths" not in str(caught.value)
+
+
 def test_what_a_library_says_after_a_colon():
     def model(y):
         def step(carry, row):

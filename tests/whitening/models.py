@@ -190,12 +190,20 @@ def zero_sum() -> None:
     numpyro.sample("y", dist.Poisson(jnp.exp(u[GROUP])), obs=COUNTS)
 
 
+def two_sums() -> None:
+    """Two chains of the same states, whose noise makes fewer increments."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    u = numpyro.sample("u", dist.Normal(0, s).expand([12]))
+    picked = jnp.where(BITS[:12] > 0, jnp.cumsum(u[::-1]), jnp.cumsum(u[::-1]))
+    numpyro.sample("y", dist.Poisson(jnp.exp(picked)), obs=COUNTS[:12])
+
+
 MODELS: dict[str, Callable[[], None]] = {
     f.__name__: f
     for f in (
         poisson, logit, probit, cloglog, binomial, negative_binomial, gamma, beta, student,
         ordinal, zero_inflated, weibull, categorical, item_response, stochastic_volatility,
         normal_returns, distributional, gaussian_process, nonlinear_mean, joint, standardised,
-        masked_and_scaled, zero_sum,
+        masked_and_scaled, zero_sum, two_sums,
     )
 }  # fmt: skip
