@@ -15,12 +15,14 @@ from autmarg.gaussian.marginal import GaussianMarginal
 from autmarg.ir.nodes import StandIn, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
+from autmarg.plan.centring import Forms
 from autmarg.plan.choose import in_pieces, takes_long, takes_whitened
 from autmarg.plan.decide import choose, judge, schedule
 from autmarg.plan.groups import ScheduledGroup, connected
 from autmarg.plan.order import SMALL_ROOT
 from autmarg.plan.outlook import Outlook
 from autmarg.plan.plan import Plan
+from autmarg.plan.prediction import UNWHITENED
 from autmarg.plan.select import Request, check_under
 from autmarg.whitening.apart import Surrogate
 from autmarg.whitening.density import WhitenedMarginal
@@ -167,7 +169,10 @@ class Whiten:
             return False
         whitened, source = plan.predicted
         gradient = min(source.gradient, left.gradient)  # of rows added up, too
-        source = replace(source, gradient=gradient)
+        weak = self._is_weak(facts, plan)
+        source = replace(
+            source, gradient=gradient, steps=source.steps / (UNWHITENED if weak else 1.0)
+        )
         if takes_whitened(source, whitened):
             return True
         groups = [g for g in plan.groups if g.stand_ins and _pieces(plan, g)]
@@ -176,6 +181,17 @@ class Whiten:
         aparts = [Apart(_pieces(plan, g), _zeros(g)) for g in groups]
         by_pieces = self._sketched(facts, sites, aparts).predicted
         return by_pieces is not None and takes_whitened(source, in_pieces(by_pieces[0]))
+
+    def _is_weak(self, facts: Facts, plan: Plan) -> bool:
+        """Whether the data say so little of all effects that their non-centred form does as well.
+
+        (48 in 1,000 gradients instead of 22, each 2.5 times as dear, with 5,000 binary rows in
+        400 x 300 levels; 48 instead of 0.1 with counts.)
+        """
+        groups = [g for g in plan.groups if g.stand_ins]
+        large = [m.name for g in groups for m in g.members if m.size > SMALL_ROOT]
+        forms = Forms(facts.normalised.program, self.request).centrings((), {})
+        return bool(large) and all(name in forms and forms[name].noncentred for name in large)
 
     def _sketched(
         self, facts: Facts, sites: tuple[Likelihood, ...], aparts: Sequence[Apart] = ()

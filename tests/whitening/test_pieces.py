@@ -97,6 +97,28 @@ def test_noise_is_standard_near_the_mode(marg: autmarg.MarginalizedModel) -> Non
     assert np.linalg.cond(apart.T @ -curve @ apart) > 10
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_default_takes_pieces_where_the_data_know_the_effects(counts: bool) -> None:
+    rng = np.random.default_rng(0)
+    i, j = rng.integers(0, 400, 5000), rng.integers(0, 300, 5000)
+    mean = 1 + 0.7 * rng.normal(size=400)[i] + 0.9 * rng.normal(size=300)[j]
+    data = rng.poisson(np.exp(mean)) if counts else rng.random(5000) < 1 / (1 + np.exp(-mean))
+
+    def model() -> None:
+        a = numpyro.sample("a", dist.Normal(0, 2))
+        s = numpyro.sample("s", dist.HalfNormal(1))
+        t = numpyro.sample("t", dist.HalfNormal(1))
+        u = numpyro.sample("u", dist.Normal(0, s).expand([400]))
+        v = numpyro.sample("v", dist.Normal(0, t).expand([300]))
+        at = a + u[i] + v[j]
+        likelihood = dist.Poisson(jnp.exp(at)) if counts else dist.Bernoulli(logits=at)
+        numpyro.sample("y", likelihood, obs=data)
+
+    plan = autmarg.transform(model).plan()
+    assert [group.pieces for group in plan.groups] == ([(("a",), ("u",), ("v",))] if counts else [])
+
+
 @pytest.mark.usefixtures("always_in_pieces")
 @pytest.mark.parametrize("name", lanes(MODELS, ("poisson",)))
 def test_exact(name: str) -> None:
