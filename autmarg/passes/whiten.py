@@ -16,7 +16,6 @@ from autmarg.ir.nodes import StandIn, of_sites
 from autmarg.ir.program import Program
 from autmarg.ir.stand_ins import originals
 from autmarg.plan.centring import Forms
-from autmarg.plan.choose import in_pieces, takes_long, takes_whitened
 from autmarg.plan.decide import choose, judge, schedule
 from autmarg.plan.groups import ScheduledGroup, connected
 from autmarg.plan.order import SMALL_ROOT
@@ -24,11 +23,12 @@ from autmarg.plan.outlook import Outlook
 from autmarg.plan.plan import Plan
 from autmarg.plan.prediction import UNWHITENED
 from autmarg.plan.select import Request, check_under
-from autmarg.whitening.apart import Surrogate
+from autmarg.plan.whitened import in_pieces, takes_long, takes_whitened
 from autmarg.whitening.density import WhitenedMarginal
 from autmarg.whitening.fit import Fit, Mode, faint, is_known
+from autmarg.whitening.joint import Joint
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
-from autmarg.whitening.surrogate import Apart, with_stand_ins
+from autmarg.whitening.surrogate import Pieces, with_stand_ins
 from autmarg.whitening.turn import Turn
 
 Array = np.ndarray
@@ -90,8 +90,8 @@ class Whiten:
         mode = fit.run() if fit is not None else None
         if fit is not None and mode is not None:
             assert plan is not None
-            aparts = self._aparts(normalised.program, plan, fit, mode)
-            yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, aparts=aparts)
+            pieces = self._taken_apart(normalised.program, plan, fit, mode)
+            yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, pieces=pieces)
         elif fit is not None:
             members = {m.name for each in fit.densities for m in each.members}
             yield replace(program, unmet=dict.fromkeys(members, no_mode("whiten")))
@@ -137,26 +137,30 @@ class Whiten:
         stood_in = tuple(each for each in sites if each.site.name in used)
         return (Fit(plan.program, stood_in, tuple(found)), plan) if found else (None, None)
 
-    def _aparts(self, program: Program, plan: Plan, fit: Fit, mode: Mode) -> tuple[Apart, ...]:
+    def _taken_apart(
+        self, program: Program, plan: Plan, fit: Fit, mode: Mode
+    ) -> tuple[Pieces, ...]:
         """Sets of latents whose pieces are better whitened apart, with what that leaves out."""
-        whitened = [g for g in plan.groups if g.stand_ins and _pieces(plan, g)]
+        fitted = {m.name for each in fit.densities for m in each.members}
+        groups = (g for g in plan.groups if fitted.issuperset(m.name for m in g.members))
+        whitened = [g for g in groups if _pieces_of(plan, g)]
         if not whitened:
             return ()
         centre = fit.at(mode.theta, mode.pseudo).members
-        aparts = [Apart(_pieces(plan, g), _of(centre, g)) for g in whitened]
+        pieces = [Pieces(_pieces_of(plan, g), _of(centre, g)) for g in whitened]
         by_pieces = planned(
-            with_stand_ins(program, fit.likelihoods, mode.pseudo, aparts=aparts), self.request
+            with_stand_ins(program, fit.likelihoods, mode.pseudo, pieces=pieces), self.request
         )
         if not _quicker(by_pieces, plan):
             return ()
         found, lag = [], 0.0
-        for group, apart in zip(whitened, aparts, strict=True):
+        for group, each in zip(whitened, pieces, strict=True):
             own = next(g for g in by_pieces.groups if g.members[0].name == group.members[0].name)
             density = GaussianMarginal.of(own)
-            surrogate = Surrogate(fit, mode, group.sites, density, own.outside_largest)
-            turn = surrogate.turn()
-            lag = max(lag, surrogate.lag(turn))
-            found.append(replace(apart, turn=turn.matrix))
+            joint = Joint(fit, mode, group.sites, density, own.outside_largest)
+            turn = joint.turn()
+            lag = max(lag, joint.lag(turn))
+            found.append(replace(each, turn=turn.matrix))
         return tuple(found) if _quicker(by_pieces, plan, lag) else ()
 
     def _pays(self, facts: Facts, sites: tuple[Likelihood, ...]) -> bool:
@@ -175,11 +179,11 @@ class Whiten:
         )
         if takes_whitened(source, whitened):
             return True
-        groups = [g for g in plan.groups if g.stand_ins and _pieces(plan, g)]
+        groups = [g for g in plan.groups if g.stand_ins and _pieces_of(plan, g)]
         if not groups:
             return False
-        aparts = [Apart(_pieces(plan, g), _zeros(g)) for g in groups]
-        by_pieces = self._sketched(facts, sites, aparts).predicted
+        pieces = [Pieces(_pieces_of(plan, g), _zeros(g)) for g in groups]
+        by_pieces = self._sketched(facts, sites, pieces).predicted
         return by_pieces is not None and takes_whitened(source, in_pieces(by_pieces[0]))
 
     def _is_weak(self, facts: Facts, plan: Plan) -> bool:
@@ -194,14 +198,14 @@ class Whiten:
         return bool(large) and all(name in forms and forms[name].noncentred for name in large)
 
     def _sketched(
-        self, facts: Facts, sites: tuple[Likelihood, ...], aparts: Sequence[Apart] = ()
+        self, facts: Facts, sites: tuple[Likelihood, ...], pieces: Sequence[Pieces] = ()
     ) -> Plan:
         """The plan with stand-ins for these sites, whatever their pseudo-data will be."""
         program, own = facts.normalised.program, faint(facts.normalised.program, sites)
-        return planned(with_stand_ins(program, sites, own, aparts=aparts), self.request)
+        return planned(with_stand_ins(program, sites, own, pieces=pieces), self.request)
 
 
-def _pieces(plan: Plan, group: ScheduledGroup) -> tuple[tuple[str, ...], ...]:
+def _pieces_of(plan: Plan, group: ScheduledGroup) -> tuple[tuple[str, ...], ...]:
     """Names of latents that are connected without stand-ins; none where one piece is large."""
     sites = [n for n in plan.program.nodes if not isinstance(n, StandIn)]
     found = connected(plan.program.replace_nodes(sites), group.members)

@@ -59,12 +59,8 @@ _FACTORS = 4  # up to which all sets of factors are tried
 _SHARE, _WHOLE, _DEARER = 0.8, 1e-3, 5.0
 _TIE = 0.95  # of the time, above which a draw of fewer dimensions is taken
 # A function of noise takes _IMAGE times as long as a marginal with its scales sampled (0.3 to 1.2
-# on examples/models/likelihoods.py). Latents are whitened where the source's draw then costs twice
-# as much, and a thousand effective draws of it _LONG seconds more: planning takes a few.
-_IMAGE, _WHITE, _LONG = 0.7, 0.5, 5.0
-# Latents in pieces take _APART times as many steps as a map that knows all of them at every θ (0.9
-# to 1.7 on crossed factors).
-_APART = 1.4
+# on examples/models/likelihoods.py).
+_IMAGE = 0.7
 _GROWN = 20.0  # times as dear, up to which a form in time is not made smaller
 
 NoCost = TooLarge | NotWritten  # why a set of members has no cost
@@ -320,32 +316,6 @@ def takes_source(source: Prediction, other: Prediction) -> bool:
     return cheaper or dear
 
 
-def takes_long(source: Prediction) -> bool:
-    """Whether whitening could save enough.
-
-    Groups are not known here, so that chains are predicted several times too short.
-    """
-    return 5 * 1000 * source.draw > _LONG
-
-
-def takes_whitened(source: Prediction, whitened: Prediction) -> bool:
-    """Whether latents are better whitened."""
-    saved = source.draw - whitened.draw
-    return whitened.draw < _WHITE * source.draw and 1000 * saved > _LONG
-
-
-def in_pieces(predicted: Prediction, lag: float = 0.0) -> Prediction:
-    """What is predicted for latents that are whitened apart.
-
-    Args:
-        predicted: for a map of their noise that knows all they have to do with one another.
-        lag: by how many standard deviations of the noise its mean moves while θ does by one of its
-            own: θ given the noise is narrower by √(1 + lag²) than θ, which is worth the square of
-            that in steps.
-    """
-    return replace(predicted, steps=predicted.steps * _APART * (1 + lag**2))
-
-
 def _candidates(found: _Predictions) -> Iterator[tuple[str, ...]]:
     """Further sets to consider, each after those before it have been.
 
@@ -416,5 +386,5 @@ def _pattern_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
 
 
 __all__ = [
-    "Choice", "Costs", "choose", "in_pieces", "takes_long", "takes_source", "takes_whitened",
+    "Choice", "Costs", "choose", "takes_source",
 ]  # fmt: skip

@@ -119,7 +119,7 @@ def _likelihood(facts: Facts, latent: Sample) -> float:
     affine = (
         n.name in gaussian and latent.name not in facts.degree(gaussian[n.name].loc).nonlinear
         for n in observed
-    )  # fmt: skip
+    )
     return 1.0 if all(affine) else UNWHITENED
 
 

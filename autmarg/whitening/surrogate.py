@@ -31,17 +31,22 @@ class Pseudo:
 
 
 @dataclass(frozen=True, eq=False)
-class Apart:
-    """Connected latents in pieces, whose stand-ins know the other pieces at the mode.
+class Pieces:
+    """Connected latents in pieces, each with stand-ins that know the others at the mode.
+
+    The stand-in of a predictor is replaced by one for each piece that reads it. Its mean is the
+    predictor with the other pieces' latents at their values at the mode; its pseudo-data are the
+    same. The program with such stand-ins has no rows that two pieces read, and no dense root where
+    factors are crossed.
 
     Attributes:
-        pieces: names.
+        names: of the latents of each.
         centre: values of all of them at the mode.
         turn: what pieces have to do with one another there (:mod:`autmarg.whitening.turn`), where
             it is known.
     """
 
-    pieces: tuple[tuple[str, ...], ...]
+    names: tuple[tuple[str, ...], ...]
     centre: Mapping[str, np.ndarray]
     turn: np.ndarray | None = None
 
@@ -52,7 +57,7 @@ def with_stand_ins(
     pseudo: Mapping[Key, Pseudo] | None = None,
     nodes: int = 0,
     error: float = 0.0,
-    aparts: Sequence[Apart] = (),
+    pieces: Sequence[Pieces] = (),
 ) -> Program:
     """The program with a Gaussian site for each predictor in place of each of some sites.
 
@@ -62,13 +67,13 @@ def with_stand_ins(
         pseudo: for each; without, they are inputs of the tape by the names that
             :func:`scale_of` and :func:`value_of` give.
         nodes, error: of quadrature, if it is decided.
-        aparts: sets of latents that have a site for each piece of theirs that reads a predictor.
+        pieces: of connected sets of latents that are taken apart.
     """
     instead = {each.site.name: each for each in sites}
     predictors = {p for each in sites for p in each.predictors}
     tape, means = program.tape, {p: [_Mean(p)] for p in predictors}
-    for apart in aparts:
-        tape, own = _by_pieces(tape, predictors, apart)
+    for each in pieces:
+        tape, own = _by_pieces(tape, predictors, each)
         means |= own
     program = program.replace_nodes(program.nodes, tape)
     writer, written_nodes = _Writer(program, pseudo, nodes, error, means), []
@@ -133,16 +138,16 @@ class _Writer:
 
 
 def _by_pieces(
-    tape: Tape, predictors: Iterable[int], apart: Apart
+    tape: Tape, predictors: Iterable[int], pieces: Pieces
 ) -> tuple[Tape, dict[int, list[_Mean]]]:
     """The tape with predictors that know all pieces but one, and these by their predictor."""
     found: dict[int, list[_Mean]] = {}
-    for piece in apart.pieces:
+    for piece in pieces.names:
         read = [p for p in sorted(predictors) if tape.dependencies([p]) & set(piece)]
-        known = {n: x for n, x in apart.centre.items() if n not in piece}
+        known = {n: x for n, x in pieces.centre.items() if n not in piece}
         tape, numbers = _known(tape, read, known)
         for predictor, number in zip(read, numbers, strict=True):
-            found.setdefault(predictor, []).append(_Mean(number, piece, apart.turn))
+            found.setdefault(predictor, []).append(_Mean(number, piece, pieces.turn))
     return tape, found
 
 

@@ -17,7 +17,7 @@ from numpyro.infer.util import log_density
 
 import autmarg
 from autmarg.errors import RequestError
-from autmarg.plan import choose
+from autmarg.plan import whitened
 from tests.support.lanes import lanes
 from tests.whitening.models import (
     BITS,
@@ -168,13 +168,13 @@ def test_the_default_whitens_where_that_saves_seconds(monkeypatch: pytest.Monkey
             rate = jnp.exp(u[np.arange(90) % 30] + v)
             numpyro.sample("y", dist.Poisson(rate), obs=np.arange(90) % 7)
 
-    monkeypatch.setattr(choose, "_LONG", 0.1)
+    monkeypatch.setattr(whitened, "_LONG", 0.1)
     plan = autmarg.transform(rows).plan()
     assert plan.whitened == ("u", "v")
     assert plan.predicted is not None and plan.predicted[0].draw < 0.5 * plan.predicted[1].draw
     for options in ({"reparameterize": "noncentred"}, {"nongaussian": "off"}, {"keep": ["u", "v"]}):
         assert not autmarg.transform(rows, **options).plan().whitened
-    monkeypatch.setattr(choose, "_LONG", 10.0)
+    monkeypatch.setattr(whitened, "_LONG", 10.0)
     left = autmarg.transform(rows).plan()
     assert not left.whitened
     assert "nongaussian='whiten' samples standard noise instead" in left.explain()

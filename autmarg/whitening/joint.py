@@ -1,10 +1,8 @@
-"""Latents in pieces, each with stand-ins that know the others at the mode.
+"""What latents in pieces have to do with one another, at the mode and away from it.
 
-The stand-in of a predictor that several pieces read is replaced by one for each of these pieces.
-Its mean is the predictor with the other pieces' latents at their values at the mode; its
-pseudo-data are the same. The program with such stand-ins has no rows that two pieces read, and no
-dense root where factors are crossed. What that leaves out is put back at the mode by a matrix
-(:mod:`autmarg.whitening.turn`), and is missing away from it. By how much is measured beforehand.
+Stand-ins of pieces (:class:`autmarg.whitening.surrogate.Pieces`) leave it out. A matrix puts it
+back at the mode (:mod:`autmarg.whitening.turn`). Away from it that is missing, and by how much is
+measured before pieces are taken.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ _WIDEST = 1.0  # standard deviation of an unconstrained coordinate of θ that is
 
 
 @dataclass(frozen=True, eq=False)
-class Surrogate:
-    """The Gaussian model that stand-ins make of a connected set, in coordinates of its pieces.
+class Joint:
+    """The Gaussian model that whole stand-ins make of a connected set, in noise of its pieces.
 
     Attributes:
         fit: the program with stand-ins that read whole predictors, its pseudo-data inputs.
         mode: of it.
         sites: of this set: its latents and all that reads them, stand-ins included.
-        by_pieces: the same latents with stand-ins of pieces, pseudo-data known.
+        by_pieces: the same latents with stand-ins of pieces, whose pseudo-data are known.
         second: which of its columns are of latents outside the largest piece.
     """
 
