@@ -52,14 +52,17 @@ def verify(
 
         10 (|log p(x ± εx) - log p(x)| + Σ_i |log p_i(± ε) - log p_i| + ε Σ_i |log p_i|),
 
-    or ``2e-13 Σ_i |log p_i|``, if that is more (1e-9 · at the moved scales, where log p of a
+    and ten times what eliminating by cross-products says that it may lose, or
+    ``2e-13 Σ_i |log p_i|``, if that is more (1e-9 · at the moved scales, where log p of a
     density that is off by more is NaN, and where latents are whitened: at a prior draw their map
     may have a covariance that is nearly singular).
 
     Points at which the source itself has no finite log-density are left out; the report names the
     site that is the cause. Where autmarg's is finite there, at a prior draw, the verdict is
-    *not exact*. Points at which autmarg's density is NaN, since digits would be lost, are listed
-    with their scales. Where nothing is left, the verdict is *inconclusive*.
+    *not exact*. Left out, too, are points at which the two differ and the source's would not be
+    finite with its numbers rounded otherwise. Points at which autmarg's density is NaN, since
+    digits would be lost, are listed with their scales. Where nothing is left, the verdict is
+    *inconclusive*.
 
     A model is compared with its source. Where passes declare ``changes_density = True``, it is
     compared with what they alone make of the source.

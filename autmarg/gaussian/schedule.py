@@ -136,6 +136,9 @@ class Schedule:
 
     def lost(self, point: Point) -> Float[Array, ""]:
         """Nats by which the log-density may be off, as far as its factors can tell."""
+        return self._where_needed(lambda own, point: (own._lost(point),), point)[0]
+
+    def _lost(self, point: Point) -> Float[Array, ""]:
         solver, _ = self._factorise(point)
         z = solver.mean()
         squares = self._squares(point, z)
@@ -213,16 +216,15 @@ class Schedule:
         self,
         point: Point,
         noise: Float[Array, "columns"],
-        source: Float[Array, "columns"] | None = None,
+        source: Float[Array, "columns"],
     ) -> tuple[dict[str, Float[Array, "elements"]], Float[Array, ""]]:
-        """A map of noise that is :meth:`draw` but for rounding, and log N(noise) - log |∂u/∂noise|.
+        """A map u of noise that is :meth:`draw` but for rounding; log N(source) - log |∂u/∂noise|.
 
         It is quicker. The mean is as good as the factors, and if they lose digits it is another
-        map; the Jacobian is that of the map which it is. Where the noise is a function of some
-        ``source`` the density is log N(source) - log |∂u/∂noise|.
+        map; the Jacobian is that of the map which it is. ``source`` makes the noise, or is it.
         """
         solver = self._rooted(point)
-        return self._drawn(point, solver, solver.draw(noise), noise if source is None else source)
+        return self._drawn(point, solver, solver.draw(noise), source)
 
     def _drawn(
         self,

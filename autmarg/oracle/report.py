@@ -24,7 +24,8 @@ class Report:
             log-density of that size (see :func:`autmarg.verify`).
         scaled_tolerance, scaled_errors, scaled_limits: the same at recovery draws where the kept
             scales are small and large: 1e-6 (1e-4 in float32) · (rows + dimensions).
-        left_out: how many points were left out because the source has no finite log-density there.
+        left_out: how many points were left out because the source has no finite log-density there,
+            or, at ``edge`` of them, would have none with its numbers rounded otherwise.
         reasons: why, a sentence for each site of the source that is the cause.
         lost: the kept scales at points where the source's log-density is finite and autmarg's is
             NaN, because digits would be lost.
@@ -57,6 +58,7 @@ class Report:
     whitened: tuple[str, ...] = ()
     quadrature: tuple[str, ...] = ()
     unfounded: tuple[str, ...] = ()
+    edge: int = 0
 
     @property
     def verdict(self) -> str:
@@ -131,10 +133,16 @@ class Report:
                 f"digits lost at {_points(len(self.lost))}, where autmarg's density is NaN: "
                 f"{some}{more}"
             )
-        if self.left_out:
+        if self.left_out > self.edge:
+            without = _points(self.left_out - self.edge)
             yield (
-                f"{_points(self.left_out)} left out: the source has no finite log-density there; "
+                f"{without} left out: the source has no finite log-density there; "
                 + "; ".join(self.reasons)
+            )
+        if self.edge:
+            yield (
+                f"{_points(self.edge)} left out: the source's log-density is finite there, and "
+                "would not be if its numbers were rounded otherwise"
             )
 
 

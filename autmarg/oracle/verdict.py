@@ -67,13 +67,14 @@ def report_of(
         scaled_tolerance,
         tuple(error[scaled].tolist()),
         tuple(limits[scaled].tolist()),
-        (*_reasons(plan.program, found, left_out), *_at_an_edge(edge)),
+        tuple(_reasons(plan.program, found, left_out)),
         tuple({n: float(x[k]) for n, x in found.scales.items()} for k in np.flatnonzero(lost)),
         tuple(_differing(plan.program, found, scopes, wrong, limits)),
         note,
         plan.whitened,
         plan.quadrature,
         tuple(_reasons(plan.program, found, unfounded)),
+        int(edge.sum()),
     )
 
 
@@ -128,14 +129,6 @@ def _reasons(program: Program, found: Found, left_out: np.ndarray) -> Iterator[s
             yield f"{where} has log-density {sign}inf at {infinite.sum()}{outside}"
     if waiting.any():
         yield f"the sum of its sites' log-densities overflows at {waiting.sum()}"
-
-
-def _at_an_edge(edge: np.ndarray) -> Iterator[str]:
-    if edge.any():
-        yield (
-            f"log p is finite, and would not be if its numbers were rounded otherwise, at "
-            f"{edge.sum()}"
-        )
 
 
 def _differing(

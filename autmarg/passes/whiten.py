@@ -47,12 +47,11 @@ def density_of(program: Program, group: ScheduledGroup) -> WhitenedMarginal:
 
 def _turn_of(group: ScheduledGroup) -> Turn | None:
     """What the pieces of a group have to do with one another, if it has some."""
-    known = [n for n in group.stand_ins if n.turn is not None]
-    if not known:
+    matrices = [n.turn for n in group.stand_ins if n.turn is not None]
+    if not matrices:
         return None
-    matrix = known[0].turn
-    second = group.outside_largest
-    if matrix is None or matrix.shape != (len(second), second.sum()):
+    matrix, second = matrices[0], group.outside_largest
+    if matrix.shape != (len(second), second.sum()):
         raise RequestError(
             f"a pass between 'whiten' and 'detect' changed what is whitened under '{group.name}': "
             "expected that pass before 'whiten'"
@@ -86,15 +85,16 @@ class Whiten:
         normalised = normalise(program)
         facts = facts_of(normalised)
         sites = self._likelihoods(facts)
-        fit, plan = self._fit(facts, sites) if sites else (None, None)
-        mode = fit.run() if fit is not None else None
-        if fit is not None and mode is not None:
-            assert plan is not None
-            pieces = self._taken_apart(normalised.program, plan, fit, mode)
-            yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, pieces=pieces)
-        elif fit is not None:
-            members = {m.name for each in fit.densities for m in each.members}
-            yield replace(program, unmet=dict.fromkeys(members, no_mode("whiten")))
+        fitted = self._fit(facts, sites) if sites else None
+        if fitted is None:
+            return
+        fit, plan = fitted
+        mode = fit.run()
+        if mode is None:
+            yield replace(program, unmet=dict.fromkeys(fit.members, no_mode("whiten")))
+            return
+        pieces = self._taken_apart(normalised.program, plan, fit, mode)
+        yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, pieces=pieces)
 
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → what would be functions of each, were its latents whitened.
@@ -123,38 +123,34 @@ class Whiten:
         found = likelihoods(facts, whitenable(facts), any_data, spread=asked)
         return tuple(each for each in found if self.request.is_under(each.site.name))
 
-    def _fit(
-        self, facts: Facts, sites: tuple[Likelihood, ...]
-    ) -> tuple[Fit, Plan] | tuple[None, None]:
+    def _fit(self, facts: Facts, sites: tuple[Likelihood, ...]) -> tuple[Fit, Plan] | None:
         """The program with pseudo-data as inputs, and its plan; None where nothing is whitened."""
         program = facts.normalised.program
         if self.request.nongaussian == "auto" and not self._pays(facts, sites):
-            return None, None
+            return None
         plan = planned(with_stand_ins(program, sites), self.request)
         found = [density_of(plan.program, g) for g in plan.groups]
         found = [each for each in found if each.keys and is_known(plan.program, each)]
         used = {name for each in found for name, _ in each.keys}
         stood_in = tuple(each for each in sites if each.site.name in used)
-        return (Fit(plan.program, stood_in, tuple(found)), plan) if found else (None, None)
+        return (Fit(plan.program, stood_in, tuple(found)), plan) if found else None
 
     def _taken_apart(
         self, program: Program, plan: Plan, fit: Fit, mode: Mode
     ) -> tuple[Pieces, ...]:
         """Sets of latents whose pieces are better whitened apart, with what that leaves out."""
-        fitted = {m.name for each in fit.densities for m in each.members}
-        groups = (g for g in plan.groups if fitted.issuperset(m.name for m in g.members))
-        whitened = [g for g in groups if _pieces_of(plan, g)]
-        if not whitened:
-            return ()
         centre = fit.at(mode.theta, mode.pseudo).members
-        pieces = [Pieces(_pieces_of(plan, g), _of(centre, g)) for g in whitened]
+        apart = _apart(plan, centre)
+        if not apart:
+            return ()
+        pieces = [each for _, each in apart]
         by_pieces = planned(
             with_stand_ins(program, fit.likelihoods, mode.pseudo, pieces=pieces), self.request
         )
         if not _quicker(by_pieces, plan):
             return ()
         found, lag = [], 0.0
-        for group, each in zip(whitened, pieces, strict=True):
+        for group, each in apart:
             own = next(g for g in by_pieces.groups if g.members[0].name == group.members[0].name)
             density = GaussianMarginal.of(own)
             joint = Joint(fit, mode, group.sites, density, own.outside_largest)
@@ -179,10 +175,11 @@ class Whiten:
         )
         if takes_whitened(source, whitened):
             return True
-        groups = [g for g in plan.groups if g.stand_ins and _pieces_of(plan, g)]
-        if not groups:
+        groups = [g for g in plan.groups if g.stand_ins]
+        zeros = {m.name: np.zeros(m.shape, m.dtype) for g in groups for m in g.members}
+        pieces = [each for _, each in _apart(plan, zeros)]
+        if not pieces:
             return False
-        pieces = [Pieces(_pieces_of(plan, g), _zeros(g)) for g in groups]
         by_pieces = self._sketched(facts, sites, pieces).predicted
         return by_pieces is not None and takes_whitened(source, in_pieces(by_pieces[0]))
 
@@ -205,20 +202,20 @@ class Whiten:
         return planned(with_stand_ins(program, sites, own, pieces=pieces), self.request)
 
 
-def _pieces_of(plan: Plan, group: ScheduledGroup) -> tuple[tuple[str, ...], ...]:
-    """Names of latents that are connected without stand-ins; none where one piece is large."""
+def _apart(plan: Plan, centre: Mapping[str, Array]) -> list[tuple[ScheduledGroup, Pieces]]:
+    """Groups of which two pieces, connected without stand-ins, are large, with all of theirs.
+
+    Those whose members have a value at the mode (``centre``).
+    """
     sites = [n for n in plan.program.nodes if not isinstance(n, StandIn)]
-    found = connected(plan.program.replace_nodes(sites), group.members)
-    large = sum(sum(m.size for m in each) > SMALL_ROOT for each in found)
-    return tuple(tuple(m.name for m in each) for each in found) if large > 1 else ()
-
-
-def _of(values: Mapping[str, Array], group: ScheduledGroup) -> dict[str, Array]:
-    return {m.name: values[m.name] for m in group.members}
-
-
-def _zeros(group: ScheduledGroup) -> dict[str, Array]:
-    return {m.name: np.zeros(m.shape, m.dtype) for m in group.members}
+    without, found = plan.program.replace_nodes(sites), []
+    for group in plan.groups:
+        pieces = connected(without, group.members)
+        large = sum(sum(m.size for m in each) > SMALL_ROOT for each in pieces)
+        if large > 1 and centre.keys() >= {m.name for m in group.members}:
+            names = tuple(tuple(m.name for m in each) for each in pieces)
+            found.append((group, Pieces(names, {m.name: centre[m.name] for m in group.members})))
+    return found
 
 
 def _quicker(by_pieces: Plan, whole: Plan, lag: float = 0.0) -> bool:

@@ -79,6 +79,11 @@ class Fit:
         """Kept latents above other kept ones, whose joint mode is where their scale is zero."""
         return frozenset().union(*(n.parents for n in self.kept if n.size > 1))
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the latents that are functions of noise."""
+        return tuple(m.name for each in self.densities for m in each.members)
+
     @cached_property
     def inside(self) -> frozenset[str]:
         """Names of sites whose densities are in ``densities``."""

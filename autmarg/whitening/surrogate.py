@@ -36,8 +36,7 @@ class Pieces:
 
     The stand-in of a predictor is replaced by one for each piece that reads it. Its mean is the
     predictor with the other pieces' latents at their values at the mode; its pseudo-data are the
-    same. The program with such stand-ins has no rows that two pieces read, and no dense root where
-    factors are crossed.
+    same. No row then reads two pieces, and crossed factors make no dense root.
 
     Attributes:
         names: of the latents of each.

@@ -81,9 +81,9 @@ def turned(
 
     What it does not depend on (noise that makes no latent) stays as it is.
     """
-    unit, columns = np.eye(len(second)), np.flatnonzero(second)
-    start = slope(np.zeros(len(second)))
-    hessian = np.stack([slope(unit[k]) - start for k in columns], axis=1)
+    columns, start = np.flatnonzero(second), slope(np.zeros(len(second)))
+    units = (1.0 * (np.arange(len(second)) == k) for k in columns)
+    hessian = np.stack([slope(unit) - start for unit in units], axis=1)
     crossed, own = hessian[~second], hessian[second]
     idle = np.abs(hessian).max(axis=0) <= _NONE
     crossed[:, idle], own[idle], own[:, idle] = 0.0, 0.0, 0.0
