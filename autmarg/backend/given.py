@@ -127,8 +127,9 @@ def check_traced(program: Program, left: Collection[str]) -> None:
         raise RequestError(
             f"'{program.name}' was called with data that JAX traces (arguments under jax.jit or "
             "jax.vmap, or of MCMC(…, jit_model_args=True)), and with values for a plan of known "
-            f"data, which does not sample {missing}; there is no such plan for traced data. "
-            "Expected known arguments (close over them under jit), or "
+            f"data, which does not sample {missing}; there is no such plan for these traced data. "
+            "Expected known arguments (close over them under jit); marg.tune(draws), which plans "
+            "for traced data, too, where levels are known; or "
             "autmarg.transform(model, nongaussian='off')"
         )
 

@@ -118,6 +118,10 @@ class Passes:
         """Their names, in order."""
         return tuple(each.name for each in self.passes)
 
+    def before(self, name: str) -> Passes:
+        """Those before the first one of that name."""
+        return Passes(self.passes[: self._index(name)])
+
     def insert_before(self, name: str, *new: Pass | str) -> Passes:
         """The list with other passes before the first one of that name.
 

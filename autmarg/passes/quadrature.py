@@ -116,10 +116,13 @@ class Quadrature:
 
 def left_for_traced_data(passes: Iterable[object], program: Program) -> frozenset[str]:
     """Latents that such passes, or those that whiten, leave sampled since JAX traces their data."""
-    asked = (each.is_asked for each in passes if isinstance(each, Whiten | Quadrature))
-    if program.obstacles or not any(asked):
+    asked = [each for each in passes if isinstance(each, Whiten | Quadrature) and each.is_asked]
+    if program.obstacles or not asked:
         return frozenset()
-    return under_traced_data(facts_of(normalise(program)))
+    facts = facts_of(normalise(program))
+    tuned = (each.with_tuned(facts) for each in asked if isinstance(each, Whiten))
+    whitened = next((each for each in tuned if each is not None), None)
+    return under_traced_data(facts if whitened is None else facts_of(normalise(whitened)))
 
 
 __all__ = ["Quadrature", "left_for_traced_data", "quadrature_of"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from autmarg.whitening.fit import Fit, Mode, faint, is_known
 from autmarg.whitening.joint import Joint
 from autmarg.whitening.predictors import Likelihood, likelihoods, whitenable
 from autmarg.whitening.surrogate import Pieces, with_stand_ins
+from autmarg.whitening.tuned import Tuned, averaged
 from autmarg.whitening.turn import Turn
 
 Array = np.ndarray
@@ -75,6 +77,7 @@ class Whiten:
     """
 
     request: Request = field(default_factory=Request)
+    tuned: Tuned | None = field(default=None, repr=False)
     name = "whiten"
 
     def apply(self, program: Program) -> Iterator[Program]:
@@ -84,6 +87,9 @@ class Whiten:
         check_under(program, self.request)
         normalised = normalise(program)
         facts = facts_of(normalised)
+        if (tuned := self.with_tuned(facts)) is not None:
+            yield tuned
+            return
         sites = self._likelihoods(facts)
         fitted = self._fit(facts, sites) if sites else None
         if fitted is None:
@@ -95,6 +101,45 @@ class Whiten:
             return
         pieces = self._taken_apart(normalised.program, plan, fit, mode)
         yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, pieces=pieces)
+
+    def with_tuned(self, facts: Facts) -> Program | None:
+        """The program with stand-ins that :meth:`from_draws` found, whatever the data are.
+
+        None where there are none, or the program's sites or latents have other shapes.
+        """
+        if self.tuned is None:
+            return None
+        sites = self._likelihoods(facts, any_data=True)
+        return self.tuned.written(facts.normalised.program, sites)
+
+    def from_draws(self, program: Program, draws: Mapping[str, Any]) -> Whiten:
+        """The pass with stand-ins from draws of all latents; it then does not look at the data.
+
+        Raises:
+            RequestError: there is nothing that this pass whitens, or no draw has finite slopes.
+        """
+        fitted, normalised = None, normalise(program)
+        if self.is_asked and not program.obstacles:
+            check_under(program, self.request)
+            facts = facts_of(normalised)
+            sites = self._likelihoods(facts)
+            fitted = self._fit(facts, sites) if sites else None
+        if fitted is None:
+            raise RequestError(
+                f"nothing of '{program.name}' is whitened with these arguments, so that there are "
+                "no stand-ins to tune: see marg.plan(…), and ask for it by "
+                "autmarg.transform(model, nongaussian='whiten')"
+            )
+        fit, plan = fitted
+        mode = averaged(fit, draws)
+        if mode is None:
+            sites = sorted({each.site.name for each in fit.likelihoods})
+            raise RequestError(
+                f"the log-density of {sites} has no finite slopes at any of these draws: expected "
+                "draws from the posterior of these arguments"
+            )
+        pieces = self._taken_apart(normalised.program, plan, fit, mode)
+        return replace(self, tuned=Tuned.of(fit, mode, pieces))
 
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
         """Sites of noise → what would be functions of each, were its latents whitened.

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from numpyro.infer import NUTS
 
 from autmarg.backend.nuts import MarginalNUTS
+from autmarg.posterior.draws import arguments_for, draws_of
 from autmarg.sampling.posterior import Posterior
 from autmarg.sampling.sample import sample
 from autmarg.sampling.target import Targets
+from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import as_arrays
 
 
@@ -70,6 +73,39 @@ class Sampling:
             marg, rng_key, *as_arrays(args, kwargs), num_samples=num_samples,
             num_chains=num_chains, method=method, num_warmup=num_warmup, progress=progress,
         )  # fmt: skip
+
+    def tune(self, mcmc_or_samples: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same model, its whitened latents' stand-ins from draws instead of from the mode.
+
+        Stand-ins decide how near to standard the posterior of the noise is, and never what the
+        posterior is. Those of :func:`autmarg.transform` touch the likelihood at the mode of
+        Laplace's approximation, which may be far from the posterior where few data inform each
+        effect. These have its average slope and curvature over the draws
+        (:mod:`autmarg.whitening.tuned`); a few hundred draws are enough. They stay as they are for
+        any other data of the same shapes, also for data that JAX traces, for which the mode
+        cannot be searched.
+
+        Args:
+            mcmc_or_samples: draws, as ``recover`` takes them, of this model or of its source.
+            args, kwargs: what the model was run with, data included; an ``MCMC`` knows them.
+
+        Returns:
+            A new transformed model. Its noise means other effects than this one's: draws of one
+            are not draws of the other.
+
+        Raises:
+            RequestError: nothing is whitened with these arguments, or the draws are not of it.
+            ModelError: the model or the data are wrong.
+        """
+        marg: Any = self
+        args, kwargs = as_arrays(*arguments_for(mcmc_or_samples, args, kwargs))
+        program, _ = trace_program(marg.source, args, kwargs)
+        draws = draws_of(mcmc_or_samples, "tune").samples
+        if any(latent.name not in draws for latent in program.latents):
+            draws = marg.recover(jax.random.key(0), mcmc_or_samples, *args, **kwargs)
+        before = marg.passes.before("whiten").run(program)
+        tuned = marg.passes["whiten"].from_draws(before, draws)
+        return type(marg)(marg.source.fn, marg.passes.replace("whiten", tuned))
 
     def nuts(self, **options: Any) -> NUTS:
         """NUTS on this model, the mass matrix dense over its scales and correlations.

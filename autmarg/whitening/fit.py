@@ -151,11 +151,7 @@ class Fit:
             s, g, h = (np.asarray(x, np.float64) for x in (at[key[1]], slope, curve))
             if not all(np.isfinite(x).all() for x in (s, g, h)):
                 return None
-            weight = np.abs(h)
-            positive = weight[weight > 0]
-            least = _LEAST * np.median(positive) if len(positive) else 1.0
-            weight = np.maximum(weight, least)
-            out[key] = Pseudo(weight, s + g / weight)
+            out[key] = tangent(s, g, h)
         return out
 
     def at(self, theta: Array, pseudo: Mapping[Key, Pseudo]) -> Found:
@@ -216,6 +212,14 @@ class Fit:
                 total = total + self._plain(node, values)
         return values, total
 
+    def theta(self, values: Mapping[str, Any]) -> Any:
+        """θ, unconstrained and flat, of values of the kept latents."""
+        z = {}
+        for latent in (n for n in self.kept if n.name in self._zeros):
+            fn = latent.distribution.build(self.program.tape, self._reads(latent, values))
+            z[latent.name] = biject_to(fn.support).inv(values[latent.name])
+        return ravel_pytree(z)[0]
+
     def _reads(self, latent: Sample, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values, zero for what a prior reads that is not among them."""
         shapes = {n.name: n.shape for n in self.program.latents}
@@ -240,14 +244,16 @@ class Fit:
             values, _ = self.values(theta)
             found: dict[Key, tuple[Any, Any]] = {}
             for each in self.likelihoods:
-                found |= self._of_site(each, {p: at[p] for p in each.predictors}, values)
+                found |= self.of_site(each, {p: at[p] for p in each.predictors}, values)
             return found
 
         return compiled(derivatives, briefly=True)
 
-    def _of_site(
+    def of_site(
         self, each: Likelihood, at: dict[int, Any], values: Mapping[str, Any]
     ) -> dict[Key, tuple[Any, Any]]:
+        """Slopes and second derivatives of a site's log-density in its predictors."""
+
         def log_p(predictors: dict[int, Any]) -> Any:
             tape = cut(self.program.tape, predictors.keys(), predictors.values())
             return log_density(tape, each.site, values)
@@ -259,6 +265,15 @@ class Fit:
         slopes = jax.grad(log_p)
         first = slopes(at)
         return {(name, p): (first[p], _diagonal(partial(along, p), at[p])) for name, p in each.keys}
+
+
+def tangent(s: Array, slope: Array, curve: Array) -> Pseudo:
+    """Pseudo-data of the slope and curvature of a log-likelihood at s, no weight near zero."""
+    weight = np.abs(curve)
+    positive = weight[weight > 0]
+    least = _LEAST * np.median(positive) if len(positive) else 1.0
+    weight = np.maximum(weight, least)
+    return Pseudo(weight, s + slope / weight)
 
 
 def uphill(density: Callable[[Array], tuple[float, Array]], theta: Array, free: Array) -> Array:

@@ -16,9 +16,10 @@ from autmarg.sampling.independence import MOST_DIMENSIONS
 from examples.benchmarks.independence import rate, sampled
 from examples.models.likelihoods import MODELS
 
-QUADRATURE = "quadrature"
+QUADRATURE, TUNED = "quadrature", "tuned"
 NAMES = tuple(MODELS)
-PROGRAMS = ("source", "noncentred", "whiten", "auto", QUADRATURE)
+PROGRAMS = ("source", "noncentred", "whiten", TUNED, "auto", QUADRATURE)
+_TUNING = 300  # draws that stand-ins are tuned by
 _LIMIT = 150.0  # seconds of one chain
 _COLUMNS = (
     "dims", "leapfrogs_a_draw", "divergences", "min_ess", "site", "ess_per_1000_gradients",
@@ -33,12 +34,26 @@ def likelihoods(
     model, arguments = MODELS[name]
     options = {"num_warmup": warmup, "num_samples": draws, "limit": _LIMIT, "progress": False}
     args = arguments()
-    chains = [each for each in programs if each != QUADRATURE]
-    found = autmarg.compare(model, *args, programs=chains, seed=seed, **options)
-    rows = [_row(name, seed, pilot) for pilot in found.pilots]
+    chains = [each for each in programs if each not in (QUADRATURE, TUNED)]
+    found = autmarg.compare(model, *args, programs=chains, seed=seed, **options) if chains else None
+    rows = [_row(name, seed, pilot) for pilot in found.pilots] if found else []
+    if TUNED in programs:
+        (pilot,) = autmarg.compare(
+            _tuned(model, args, seed), *args, programs=("given",), seed=seed, **options
+        ).pilots
+        rows.append(_row(name, seed, pilot) | {"program": TUNED})
     if QUADRATURE in programs:
         rows.append(_by_quadrature(name, model, args, seed, draws))
     return rows
+
+
+def _tuned(model: Any, args: Any, seed: int) -> autmarg.MarginalizedModel:
+    """Whitened, with stand-ins from a short run with those at the mode."""
+    marg = autmarg.transform(model, nongaussian="whiten")
+    posterior = marg.sample(
+        jax.random.key(seed), *args, num_samples=_TUNING, num_chains=1, method="nuts"
+    )
+    return marg.tune(posterior)
 
 
 def _by_quadrature(name: str, model: Any, args: Any, seed: int, draws: int) -> dict[str, Any]:
