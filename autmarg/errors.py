@@ -83,6 +83,15 @@ def named(names: Sequence[str]) -> str:
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
+def suggestions(refusals: Iterable[Refusal]) -> list[str]:
+    """What to do about latents under a likelihood that is not Gaussian, as sentences."""
+    sites: dict[str, list[str]] = {}
+    for refusal in refusals:
+        if refusal.rule == "non-Gaussian child" and refusal.needed:
+            sites.setdefault(refusal.needed, []).append(refusal.site)
+    return [f"For {named(names)}: {needed}." for needed, names in sites.items()]
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`` (did you mean 'sigma'?)`` where one of ``names`` is nearly ``name``, else nothing."""
     spelt = {other.lower(): other for other in names}

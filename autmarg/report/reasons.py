@@ -47,15 +47,6 @@ def collapsed(refusals: Iterable[Refusal]) -> list[str]:
     return [*whole, *(_sentence(*found) for found in sites.values())]
 
 
-def suggestions(refusals: Iterable[Refusal]) -> list[str]:
-    """What to do about latents under a likelihood that is not Gaussian, as sentences."""
-    sites: dict[str, list[str]] = {}
-    for refusal in refusals:
-        if refusal.rule == "non-Gaussian child" and refusal.needed:
-            sites.setdefault(refusal.needed, []).append(refusal.site)
-    return [f"For {named(names)}: {needed}." for needed, names in sites.items()]
-
-
 def _sentence(first: Refusal, *others: Refusal) -> str:
     text, about = str(first), f"'{first.site}'"
     if about not in text:

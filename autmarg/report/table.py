@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from autmarg.errors import suggestions
 from autmarg.plan.groups import ScheduledGroup
 from autmarg.plan.plan import Plan
-from autmarg.report.reasons import collapsed, suggestions
+from autmarg.report.reasons import collapsed
 
 _WIDE = 34  # characters of a cell before it wraps
 _LINE = 100  # of a reason

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from autmarg.posterior.after_fit import AfterFit
 
+ENOUGH = 100  # effective draws for each chain
+MIXED = 1.01  # R̂
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -63,6 +66,7 @@ class Posterior:
         thinning: as of an ``MCMC``.
         quadrature: what of it is integrated out numerically, in words (:attr:`.Plan.quadrature`).
         made: what the draws were made from.
+        suggestions: other forms of what is sampled, in words (:func:`autmarg.errors.suggestions`).
         fields: of NUTS, ``num_steps``, ``diverging`` and others by NumPyro's names,
             ``[chains, draws]``.
     """
@@ -80,7 +84,20 @@ class Posterior:
     thinning: int = 1
     quadrature: tuple[str, ...] = ()
     made: Made | None = None
+    suggestions: tuple[str, ...] = ()
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the draws are not to be trusted yet, in words (Vehtari et al. 2021); often none."""
+        q = self.quality
+        few = q.ess < ENOUGH * self.num_chains
+        found = {
+            f"R̂ is above {MIXED}": q.rhat > MIXED,
+            f"there are fewer than {ENOUGH} effective draws for each chain": few,
+            f"{q.divergences} steps of NUTS diverged": bool(q.divergences),
+        }
+        return tuple(words for words, holds in found.items() if holds)
 
     def get_samples(self, group_by_chain: bool = False) -> dict[str, Array]:
         """The draws by site: [draws, …] with the chains joined, or [chains, draws, …]."""
@@ -107,8 +124,11 @@ class Posterior:
     def __str__(self) -> str:
         lines = [self.reason, *self.quadrature]
         return "\n".join(
-            [self._title(), *map("  {}".format, lines), *self._quality(), *self._time()]
-        )
+            [
+                self._title(), *map("  {}".format, lines), *self._quality(), *self._advice(),
+                *self._time(),
+            ]
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<{self._title()}>"
@@ -136,6 +156,17 @@ class Posterior:
         if q.evidence is not None:
             lines.append(f"  {q.evidence}")
         return lines
+
+    def _advice(self) -> list[str]:
+        if not self.doubts:
+            return []
+        more = "num_samples and num_warmup" if self.method == "nuts" else "num_samples"
+        lines = (
+            f"Do not trust these draws yet: {', '.join(self.doubts)}. Raise {more}, or sample "
+            "another form of the model.",
+            *self.suggestions,
+        )
+        return [f"  {line}" for line in lines]
 
     def _time(self) -> list[str]:
         parts = [f"{name} {seconds:.2f}" for name, seconds in self.quality.seconds.items()]

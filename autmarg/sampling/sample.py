@@ -16,7 +16,7 @@ from autmarg.backend.given import has_value
 from autmarg.backend.runs import Made
 from autmarg.compat.executables import enable_usual_cache
 from autmarg.compat.jaxprs import is_traced
-from autmarg.errors import RequestError, named
+from autmarg.errors import RequestError, named, suggestions
 from autmarg.ir.nodes import Param
 from autmarg.plan.plan import Plan
 from autmarg.plan.pricing import overhead
@@ -185,7 +185,8 @@ class _Run:
             quadrature = (*quadrature, recovery.check(samples, "sample"))
         return Posterior(
             route.marg, self.args, self.kwargs, samples, self.asked.num_chains,
-            self.asked.num_samples, *rest, quadrature=quadrature, made=self.made, **options,
+            self.asked.num_samples, *rest, quadrature=quadrature, made=self.made,
+            suggestions=tuple(suggestions(route.plan.refusals)), **options,
         )  # fmt: skip
 
     def nothing(self, route: Route) -> Posterior:

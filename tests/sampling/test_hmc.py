@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import jax
@@ -18,6 +19,7 @@ from autmarg.compat import executables
 from autmarg.compat.kernels import Place
 from autmarg.sampling.coordinates import Coordinate, Kind
 from autmarg.sampling.metric import Frame, learned
+from autmarg.sampling.posterior import Quality
 from autmarg.sampling.space import Space
 from autmarg.sampling.start import start
 from autmarg.sampling.steps import Chain, Stepper
@@ -83,6 +85,15 @@ def test_it_says_how_it_went(posterior):
     steps = posterior.get_extra_fields(group_by_chain=True)["num_steps"]
     assert steps.shape == (4, 250)
     assert posterior.quality.evaluations > steps.sum()  # with warm-up
+
+
+def test_draws_that_do_not_mix_are_doubted_and_what_may_help_is_said(posterior):
+    poor = Quality(12.0, 1.3, evaluations=99, divergences=7)
+    text = str(replace(posterior, quality=poor))
+    assert "R̂ is above 1.01" in text and "fewer than 100 effective draws" in text
+    assert "7 steps of NUTS diverged" in text and "nongaussian='whiten'" in text
+    good = str(replace(posterior, quality=Quality(4000.0, 1.001, evaluations=99, divergences=0)))
+    assert "trust" not in good
 
 
 def test_statistics_of_the_sampler_by_arvizs_names(posterior):
