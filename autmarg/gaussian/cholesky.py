@@ -104,6 +104,30 @@ def _factorise_jvp(
 
 
 @jax.custom_jvp
+def solve(
+    lower: Float[Array, "R R"], inverse: Float[Array, "R R"], h: Float[Array, "R"]
+) -> Float[Array, "R"]:
+    """G⁻¹h of G = L Lᵀ by substitution: a value alone needs no inverse, which takes four times as
+    long. Derivatives, which need it anyway, multiply by L⁻¹.
+    """
+    for transposed in (False, True):
+        h = jax.lax.linalg.triangular_solve(
+            lower, h[:, None], left_side=True, lower=True, transpose_a=transposed
+        )[:, 0]
+    return h
+
+
+@solve.defjvp
+def _solve_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
+    def product(inverse: Array, h: Array) -> Array:
+        return jnp.dot(jnp.dot(inverse, h, precision="highest"), inverse, precision="highest")
+
+    return jax.jvp(product, primals[1:], tangents[1:])
+
+
+@jax.custom_jvp
 def log_det(
     matrix: Float[Array, "R R"], lower: Float[Array, "R R"], inverse: Float[Array, "R R"]
 ) -> Float[Array, ""]:

@@ -36,7 +36,7 @@ class Factor(NamedTuple):
     """L_b [d, d, B], and W as its meetings have it."""
 
     lower: Float[Array, "d d B"]
-    w: Float[Array, "d ..."]
+    w: Float[Array, "..."]
 
 
 @dataclass(frozen=True, eq=False)

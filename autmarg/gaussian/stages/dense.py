@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from autmarg.gaussian import small
-from autmarg.gaussian.cholesky import factorise, log_det
+from autmarg.gaussian.cholesky import factorise, log_det, solve
 from autmarg.gaussian.pattern import Pattern
 from autmarg.gaussian.quadratic import QuadraticForm, lost
 from autmarg.gaussian.stages.base import Stage
@@ -60,6 +60,14 @@ class DenseRoot(Stage[Factor, Array]):
         error = lost(form.diagonal[self.columns], jnp.square(jnp.diagonal(lower)))
         rest = form._replace(values=(), log_det=total, error=form.error + error)
         return Factor(lower, inverse), form.h[self.columns], rest
+
+    def mean(
+        self, factor: Factor, own: Float[Array, "R"], z: Float[Array, "columns"]
+    ) -> Float[Array, "columns"]:
+        """z with the root's columns at their mean."""
+        if self.size <= small.UNROLL:
+            return self.back(factor, own, z, jnp.zeros_like(z))
+        return z.at[self.columns].set(solve(*factor, own), unique_indices=True)
 
     def back(
         self,

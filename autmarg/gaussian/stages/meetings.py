@@ -59,17 +59,17 @@ class Meetings(Protocol):
         """The work of a value and gradient."""
         ...
 
-    def half(self, form: QuadraticForm, lower: Float[Array, "d d B"]) -> Float[Array, "d ..."]:
+    def half(self, form: QuadraticForm, lower: Float[Array, "d d B"]) -> Float[Array, "..."]:
         """W."""
         ...
 
     def rest(
-        self, form: QuadraticForm, w: Float[Array, "d ..."], g: Float[Array, "d B"]
+        self, form: QuadraticForm, w: Float[Array, "..."], g: Float[Array, "d B"]
     ) -> tuple[Float[Array, "entries"], Float[Array, "columns"]]:
         """The values of the next form, and h."""
         ...
 
-    def shift(self, w: Float[Array, "d ..."], z: Float[Array, "columns"]) -> Float[Array, "d B"]:
+    def shift(self, w: Float[Array, "..."], z: Float[Array, "columns"]) -> Float[Array, "d B"]:
         """Σ_r W_br z_r."""
         ...
 
@@ -272,7 +272,7 @@ class Aligned:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """Most later columns, W [d, R, B].
+    """Most later columns, W [R, d·B].
 
     Attributes:
         later: [R] these columns.
@@ -309,24 +309,23 @@ class Dense:
         entries, later = float(columns * len(self.later)), len(self.later)
         return Counts(columns=columns, products=entries * later, entries=entries)
 
-    def half(self, form: QuadraticForm, lower: Float[Array, "d d B"]) -> Float[Array, "d R B"]:
-        """W [d, R, B]."""
-        return small.solve_lower(lower, form.read(self.position))
+    def half(self, form: QuadraticForm, lower: Float[Array, "d d B"]) -> Float[Array, "R d*B"]:
+        """W, its rows side by side: one product for all components."""
+        solved = small.solve_lower(lower, form.read(self.position))
+        return jnp.concatenate(small.parts(solved), axis=-1)
 
     def rest(
-        self, form: QuadraticForm, w: Float[Array, "d R B"], g: Float[Array, "d B"]
+        self, form: QuadraticForm, w: Float[Array, "R d*B"], g: Float[Array, "d B"]
     ) -> tuple[Float[Array, "entries"], Float[Array, "columns"]]:
         """The values of the next form, and h."""
-        parts = list(zip(small.parts(w), small.parts(g), strict=True))
-        products = sum(gram(part) for part, _ in parts)
-        values = (form.read(self.carried) - products).reshape(-1)
-        change = sum(jnp.dot(part, own, precision="highest") for part, own in parts)
+        values = (form.read(self.carried) - gram(w)).reshape(-1)
+        change = jnp.dot(w, g.reshape(-1), precision="highest")
         return values, form.h.at[self.later].add(-change)
 
-    def shift(self, w: Float[Array, "d R B"], z: Float[Array, "columns"]) -> Float[Array, "d B"]:
+    def shift(self, w: Float[Array, "R d*B"], z: Float[Array, "columns"]) -> Float[Array, "d B"]:
         """Σ_r W_br z_r [d, B]."""
-        rest = z[self.later]
-        return jnp.stack([jnp.dot(rest, part, precision="highest") for part in small.parts(w)])
+        shift = jnp.dot(z[self.later], w, precision="highest")
+        return shift.reshape(len(self.position), -1)
 
 
 def _met(
