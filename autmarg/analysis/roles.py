@@ -1,28 +1,34 @@
 """What each latent is in the words of mixed models: coefficients, effects, their covariance, noise.
 
 Nothing goes by a name or a distribution's class alone. A latent is an *effect* if the scale of its
-prior is not known, if it stands in a plate, or if a positive latent multiplies it (an effect in
-standard units). What enters an effect's prior scale is *covariance*, what enters the scale of an
-observed Gaussian is *noise*. An unconstrained latent in no plate is a *population-level*
-coefficient.
+prior is not known, if it stands in a plate, or if it has several elements of mean 0 and deviation 1
+that a positive latent in no plate multiplies (an effect in standard units). What enters an effect's
+prior scale is *covariance*, what enters the scale of an observed Gaussian is *noise*. An
+unconstrained latent in no plate is a *population-level* coefficient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform, IndependentTransform
 
 from autmarg.analysis.admissible import Facts, facts_of
+from autmarg.analysis.degrees import degrees
 from autmarg.analysis.families.location_scale import NotLocationScale, as_location_scale
 from autmarg.analysis.sites import GaussianSite, Normalised, normalise
+from autmarg.compat.jaxprs import Op
 from autmarg.ir.nodes import Factor, Observe, Sample
 from autmarg.ir.program import Program
 from autmarg.ir.tape import Tape
+
+_CORRELATIONS = (constraints.corr_matrix, constraints.corr_cholesky)
+_COVARIANCES = (constraints.positive_definite, constraints.lower_cholesky)
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,13 @@ class Roles:
         effects: sites that vary by level, and their priors.
         standardised: effects in units of a latent that multiplies them.
         covariance: what enters the scale of an effect's prior.
+        matrices: of these, correlation and covariance matrices and their factors.
         multipliers: positive latents by which standardised effects are multiplied.
         correlations: correlation matrices that no effect's prior reads → whether the site is the
             Cholesky factor of one.
         noise: what enters the scale of an observed Gaussian.
         other: the rest.
+        masks: tape numbers of which elements of a latent count, where not all do.
     """
 
     program: Program
@@ -70,10 +78,12 @@ class Roles:
     effects: dict[str, Prior]
     standardised: frozenset[str]
     covariance: tuple[str, ...]
+    matrices: frozenset[str]
     multipliers: tuple[str, ...]
     correlations: dict[str, bool]
     noise: tuple[str, ...]
     other: tuple[str, ...]
+    masks: dict[str, int]
 
 
 def roles(program: Program) -> Roles:
@@ -84,7 +94,7 @@ def roles(program: Program) -> Roles:
     known = normalised.program.replace_nodes(normalised.program.nodes, tape)
     latents = {n.name: n for n in known.latents}
     reads = {name: prior.reads & set(latents) for name, prior in priors.items()}
-    pairs = _multiplied(facts, known)
+    pairs = _multiplied(facts, known, priors)
     informed = _informed(known)
     effects: dict[str, Prior] = {}
     for name, node in latents.items():
@@ -93,13 +103,16 @@ def roles(program: Program) -> Roles:
         if name in informed and name in priors and (varies or name in pairs):
             effects[name] = priors[name]
     covariance = frozenset().union(*(reads[name] for name in effects)) - set(effects)
-    multipliers = frozenset().union(*(pairs[n] for n in effects if n in pairs)) - covariance
+    multipliers = frozenset().union(*(pairs[n] for n in effects if n in pairs))
     noise = frozenset().union(*_noise(normalised)) & set(latents)
     noise -= set(effects)
     shared = set(effects) | covariance | multipliers | noise
-    supports = {n: _support(known, node) for n, node in latents.items() if n not in shared}
-    matrices = (constraints.corr_matrix, constraints.corr_cholesky)
-    correlations = {n: s is matrices[1] for n, s in supports.items() if s in matrices}
+    supports = {n: _support(known, node) for n, node in latents.items()}
+    correlations = {
+        n: s is constraints.corr_cholesky
+        for n, s in supports.items()
+        if n not in shared and s in _CORRELATIONS
+    }
     free = [n for n in latents if n not in {*shared, *correlations} and _is_free(known, latents[n])]
     population = [n for n in free if not latents[n].plates and n in informed]
     listed = {*shared, *correlations, *population}
@@ -109,10 +122,12 @@ def roles(program: Program) -> Roles:
         effects,
         frozenset(n for n in effects if n in pairs and not reads[n]),
         tuple(n for n in latents if n in covariance),
+        frozenset(n for n in covariance if supports[n] in (*_CORRELATIONS, *_COVARIANCES)),
         tuple(n for n in latents if n in multipliers),
         correlations,
         tuple(n for n in latents if n in noise),
         tuple(n for n in latents if n not in listed),
+        {n: prior.mask for n, prior in priors.items() if prior.mask is not None},
     )
 
 
@@ -192,21 +207,48 @@ def _noise(normalised: Normalised) -> Iterator[frozenset[str]]:
             yield tape.dependencies(_scales(site))
 
 
-def _multiplied(facts: Facts, program: Program) -> dict[str, set[str]]:
-    """Latents that a positive latent multiplies, → these."""
-    found: dict[str, set[str]] = {}
-    latents = {n.name: n for n in program.latents}
+def _multiplied(
+    facts: Facts, program: Program, priors: dict[str, Prior]
+) -> dict[str, frozenset[str]]:
+    """Latents in standard units that a positive latent in no plate multiplies, → these."""
+    tape, latents = facts.normalised.program.tape, {n.name: n for n in program.latents}
+    found = degrees(_without_zeros(tape), latents)
     numbers = [v for n in facts.normalised.program.nodes for v in n.numbers]
     numbers += [v for site in facts.normalised.gaussian.values() for v in site.numbers]
-    pairs = {pair for number in numbers for pair in facts.degree(number).clashes}
-    positive = {
-        n for pair in pairs for n in pair if n in latents and _is_positive(program, latents[n])
+    pairs = {pair for number in numbers for pair in found[number].clashes}
+    units = {
+        n for n, node in latents.items() if node.size > 1 and _is_standard(program.tape, priors, n)
     }
-    for pair in pairs:
-        for name in pair - positive:
-            if pair & positive:
-                found.setdefault(name, set()).update(pair & positive)
-    return found
+    scales = {
+        n for n, node in latents.items()
+        if not (node.plates or node.scanned) and _is_positive(program, node)
+    }  # fmt: skip
+    return {
+        name: each
+        for name in units
+        if (each := frozenset().union(*(pair for pair in pairs if name in pair)) & scales)
+    }
+
+
+def _without_zeros(tape: Tape) -> Tape:
+    """The tape in which what is multiplied by zeros is zero (a mean in no part centred, say)."""
+    zero = {v for v, x in tape.constants.items() if not np.any(x)}
+    products = {
+        v: np.zeros(tape.avals[v].shape, tape.avals[v].dtype)
+        for e in tape.equations
+        if e.op is Op.MUL and zero & set(e.inputs)
+        for v in e.outputs
+    }
+    return replace(tape, constants={**tape.constants, **products})
+
+
+def _is_standard(tape: Tape, priors: dict[str, Prior], name: str) -> bool:
+    """Whether the mean of a prior is 0 and its deviations 1, whatever other latents are."""
+    prior = priors.get(name)
+    if prior is None or prior.scale is None or tape.dependencies([prior.loc, prior.scale]):
+        return False
+    loc, scale = tape.evaluate([prior.loc, prior.scale], {})
+    return bool(np.all(loc == 0) and np.all(scale == 1))
 
 
 def _informed(program: Program) -> set[str]:

@@ -33,6 +33,7 @@ from autmarg.compat import programs
 from autmarg.compat.numpyro import unwrapped
 from autmarg.errors import RequestError, named
 from autmarg.posterior.draws import Draws
+from autmarg.posterior.levels import is_read
 
 if TYPE_CHECKING:
     from autmarg.posterior.after_fit import AfterFit
@@ -171,10 +172,11 @@ def _effective(x: np.ndarray) -> float:
 def _check_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise where a prior has no density, and the evidence no scale."""
     sites = _sites(marg, args, kwargs)
-    if names := _improper(sites):
+    if names := _dimensions(marg, _improper(sites), args, kwargs):
         raise RequestError(
             f"{named(names)} {'has' if len(names) == 1 else 'have'} an improper prior, so "
-            "that the evidence is no number: expected proper priors"
+            "that the evidence is no number: expected proper priors, and no mask on a part of a "
+            "latent that others read (leave rows with missing data out)"
         )
     if names := _scaled(sites):
         raise RequestError(
@@ -185,14 +187,16 @@ def _check_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def is_proper(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether all priors are known to be proper, and no density scaled, by tracing the source."""
-    found: list[str] = []
+    improper: dict[str, bool] = {}
+    scaled: list[str] = []
 
     def look() -> None:
         sites = _sites(marg, args, kwargs)
-        found.extend([*_improper(sites), *_scaled(sites)])
+        improper.update(_improper(sites))
+        scaled.extend(_scaled(sites))
 
     jax.eval_shape(look)
-    return not found
+    return not scaled and not _dimensions(marg, improper, args, kwargs)
 
 
 def _sites(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Any]]:
@@ -203,9 +207,30 @@ def _sites(marg: AfterFit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
     return [s for s in sites.values() if s["type"] == "sample"]
 
 
-def _improper(sites: list[dict[str, Any]]) -> list[str]:
-    """Names of the latents whose prior is improper; a mask that is traced counts as one."""
-    return [s["name"] for s in sites if not s["is_observed"] and _is_improper(s["fn"])]
+def _improper(sites: list[dict[str, Any]]) -> dict[str, bool]:
+    """Names of the latents whose prior is improper → whether that is by a mask alone.
+
+    A mask that is traced counts as one.
+    """
+    return {
+        s["name"]: not _is_improper(unwrapped(s["fn"]).base)
+        for s in sites
+        if not s["is_observed"] and _is_improper(s["fn"])
+    }
+
+
+def _dimensions(
+    marg: AfterFit, improper: dict[str, bool], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[str]:
+    """Names of those whose elements without a prior are dimensions of the integral.
+
+    They are not where a latent is integrated out that no density reads (a missing response).
+    """
+    if not improper:
+        return []
+    plan = marg.plan(*args, **kwargs)
+    unread = {n for n in plan.integrated if not is_read(plan.program, n)}
+    return [name for name, masked in improper.items() if not (masked and name in unread)]
 
 
 def _scaled(sites: list[dict[str, Any]]) -> list[str]:

@@ -22,6 +22,7 @@ from autmarg.ir.program import Program
 from autmarg.posterior.dims import Dims, dims_of
 from autmarg.posterior.draws import Draws, arguments_for, draws_of
 from autmarg.posterior.labels import categorical, known
+from autmarg.posterior.replicated import in_scans, observable, outside_scans
 from autmarg.posterior.stored import LEAD, container, needed
 from autmarg.trace.capture import trace_program
 from autmarg.trace.columns import named_values
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 WHICH = {
     "marginal": "marginal: log p(y_i | y_-i, theta), what was integrated out is not given. "
-    "Leave-one-out from it (az.loo) weights draws of theta only, and is exact in the effects.",
+    "Leave-one-out from it (az.loo) weights draws of what is sampled, and is exact in the rest.",
     "conditional": "conditional: log p(y_i | effects, theta), all latents given.",
 }
 
@@ -159,7 +160,7 @@ def to_arviz(
     observed = _observed(fit.program)
     if observed and log_likelihood is not None and not _too_many(fit, log_likelihood):
         groups["log_likelihood"] = _log_likelihood(marg, fit, log_likelihood)
-    drawn, skipped = _observable(fit.program)
+    drawn, skipped = observable(marg, fit.program, fit.args, fit.kwargs)
     attrs = _attrs(fit.program) | ({"left_out": _LEFT_OUT.format(skipped)} if skipped else {})
     if posterior_predictive and drawn:
         values = _posterior_predictive(marg, fit, drawn)
@@ -279,12 +280,6 @@ def _observed(program: Program) -> dict[str, np.ndarray]:
     return {n.name: value for n, value in zip(sites, values, strict=True)}
 
 
-def _observable(program: Program) -> tuple[list[str], list[str]]:
-    """Observed sites that can be drawn anew, and those that cannot: their past is their data."""
-    drawn = [n.name for n in program.observed if not n.scanned]
-    return drawn, [n.name for n in program.observed if n.scanned]
-
-
 def constant(
     marg: AfterFit, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, np.ndarray]:
@@ -315,10 +310,10 @@ def _log_likelihood(marg: AfterFit, fit: WholeFit, which: str) -> Dataset:
     """Pointwise log-likelihoods; the attribute ``which`` says which.
 
     "auto" is the marginal one where it has numbers: it raises where it has no closed form, and is
-    NaN where its digits are lost.
+    NaN where its digits are lost. Where nothing is integrated out the two are the same.
     """
     found, used = None, which
-    if which != "conditional":
+    if which == "marginal" or (which == "auto" and fit.integrated):
         try:
             found, used = _pointwise(marg, fit, "marginal"), "marginal"
         except RequestError:
@@ -352,9 +347,12 @@ def _pointwise(marg: AfterFit, fit: WholeFit, which: str) -> dict[str, Any]:
 def _posterior_predictive(marg: AfterFit, fit: WholeFit, sites: list[str]) -> dict[str, Any]:
     """Data drawn anew at each posterior draw, for the same rows and groups."""
     latents = {n.name: fit.posterior[n.name] for n in fit.program.latents}
-    model = handlers.uncondition(marg.source)
-    predict = Predictive(model, latents, return_sites=sites, batch_ndims=2)
-    return predict(fit.key, *fit.args, **fit.kwargs)
+    found: dict[str, Any] = {}
+    if plain := outside_scans(fit.program, sites):
+        model = handlers.uncondition(marg.source)
+        predict = Predictive(model, latents, return_sites=plain, batch_ndims=2)
+        found |= predict(fit.key, *fit.args, **fit.kwargs)
+    return found | in_scans(fit.program, sites, latents, fit.key)
 
 
 def _prior(
@@ -364,10 +362,12 @@ def _prior(
     predict = Predictive(
         handlers.uncondition(marg.source),
         num_samples=count,
-        return_sites=[*fit.posterior, *sites],
+        return_sites=[*fit.posterior, *outside_scans(fit.program, sites)],
         batch_ndims=1,
     )
     drawn = predict(jax.random.fold_in(fit.key, 1), *fit.args, **fit.kwargs)
+    latents = {n.name: drawn[n.name] for n in fit.program.latents}
+    drawn |= in_scans(fit.program, sites, latents, fit.key)
     drawn = {name: np.asarray(value)[None] for name, value in drawn.items()}
     latents = {name: drawn[name] for name in fit.posterior if name in drawn}
     groups = {"prior": fit.dims.dataset(latents, attrs=attrs)}

@@ -73,10 +73,11 @@ class Fit:
         """
         if self.program is None:
             return set(self.draws.samples)
-        return {n.name for n in self.program.latents if _is_read(self.program, n.name)}
+        return {n.name for n in self.program.latents if is_read(self.program, n.name)}
 
 
-def _is_read(program: Program, name: str) -> bool:
+def is_read(program: Program, name: str) -> bool:
+    """Whether a density reads a latent."""
     return any(not isinstance(node, Deterministic) for node in program.children(name))
 
 

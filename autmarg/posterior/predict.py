@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 
 from autmarg.backend.runs import Arguments
-from autmarg.compat.numpyro import run_arguments
+from autmarg.compat.numpyro import base_of, run_arguments
 from autmarg.compat.programs import compiled
 from autmarg.errors import RequestError, did_you_mean, named
 from autmarg.ir.nodes import Deterministic, Param
@@ -26,6 +27,7 @@ from autmarg.trace.columns import as_arrays
 
 Array = jax.Array
 Recover = Callable[..., dict[str, Any]]
+_CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 _MEMORY = 2.0e7  # numbers that one batch of draws may hold by default
 
 
@@ -282,6 +284,12 @@ def _value(name: str, msg: Message, mean: bool, known: Mapping[str, Known]) -> A
     value = msg["value"]
     if not mean or msg["type"] != "sample" or msg["is_observed"] or name in known:
         return value
+    if isinstance(base_of(msg["fn"]), _CATEGORICAL):  # (NumPyro's mean of it is NaN)
+        raise RequestError(
+            f"the numbers of '{name}' are categories, which have no mean: leave out mean=True, and "
+            f"the share of category k is (draws['{name}'] == k).mean(0); or name sites=[…] that "
+            "have a mean"
+        )
     try:
         return jnp.broadcast_to(msg["fn"].mean, np.shape(value))
     except NotImplementedError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,17 +123,19 @@ def summary(
         return Summary(_title(fit), none, none, none, none, estimates(every, prob), 0)
     found = roles(fit.program)
     components = variances(found, posterior)
-    groups = components.rows | _by_site(found, posterior)
+    by_site = _by_site(found, posterior)
+    groups = components.rows | {n: x for n, x in by_site.items() if n not in components.same}
     effects, sizes = _effects(found, components)
     ranked = largest(effects, sizes, count)
-    names = [*found.other, *(n for n in found.covariance if n in components.unseen)]
+    other = _rows(posterior, [n for n in found.other if n not in found.noise], components.left)
+    other |= _unseen(found, components, posterior, {*by_site, *components.same})
     return Summary(
         _title(fit),
         estimates(_rows(posterior, found.population), prob),
         estimates(groups, prob),
         estimates(_rows(posterior, found.noise), prob),
         estimates(ranked, prob),
-        estimates(_rows(posterior, [n for n in names if n not in found.noise]), prob),
+        estimates(other, prob),
         len(effects) - len(ranked),
     )
 
@@ -147,8 +150,16 @@ def _title(fit: WholeFit) -> str:
     return f"{fit.program.name}: {count}{failed}; {done or 'all sampled'}"
 
 
-def _rows(posterior: Dataset, names: Any) -> Rows:
-    return {k: v for name in names for k, v in rows_of(posterior[name]).items()}
+def _rows(
+    posterior: Dataset, names: Iterable[str], left: Mapping[str, np.ndarray] | None = None
+) -> Rows:
+    """Rows of sites, but for elements that a mask does not leave."""
+    rows: Rows = {}
+    for name in names:
+        own = rows_of(posterior[name])
+        counts = np.ravel(left[name]) if left and name in left else np.ones(len(own), bool)
+        rows |= {k: x for (k, x), kept in zip(own.items(), counts, strict=True) if kept}
+    return rows
 
 
 def _by_site(found: Roles, posterior: Dataset) -> Rows:
@@ -164,6 +175,19 @@ def _by_site(found: Roles, posterior: Dataset) -> Rows:
             matrix = matrix @ np.swapaxes(matrix, -1, -2)
         rows |= correlation_rows(matrix, [f"{name}[{k}]" for k in range(matrix.shape[-1])])
     return rows
+
+
+def _unseen(found: Roles, components: Variances, posterior: Dataset, shown: set[str]) -> Rows:
+    """Elements of covariance parameters that are in no other section, as they are or in a matrix.
+
+    A precision is one, or the correlation of a stationary start.
+    """
+    names = [
+        n
+        for n in found.covariance
+        if n not in found.noise and (n in components.unseen or n not in found.matrices)
+    ]
+    return {k: x for k, x in _rows(posterior, names).items() if k not in shown}
 
 
 def _effects(found: Roles, components: Variances) -> tuple[Rows, dict[str, float]]:

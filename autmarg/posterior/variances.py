@@ -37,12 +37,16 @@ class Variances:
         deviations: effects less their prior means, [chain, draw, …] by site.
         sizes: prior standard deviation of each element, by site.
         unseen: covariance parameters of sites that have no rows.
+        left: of latents under a mask, which elements it leaves.
+        same: elements of covariance parameters that a row is the same as, ``tau[0]``.
     """
 
     rows: Rows = field(default_factory=dict)
     deviations: dict[str, DataArray] = field(default_factory=dict)
     sizes: dict[str, np.ndarray] = field(default_factory=dict)
     unseen: set[str] = field(default_factory=set)
+    left: dict[str, np.ndarray] = field(default_factory=dict)
+    same: frozenset[str] = frozenset()
 
 
 class At:
@@ -90,6 +94,8 @@ def variances(roles: Roles, posterior: Dataset) -> Variances:
     """
     at = At(roles, {str(name): x.values for name, x in posterior.items()})
     found = Variances()
+    for name, mask in roles.masks.items():
+        found.left[name] = at(mask, some=1)[0].reshape(posterior[name].shape[2:])
     for name, prior in roles.effects.items():
         array, rows = posterior[name], None
         found.deviations[name] = _deviation(at, name, prior, array)
@@ -101,18 +107,18 @@ def variances(roles: Roles, posterior: Dataset) -> Variances:
             found.unseen.update(prior.reads)
         elif prior.reads:
             found.rows.update(rows)
-        if (sizes := _sizes(at, prior, array)) is not None:
+        if (sizes := _sizes(at, prior, array, found.left.get(name))) is not None:
             found.sizes[name] = sizes
     named = {k: v for n in roles.covariance for k, v in rows_of(posterior[n]).items()}
-    return replace(found, rows={_called(n, x, named): x for n, x in found.rows.items()})
+    called = {row: _same(x, named) for row, x in found.rows.items() if not row.startswith("cor(")}
+    names = {row: f"{row} = {same}" for row, same in called.items() if same}
+    rows = {names.get(row, row): x for row, x in found.rows.items()}
+    return replace(found, rows=rows, same=frozenset(called.values()) - {""})
 
 
-def _called(name: str, draws: np.ndarray, named: Rows) -> str:
-    """A row's name, with the user's own where an element of a site has the same draws."""
-    if name.startswith("cor("):
-        return name
-    same = next((n for n, x in named.items() if np.allclose(x, draws, 1e-6, 0)), None)
-    return name if same is None else f"{name} = {same}"
+def _same(draws: np.ndarray, named: Rows) -> str:
+    """The user's own name of a row, where an element of a site has the same draws; else ""."""
+    return next((n for n, x in named.items() if np.allclose(x, draws, 1e-6, 0)), "")
 
 
 def _deviation(at: At, name: str, prior: Prior, array: DataArray) -> DataArray:
@@ -122,7 +128,7 @@ def _deviation(at: At, name: str, prior: Prior, array: DataArray) -> DataArray:
     return array - at(prior.loc).reshape(array.shape)
 
 
-def _sizes(at: At, prior: Prior, array: DataArray) -> np.ndarray | None:
+def _sizes(at: At, prior: Prior, array: DataArray, left: np.ndarray | None) -> np.ndarray | None:
     """Prior standard deviation of each element, on average over some draws; NaN where masked."""
     shape = array.shape[2:]
     if prior.scale is not None:
@@ -135,9 +141,7 @@ def _sizes(at: At, prior: Prior, array: DataArray) -> np.ndarray | None:
     if found.size != math.prod(shape):
         return None
     found = found.reshape(shape)
-    if prior.mask is not None:
-        found = np.where(at(prior.mask, some=1)[0].reshape(shape), found, np.nan)
-    return found
+    return found if left is None else np.where(left, found, np.nan)
 
 
 def _of_scale(at: At, prior: Prior, array: DataArray) -> Rows | None:

@@ -65,6 +65,21 @@ def test_nothing_is_sampled() -> None:
     np.testing.assert_allclose(found.log_evidence, expected, rtol=1e-12)
 
 
+def test_missing_responses_are_no_part_of_it() -> None:
+    """Elements under NumPyro's own mask have no density, and nothing reads them."""
+
+    def missing(y, seen):
+        u = numpyro.sample("u", dist.Normal(0.0, 2.0))
+        numpyro.sample("y", dist.Normal(u, 1.0).expand([len(y)]), obs=y, obs_mask=seen)
+
+    seen = np.arange(12) < 9
+    found = autmarg.transform(missing).log_evidence(
+        jax.random.key(0), {"draw": np.zeros(3)}, Y, seen
+    )
+    expected = dist.MultivariateNormal(np.zeros(9), np.eye(9) + 4.0).log_prob(Y[seen])
+    np.testing.assert_allclose(found.log_evidence, expected, rtol=1e-12)
+
+
 def test_what_it_refuses() -> None:
     def flat(y):
         scale = numpyro.sample("scale", dist.ImproperUniform(dist.constraints.positive, (), ()))
@@ -75,12 +90,18 @@ def test_what_it_refuses() -> None:
         with handlers.scale(scale=np.linspace(0.5, 1.5, len(y))):
             numpyro.sample("y", dist.Normal(u, 1), obs=y)
 
+    def part(y):
+        with handlers.mask(mask=np.arange(12) < 9):
+            u = numpyro.sample("u", dist.Normal(0, 1).expand([12]))
+        numpyro.sample("y", dist.Normal(u, 1), obs=y)
+
     def refused(model, draws):
         with pytest.raises(autmarg.RequestError) as caught:
             autmarg.transform(model, marginalize="all").log_evidence(jax.random.key(0), draws, Y)
         return str(caught.value)
 
     assert "'scale' has an improper prior" in refused(flat, {"scale": np.ones(100)})
+    assert "no mask on a part of a latent that others read" in refused(part, {"u": np.ones(100)})
     assert "log-density of 'y' is scaled" in refused(weighted, {"draw": np.ones(100)})
     assert "needs draws of the sampled site 'scale'" in refused(groups, {"mean": np.ones(100)})
     assert "at least 20 draws for each" in refused(groups, {"scale": np.linspace(1, 2, 10)})

@@ -162,6 +162,20 @@ def test_a_number_that_would_be_wrong_is_an_error(name):
         autmarg.transform(model).predict(KEY, draws, *new, fitted=run)
 
 
+def test_categories_have_no_mean():
+    """NumPyro's is NaN."""
+
+    def votes(n, y=None):
+        u = numpyro.sample("u", dist.Normal(0, 1))
+        cuts = jnp.array([-1.0, 1.0])
+        with numpyro.plate("rows", n):
+            numpyro.sample("y", dist.OrderedLogistic(u, cuts).mask(True), obs=y)
+
+    run = (3, np.arange(3))
+    with pytest.raises(autmarg.RequestError, match="numbers of 'y' are categories"):
+        autmarg.transform(votes).predict(KEY, {"u": np.zeros(5)}, 3, fitted=run, mean=True)
+
+
 def test_categories_begin_with_those_of_the_fit():
     pandas = pytest.importorskip("pandas")
 

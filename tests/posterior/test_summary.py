@@ -164,7 +164,37 @@ def test_deviations_are_from_prior_means_and_scales_are_what_they_come_to():
     assert list(found.groups.index) == names
     np.testing.assert_allclose(found.groups["mean"]["sd(a)"], 2 * draws["r"].mean())
     np.testing.assert_allclose(found.effects["mean"]["a[3]"], draws["a"][..., 3].mean() - 100)
-    assert next(iter(found.other.index)) == "p"
+    missing = [f"y_unobserved[{k}]" for k in np.flatnonzero(X <= -0.5)]
+    assert list(found.other.index) == ["p", *missing]
+
+
+def products(y=None):
+    """A slope times what is no effect; scales in one site, one of which a prior reads."""
+    threshold = numpyro.sample("threshold", dist.Normal(0, 1))
+    slope = numpyro.sample("slope", dist.LogNormal(0, 1))
+    mean = numpyro.sample("mean", dist.Normal(0, 1).expand([2]))
+    rho = numpyro.sample("rho", dist.Uniform(0, 1))
+    sds = numpyro.sample("sds", dist.HalfNormal(1).expand([3]).to_event(1))
+    with numpyro.plate("groups", 4):
+        a = numpyro.sample("a", dist.Normal(0, sds[0]))
+        first = numpyro.sample("first", dist.Normal(0, sds[2] / jnp.sqrt(1 - rho**2)))
+    z = numpyro.sample("z", dist.Normal(0, 1).expand([4]))
+    effect = mean[0] + sds[1] * (z - 0.0 * mean[1])
+    at = slope * (X - threshold) + (a + first + effect)[G]
+    numpyro.sample("y", dist.Normal(at, 1), obs=y)
+
+
+def test_every_latent_has_a_row_where_a_reader_looks_for_it():
+    found = roles(trace_program(products, (Y,), {})[0])
+    assert found.population == ("threshold", "mean")
+    assert list(found.effects) == ["a", "first", "z"] and found.standardised == {"z"}
+    assert found.multipliers == ("sds",) and found.other == ("slope",)
+    draws = {n: RNG.uniform(size=LEAD) for n in ("threshold", "slope", "rho")}
+    draws |= {"mean": RNG.normal(size=(*LEAD, 2)), "sds": RNG.uniform(size=(*LEAD, 3))}
+    draws |= {n: RNG.normal(size=(*LEAD, 4)) for n in ("a", "first", "z")}
+    table = summary(products, draws)
+    assert list(table.groups.index) == ["sd(a) = sds[0]", "sd(first)", "sds[1]", "sds[2]"]
+    assert list(table.other.index) == ["slope", "rho"]
 
 
 def test_a_probability_that_is_none():

@@ -13,6 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.infer import MCMC, NUTS
 
 import autmarg
@@ -133,6 +134,12 @@ def test_loo_of_marginal_log_likelihoods_is_the_default():
     assert az.loo(found).n_data_points == 8
 
 
+def test_where_nothing_is_integrated_out_log_likelihoods_are_conditional():
+    draws = {**DRAWS, "u": RNG.normal(size=(2, 30, 3))}
+    found = autmarg.transform(pupils, marginalize=[]).to_arviz(draws, *ARGS)
+    assert groups(found)["log_likelihood"].attrs["which"].startswith("conditional")
+
+
 def test_log_likelihoods_that_would_fill_the_memory_are_asked_for_by_name(monkeypatch):
     monkeypatch.setattr("autmarg.posterior.inference_data._MOST", 10)
     with pytest.warns(UserWarning, match="60 draws of 8 rows") as seen:
@@ -153,6 +160,34 @@ def test_data_drawn_anew():
     assert found["prior"]["u"].shape == (1, 3, 3)
     prior = found["prior_predictive"]["y"]
     assert prior.shape == (1, 3, 8) and not np.isclose(prior, Y).any()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_data_of_a_scan_drawn_anew(own):
+    """Where its steps read earlier data, which are known then, they are left out, with a word."""
+
+    def series(y):
+        tau = numpyro.sample("tau", dist.HalfNormal(1))
+
+        def step(last, seen):
+            x = numpyro.sample("x", dist.Normal(last, tau))
+            y = numpyro.sample("y", dist.Normal(x, 1e-9), obs=seen)
+            return y if own else x, None
+
+        scan(step, 0.0, y, length=8)
+
+    draws = {"tau": DRAWS["tau"], "x": RNG.normal(size=(2, 30, 8))}
+    found = groups(
+        autmarg.transform(series, marginalize=[]).to_arviz(
+            draws, Y, posterior_predictive=True, prior=3, log_likelihood=None
+        )
+    )
+    if own:
+        assert "own past" in found["prior"].attrs["left_out"]
+        assert not {"posterior_predictive", "prior_predictive"} & set(found)
+        return
+    np.testing.assert_allclose(found["posterior_predictive"]["y"], draws["x"], atol=1e-6)
+    np.testing.assert_allclose(found["prior_predictive"]["y"], found["prior"]["x"], atol=1e-6)
 
 
 def nested(y=None):
