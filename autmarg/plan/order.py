@@ -104,10 +104,10 @@ def stages_of(form: AffineForm, assembly: Assembly) -> tuple[AnyStage, ...] | To
 def _apart(form: AffineForm, assembly: Assembly) -> tuple[Assembly, dict[int, Filtered]]:
     """The chains that are filtered, and the assembly with the rows apart that they walk."""
     chains = in_time(form, assembly.pattern)
-    filtered = tuple(rows for _, own in chains.values() for rows in own)
+    filtered = tuple(rows for each in chains.values() for rows in each.rows)
     if not filtered:
         return assembly, chains
-    rest = replace(form, rows=without(form, [n for n, (_, rows) in chains.items() if rows]))
+    rest = replace(form, rows=without(form, chains))
     return Assembly(rest, terms_of(rest, filtered)), chains
 
 
@@ -117,7 +117,7 @@ def _stages(
     pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         if number in chains:
-            width, rows = chains[number]
+            width, rows, _ = chains[number]
             stage, pattern = Chain.plan(pattern, each, number, width, form.members, rows)
         else:
             stage, pattern = Unrolled.plan(pattern, each, number)

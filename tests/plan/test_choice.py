@@ -61,17 +61,23 @@ def test_a_cheap_design_is_integrated_out_whole():
 
 
 def test_a_short_walk_beside_many_coefficients_is_no_chain():
-    """A filter that carries them along multiplies small matrices at every step."""
-    when, x = np.tile(np.arange(20), 4), _RNG.normal(size=(80, 40))
+    """A filter that carries them along multiplies small matrices at every row.
 
-    def model(y):
+    Rows of equal noise are one for each step, and the walk is a chain.
+    """
+    when, x = np.tile(np.arange(20), 4), _RNG.normal(size=(80, 40))
+    noise = np.repeat(np.arange(4), 20)
+
+    def model(y, noises):
         s, t = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("t", dist.HalfNormal(1))
+        sd = numpyro.sample("sd", dist.HalfNormal(1).expand([noises]))
         b = numpyro.sample("b", dist.Normal(0, t).expand([40]))
         walk = numpyro.sample("walk", dist.GaussianRandomWalk(s, 20))
-        numpyro.sample("y", dist.Normal(x @ b + walk[when], 1.0), obs=y)
+        numpyro.sample("y", dist.Normal(x @ b + walk[when], sd[noise % noises]), obs=y)
 
-    plan = autmarg.transform(model, marginalize="all").plan(Y[:80])
-    assert plan.groups[0].structure[0] == "20 states written out in innovations"
+    marg = autmarg.transform(model, marginalize="all")
+    first = [marg.plan(Y[:80], noises).groups[0].structure[0] for noises in (4, 1)]
+    assert first == ["20 states written out in innovations", "1 chain of 20 steps, states of 1"]
 
 
 def test_what_is_too_large_is_refused_and_auto_takes_the_next_best(monkeypatch):

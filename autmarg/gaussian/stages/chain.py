@@ -23,9 +23,9 @@ Draws use square roots (:mod:`autmarg.gaussian.chains.square_root`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
@@ -36,7 +36,6 @@ from jax import Array
 from autmarg.gaussian import small
 from autmarg.gaussian.affine import Member, Rows
 from autmarg.gaussian.chains.filtering import (
-    ROWS,
     Moves,
     Observations,
     Steps,
@@ -52,7 +51,7 @@ from autmarg.gaussian.pattern import Pattern, positions
 from autmarg.gaussian.pieces import gather
 from autmarg.gaussian.quadratic import QuadraticForm
 from autmarg.gaussian.stages.base import Stage
-from autmarg.gaussian.stages.cost import Cost, Counts
+from autmarg.gaussian.stages.cost import Cost, filter_counts, filter_work
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -151,23 +150,8 @@ class Chain(Stage[Factor, Own]):
             sizes["n"] = self.rows.size[2]
         if (blocks := self.recurrence.blocks) > 1:
             text = f"{text}, {blocks} blocks of steps side by side"
-
-        def work(T: Any, M: Any, d: Any, D: Any, n: Any = None) -> Any:
-            each = 4 * d**3 + d**2 * D + d * D**2
-            if n is not None:
-                each = 2 * d**3 + d**2 * D + n * (4 * d**2 + 2 * d * D + D**2)
-            return (3 if blocks > 1 else 1) * T * M * each
-
-        counts = Counts(columns=math.inf, small=float(work(**sizes)), steps=self._depth)
-        return Cost(text, work, sizes, counts)
-
-    @property
-    def _depth(self) -> int:
-        """Steps that go one after the other; a few rows of a step are one."""
-        steps, blocks = self.recurrence.steps, self.recurrence.blocks
-        rows = 1 if self.rows is None else self.rows.size[2]
-        depth = steps if blocks == 1 else 2 * -(-steps // blocks) + blocks
-        return depth if rows <= ROWS else depth * rows
+        work = partial(filter_work, blocks=blocks)
+        return Cost(text, work, sizes, filter_counts(**sizes, blocks=blocks))
 
     @property
     def fresh(self) -> Int[np.ndarray, "now"]:
