@@ -202,7 +202,7 @@ class MarginalizedModel(AfterFit, Sampling):
             RequestError: a kept site is missing, or has the wrong shape; there are no data, or
                 others than those of the run.
         """
-        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs, self)
         if (marg := made_by(mcmc_or_samples, self)) is not self:
             return marg.recover(
                 rng_key, mcmc_or_samples, *args, moments=moments, batch_size=batch_size,

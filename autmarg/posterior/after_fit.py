@@ -356,7 +356,7 @@ class AfterFit:
         """
         from autmarg.posterior import pointwise  # rules need SymPy, which is slow to import
 
-        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs, self)
         draws = draws_of(mcmc_or_samples, "log_likelihood", group_by_chain=group_by_chain)
         marg = made_by(mcmc_or_samples, self)
         if not other_data:
@@ -390,7 +390,7 @@ class AfterFit:
             RequestError: a prior is improper; there are too few draws; the standard error would be
                 above half a nat; or as for :meth:`recover`.
         """
-        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+        args, kwargs = arguments_for(mcmc_or_samples, args, kwargs, self)
         draws = draws_of(mcmc_or_samples, "log_evidence", group_by_chain=True)
         marg = made_by(mcmc_or_samples, self)
         if not other_data:

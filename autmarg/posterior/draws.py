@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autmarg.backend.runs import Arguments
 from autmarg.compat.numpyro import run_arguments
-from autmarg.errors import RequestError
+from autmarg.errors import RequestError, named
 from autmarg.posterior.stored import is_stored, posterior_of
 
 
@@ -72,11 +73,31 @@ def _stored(dataset: Any, method: str, group_by_chain: bool) -> Draws:
     return Draws(joined, (chains * each,), stored=dataset)
 
 
-def arguments_for(mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """The arguments given, or where there are none those that an ``MCMC`` was run with."""
+def arguments_for(
+    mcmc_or_samples: Any, args: tuple[Any, ...], kwargs: dict[str, Any], marg: Any
+) -> Arguments:
+    """The arguments given, or where there are none those that an ``MCMC`` was run with.
+
+    Raises:
+        RequestError: there are none, and the model ``marg`` needs some.
+    """
     if args or kwargs:
         return args, kwargs
-    return run_arguments(mcmc_or_samples) or (args, kwargs)
+    ran = run_arguments(mcmc_or_samples)
+    if ran is None and (signature := getattr(marg, "__signature__", None)) is not None:
+        parameters = signature.parameters
+        if any(map(_is_needed, parameters.values())):
+            raise RequestError(
+                f"draws by themselves do not know what '{marg.__name__}' was run with: pass its "
+                f"arguments {named(list(parameters))} after the draws, data included (what "
+                "marg.sample returned, or an MCMC, knows them)"
+            )
+    return ran or (args, kwargs)
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    empty = parameter.default is inspect.Parameter.empty
+    return empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
 
 
 def made_by(mcmc_or_samples: Any, marg: Any) -> Any:

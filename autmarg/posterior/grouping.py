@@ -62,9 +62,10 @@ def groups_of(
         return _given(by, program.observed, "by")
     bound = inspect.signature(source).bind(*args, **kwargs)
     bound.apply_defaults()
-    if by in bound.arguments:
-        return _given(bound.arguments[by], program.observed, f"the argument '{by}'")
     plates = {plate.name for plate in program.plates}
+    # (a plate often has the name of its size)
+    if by in bound.arguments and not (by in plates and np.ndim(bound.arguments[by]) == 0):
+        return _given(bound.arguments[by], program.observed, f"the argument '{by}'")
     if by not in plates:
         known = sorted({*plates, *bound.arguments})
         raise RequestError(

@@ -97,7 +97,7 @@ def whole_fit(
     Raises:
         RequestError: draws or arguments are not what the model takes, or data are traced.
     """
-    args, kwargs = arguments_for(mcmc_or_samples, args, kwargs)
+    args, kwargs = arguments_for(mcmc_or_samples, args, kwargs, marg)
     draws = draws_of(mcmc_or_samples, method, group_by_chain=True)
     program, traced = trace_program(marg.source, args, kwargs)
     if not other_data:

@@ -98,7 +98,7 @@ class Sampling:
             ModelError: the model or the data are wrong.
         """
         marg: Any = self
-        args, kwargs = as_arrays(*arguments_for(mcmc_or_samples, args, kwargs))
+        args, kwargs = as_arrays(*arguments_for(mcmc_or_samples, args, kwargs, marg))
         program, _ = trace_program(marg.source, args, kwargs)
         draws = draws_of(mcmc_or_samples, "tune").samples
         if any(latent.name not in draws for latent in program.latents):

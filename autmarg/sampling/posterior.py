@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpyro.infer import MCMC
 
     from autmarg.posterior.after_fit import AfterFit
+    from autmarg.posterior.summary import Summary
 
 ENOUGH = 100  # effective draws for each chain
 MIXED = 1.01  # R̂
@@ -120,6 +121,18 @@ class Posterior:
         """
         key = jax.random.key(0) if rng_key is None else rng_key
         return self.marg.recover(key, self, *self.args, **options, **self.kwargs)
+
+    def summary(self, **options: Any) -> Summary:
+        """Estimates by section; see :meth:`autmarg.MarginalizedModel.summary`."""
+        return self.marg.summary(self, **options)
+
+    def print_summary(self, **options: Any) -> None:
+        """Print them, as an ``MCMC`` does."""
+        print(self.summary(**options))
+
+    def to_arviz(self, **options: Any) -> Any:
+        """ArviZ's form; see :meth:`autmarg.MarginalizedModel.to_arviz`."""
+        return self.marg.to_arviz(self, **options)
 
     def __str__(self) -> str:
         lines = [self.reason, *self.quadrature]

@@ -220,6 +220,17 @@ def test_a_flat_prior_that_only_the_rows_left_out_determine_has_no_prediction():
     np.testing.assert_allclose(found[0], expected)
 
 
+def test_a_plate_may_have_the_name_of_its_size():
+    def named(A, y):
+        with numpyro.plate("A", A):
+            u = numpyro.sample("u", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(u[GROUP], 1), obs=y)
+
+    marg, draws = autmarg.transform(named), {"draw": np.zeros(2)}
+    found = [marg.log_likelihood(draws, 4, Y, which="group", by=by)["y"] for by in ("A", GROUP)]
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_conditional_is_numpyros_at_recovered_effects():
     marg, key = autmarg.transform(weighted), jax.random.key(3)

@@ -197,6 +197,16 @@ def test_every_latent_has_a_row_where_a_reader_looks_for_it():
     assert list(table.other.index) == ["slope", "rho"]
 
 
+def test_draws_by_themselves_know_no_arguments():
+    def rows_of(x, y=None):
+        numpyro.sample("y", dist.Normal(numpyro.sample("b", dist.Normal(0, 1)) * x, 1), obs=y)
+
+    with pytest.raises(
+        autmarg.RequestError, match="pass its arguments 'x' and 'y' after the draws"
+    ):
+        autmarg.transform(rows_of).summary({"b": RNG.normal(size=LEAD)})
+
+
 def test_a_probability_that_is_none():
     with pytest.raises(autmarg.RequestError, match="between 0 and 1"):
         summary(factor, BASE, prob=95)

@@ -85,7 +85,9 @@ def test_the_methods_take_it_for_an_mcmc(marg, posterior):
     assert marg.recover(KEY, posterior, GROUP, Y, group_by_chain=True)["u"].shape == (4, 500, 6)
     fit = marg.to_arviz(posterior, log_likelihood=None)
     assert fit.posterior["u"].shape == (4, 500, 6)
-    assert "scale" in str(marg.summary(posterior))
+    assert str(marg.summary(posterior)) == str(posterior.summary())
+    assert "scale" in str(posterior.summary())
+    assert posterior.to_arviz(log_likelihood=None).posterior["u"].shape == (4, 500, 6)
     found = marg.log_evidence(KEY, posterior)
     own = posterior.quality.evidence
     assert abs(found.log_evidence - own.log_evidence) < 5 * (found.error + own.error)

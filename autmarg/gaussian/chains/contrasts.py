@@ -64,7 +64,8 @@ def contrasts(rows: Rows, states: Int[np.ndarray, "T B d"], constant: int) -> tu
         new.append(_Entries(group.rows[i], group.features[f, 0], known[i, f], group.features[f, 1]))
     old = _Entries(*(x[kept] for x in entries))
     whole = _Entries(*map(np.concatenate, zip(old, *new, strict=True)))
-    return tuple(_rows(rows, whole, np.flatnonzero(some), constant) for some in (reads, ~reads))
+    own, others = np.flatnonzero(reads), np.flatnonzero(~reads)
+    return _rows(rows, whole, own, constant), _rows(rows, whole, others, constant)
 
 
 def _entries(rows: Rows) -> _Entries:
