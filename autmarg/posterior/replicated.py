@@ -81,8 +81,10 @@ def _reads_itself(
     """Whether steps of a scan, or latents that they read, read data of earlier steps.
 
     With the data in another order their distributions are then others. Where the data are no
-    argument as they are, that is not known, and counts as such.
+    argument as they are, that is not known, and counts as if they did.
     """
+    if program.tape.dependencies([site.value]):
+        return True
     (data,) = known(program.tape, [site.value])
     moved = np.roll(data, 1, axis=0)
     leaves, tree = jax.tree.flatten(as_arrays(args, kwargs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 from numpyro.infer import NUTS
@@ -74,7 +74,7 @@ class Sampling:
             num_chains=num_chains, method=method, num_warmup=num_warmup, progress=progress,
         )  # fmt: skip
 
-    def tune(self, mcmc_or_samples: Any, *args: Any, **kwargs: Any) -> Any:
+    def tune(self, mcmc_or_samples: Any, *args: Any, **kwargs: Any) -> Self:
         """The same model, its whitened latents' stand-ins from draws instead of from the mode.
 
         Stand-ins decide how near to standard the posterior of the noise is, and never what the
