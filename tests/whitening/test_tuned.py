@@ -88,11 +88,13 @@ def test_data_may_be_traced(tuned: autmarg.MarginalizedModel) -> None:
         jax.jit(lambda y: log_density(whitened, (G, X, y), {}, values)[0])(Y)
 
 
+@pytest.mark.slow
 def test_data_of_other_shapes_have_their_own_mode(tuned: autmarg.MarginalizedModel) -> None:
     fewer = G[1:], X[1:], Y[1:]
     assert autmarg.verify(tuned, *fewer, points=3, quiet=True).exact
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_in_pieces")
 def test_in_pieces() -> None:
     draws = {name: 0.7 + 0.1 * RNG.normal(size=8) for name in "bcst"}
