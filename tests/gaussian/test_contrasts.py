@@ -45,8 +45,9 @@ def test_the_sums_of_squares_of_each_noise_stay(width: int) -> None:
     assert not np.isin(left.column[left.known != 0], states).any()
 
 
-def test_equal_means_leave_one_row_and_no_other_columns() -> None:
-    """Of an intercept and a walk, contrasts read only the data: no rounding joins them."""
+@pytest.fixture(scope="module")
+def marg() -> autmarg.MarginalizedModel:
+    """An intercept and a walk, several rows of each step."""
     step = RNG.integers(0, STEPS, ROWS)
     y = 1e3 + RNG.normal(size=ROWS)
 
@@ -56,7 +57,15 @@ def test_equal_means_leave_one_row_and_no_other_columns() -> None:
         walk = numpyro.sample("walk", dist.GaussianRandomWalk(q, STEPS))
         numpyro.sample("y", dist.Normal(a + walk[step], s), obs=y)
 
-    marg = autmarg.transform(model, marginalize="all")
+    return autmarg.transform(model, marginalize="all")
+
+
+def test_equal_means_leave_one_row_and_no_other_columns(marg: autmarg.MarginalizedModel) -> None:
+    """Contrasts read only the data: no rounding joins them to others."""
     assert f"{STEPS} rows filtered one by one" in str(marg.plan())
     assert "N = 34 rows added up into 1 statistics" in str(marg.plan())
+
+
+@pytest.mark.slow
+def test_exact(marg: autmarg.MarginalizedModel) -> None:
     assert autmarg.verify(marg, points=4, quiet=True).exact
