@@ -18,7 +18,6 @@ import numpy as np
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform, IndependentTransform
 
-from autmarg.analysis.admissible import Facts, facts_of
 from autmarg.analysis.degrees import degrees
 from autmarg.analysis.families.location_scale import NotLocationScale, as_location_scale
 from autmarg.analysis.sites import GaussianSite, Normalised, normalise
@@ -88,13 +87,13 @@ class Roles:
 
 def roles(program: Program) -> Roles:
     """The role of every latent of a source program."""
-    facts = facts_of(normalise(program))
-    normalised = facts.normalised
+    normalised = normalise(program)
     tape, priors = _priors(normalised)
     known = normalised.program.replace_nodes(normalised.program.nodes, tape)
     latents = {n.name: n for n in known.latents}
     reads = {name: prior.reads & set(latents) for name, prior in priors.items()}
-    pairs = _multiplied(facts, known, priors)
+    supports = {name: _support(known, node) for name, node in latents.items()}
+    pairs = _multiplied(normalised, known, priors, supports)
     informed = _informed(known)
     effects: dict[str, Prior] = {}
     for name, node in latents.items():
@@ -107,13 +106,12 @@ def roles(program: Program) -> Roles:
     noise = frozenset().union(*_noise(normalised)) & set(latents)
     noise -= set(effects)
     shared = set(effects) | covariance | multipliers | noise
-    supports = {n: _support(known, node) for n, node in latents.items()}
     correlations = {
         n: s is constraints.corr_cholesky
         for n, s in supports.items()
         if n not in shared and s in _CORRELATIONS
     }
-    free = [n for n in latents if n not in {*shared, *correlations} and _is_free(known, latents[n])]
+    free = [n for n in latents if n not in {*shared, *correlations} and _is_free(supports[n])]
     population = [n for n in free if not latents[n].plates and n in informed]
     listed = {*shared, *correlations, *population}
     return Roles(
@@ -140,9 +138,8 @@ def _support(program: Program, node: Sample) -> Any:
     return getattr(fn, "support", None)
 
 
-def _is_free(program: Program, node: Sample) -> bool:
+def _is_free(support: Any) -> bool:
     """Whether a latent is unconstrained."""
-    support = _support(program, node)
     try:
         transform = biject_to(support)
     except NotImplementedError:
@@ -152,8 +149,7 @@ def _is_free(program: Program, node: Sample) -> bool:
     return isinstance(transform, IdentityTransform)
 
 
-def _is_positive(program: Program, node: Sample) -> bool:
-    support = _support(program, node)
+def _is_positive(support: Any) -> bool:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     lower = getattr(support, "lower_bound", None)
@@ -208,20 +204,23 @@ def _noise(normalised: Normalised) -> Iterator[frozenset[str]]:
 
 
 def _multiplied(
-    facts: Facts, program: Program, priors: dict[str, Prior]
+    normalised: Normalised,
+    program: Program,
+    priors: dict[str, Prior],
+    supports: dict[str, Any],
 ) -> dict[str, frozenset[str]]:
     """Latents in standard units that a positive latent in no plate multiplies, → these."""
-    tape, latents = facts.normalised.program.tape, {n.name: n for n in program.latents}
-    found = degrees(_without_zeros(tape), latents)
-    numbers = [v for n in facts.normalised.program.nodes for v in n.numbers]
-    numbers += [v for site in facts.normalised.gaussian.values() for v in site.numbers]
+    latents = {n.name: n for n in program.latents}
+    found = degrees(_without_zeros(normalised.program.tape), latents)
+    numbers = [v for n in normalised.program.nodes for v in n.numbers]
+    numbers += [v for site in normalised.gaussian.values() for v in site.numbers]
     pairs = {pair for number in numbers for pair in found[number].clashes}
     units = {
         n for n, node in latents.items() if node.size > 1 and _is_standard(program.tape, priors, n)
     }
     scales = {
         n for n, node in latents.items()
-        if not (node.plates or node.scanned) and _is_positive(program, node)
+        if not (node.plates or node.scanned) and _is_positive(supports[n])
     }  # fmt: skip
     return {
         name: each

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
@@ -139,6 +139,15 @@ class RowTerm:
         return column, known, slot
 
 
+class Coefficients(NamedTuple):
+    """Those of rows that are not zero: ``known`` · ω[slot] v[column] is a summand of ``row``."""
+
+    row: Int[np.ndarray, "C"]
+    column: Int[np.ndarray, "C"]
+    known: Float[np.ndarray, "C"]
+    slot: Int[np.ndarray, "C"]
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of one site: ``n`` of them, a sum of terms each.
@@ -154,6 +163,17 @@ class Rows:
     precision: Int[np.ndarray, "#n"] | None = None
     counted: bool = True
     block: int = 1
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """All that are not zero, term by term."""
+        none = np.zeros(0, np.int64)
+        parts = [(none, none, np.zeros(0), none)]
+        for term in self.terms:
+            column, known, slot = term.full(self.n)
+            row, k = np.nonzero(known)
+            parts.append((row, column[row, k], known[row, k], slot[row, k]))
+        return Coefficients(*map(np.concatenate, zip(*parts, strict=True)))
 
     def chunks(self, size: int) -> Iterator[Rows]:
         """The rows, ``size`` at a time."""

@@ -21,6 +21,7 @@ from autmarg.gaussian import small
 from autmarg.gaussian.affine import AffineForm, Numbers, Point
 from autmarg.gaussian.assembly import Assembly
 from autmarg.gaussian.coordinates import Coordinates
+from autmarg.gaussian.minimum import at_minimum
 from autmarg.gaussian.quadratic import QuadraticForm, log_scale
 from autmarg.gaussian.rowwise import Omega
 from autmarg.gaussian.solver import Solver, factorise
@@ -127,7 +128,7 @@ class Schedule:
                     chain.errors(solver.factors[k], solver.own[k])
                     for k, chain in self._filters.items()
                 ]
-                squares = _at_minimum(self._squares_over_filters, point, errors, z)
+                squares = at_minimum(self._squares_over_filters, point, errors, z)
         sound = self._sound(point, solver.form, z, squares)
         constant = constant - 0.5 * solver.log_det
         # (a precision that underflows, say, has logarithm -inf)
@@ -371,33 +372,3 @@ class Schedule:
             if member.random:
                 log_det = log_det - log_scale(member, prior)
         return log_det - 0.5 * (squares + int(self.form.counted.sum()) * np.log(2 * np.pi))
-
-
-def _at_minimum(
-    function: Callable[[Point, Sequence[Errors], Array], Array],
-    point: Point,
-    errors: Sequence[Errors],
-    z: Float[Array, "columns"],
-) -> Float[Array, ""]:
-    """f(θ, e(θ), z) at the z = z*(θ) that minimises it, with the derivatives of min_z f.
-
-    Since ∂f/∂z is zero there, the first derivative is ∂f/∂θ at fixed z*, and no derivative of z*
-    is taken. In that rule z* stays a function of θ: the second derivative differentiates it, so
-    that it is the one of the minimum too.
-    """
-
-    def plain(numbers: Numbers, errors: Sequence[Errors], z: Array) -> Array:
-        return function(replace(point, **numbers), errors, z)
-
-    def rule(
-        primals: tuple[Numbers, Sequence[Errors], Array],
-        tangents: tuple[Numbers, Sequence[Errors], Array],
-    ) -> tuple[Array, Array]:
-        *numbers, z = primals
-        return jax.jvp(lambda n, e: plain(n, e, z), tuple(numbers), tuple(tangents[:2]))
-
-    minimum = jax.custom_jvp(plain)
-    minimum.defjvp(rule)
-    numbers: Numbers
-    numbers = {"omega": point.omega, "priors": point.priors, "factors": point.factors}
-    return minimum(numbers, errors, z)

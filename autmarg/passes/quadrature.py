@@ -120,9 +120,10 @@ def left_for_traced_data(passes: Iterable[object], program: Program) -> frozense
     if program.obstacles or not asked:
         return frozenset()
     facts = facts_of(normalise(program))
-    tuned = (each.with_tuned(facts) for each in asked if isinstance(each, Whiten))
-    whitened = next((each for each in tuned if each is not None), None)
-    return under_traced_data(facts if whitened is None else facts_of(normalise(whitened)))
+    for each in asked:
+        if isinstance(each, Whiten) and (tuned := each.with_tuned(facts)) is not None:
+            facts = facts_of(normalise(tuned))
+    return under_traced_data(facts)
 
 
 __all__ = ["Quadrature", "left_for_traced_data", "quadrature_of"]

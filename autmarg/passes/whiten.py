@@ -85,13 +85,11 @@ class Whiten:
         if not self.is_asked or program.obstacles:
             return
         check_under(program, self.request)
-        normalised = normalise(program)
-        facts = facts_of(normalised)
+        facts = facts_of(normalise(program))
         if (tuned := self.with_tuned(facts)) is not None:
             yield tuned
             return
-        sites = self._likelihoods(facts)
-        fitted = self._fit(facts, sites) if sites else None
+        fitted = self._fit(facts)
         if fitted is None:
             return
         fit, plan = fitted
@@ -99,8 +97,9 @@ class Whiten:
         if mode is None:
             yield replace(program, unmet=dict.fromkeys(fit.members, no_mode("whiten")))
             return
-        pieces = self._taken_apart(normalised.program, plan, fit, mode)
-        yield with_stand_ins(normalised.program, fit.likelihoods, mode.pseudo, pieces=pieces)
+        program = facts.normalised.program
+        pieces = self._taken_apart(program, plan, fit, mode)
+        yield with_stand_ins(program, fit.likelihoods, mode.pseudo, pieces=pieces)
 
     def with_tuned(self, facts: Facts) -> Program | None:
         """The program with stand-ins that :meth:`from_draws` found, whatever the data are.
@@ -118,12 +117,10 @@ class Whiten:
         Raises:
             RequestError: there is nothing that this pass whitens, or no draw has finite slopes.
         """
-        fitted, normalised = None, normalise(program)
+        facts, fitted = facts_of(normalise(program)), None
         if self.is_asked and not program.obstacles:
             check_under(program, self.request)
-            facts = facts_of(normalised)
-            sites = self._likelihoods(facts)
-            fitted = self._fit(facts, sites) if sites else None
+            fitted = self._fit(facts)
         if fitted is None:
             raise RequestError(
                 f"nothing of '{program.name}' is whitened with these arguments, so that there are "
@@ -138,7 +135,7 @@ class Whiten:
                 f"the log-density of {sites} has no finite slopes at any of these draws: expected "
                 "draws from the posterior of these arguments"
             )
-        pieces = self._taken_apart(normalised.program, plan, fit, mode)
+        pieces = self._taken_apart(facts.normalised.program, plan, fit, mode)
         return replace(self, tuned=Tuned.of(fit, mode, pieces))
 
     def names(self, program: Program) -> dict[str, tuple[str, ...]]:
@@ -168,10 +165,11 @@ class Whiten:
         found = likelihoods(facts, whitenable(facts), any_data, spread=asked)
         return tuple(each for each in found if self.request.is_under(each.site.name))
 
-    def _fit(self, facts: Facts, sites: tuple[Likelihood, ...]) -> tuple[Fit, Plan] | None:
+    def _fit(self, facts: Facts) -> tuple[Fit, Plan] | None:
         """The program with pseudo-data as inputs, and its plan; None where nothing is whitened."""
-        program = facts.normalised.program
-        if self.request.nongaussian == "auto" and not self._pays(facts, sites):
+        program, sites = facts.normalised.program, self._likelihoods(facts)
+        unasked = self.request.nongaussian == "auto"
+        if not sites or (unasked and not self._pays(facts, sites)):
             return None
         plan = planned(with_stand_ins(program, sites), self.request)
         found = [density_of(plan.program, g) for g in plan.groups]

@@ -385,6 +385,4 @@ def _pattern_of(pattern: Pattern, members: Sequence[Member]) -> Pattern:
     return Pattern(np.sort(columns), pattern.first[kept], pattern.second[kept])
 
 
-__all__ = [
-    "Choice", "Costs", "choose", "takes_source",
-]  # fmt: skip
+__all__ = ["Choice", "Costs", "choose", "takes_source"]

@@ -47,8 +47,8 @@ def in_time(form: AffineForm, pattern: Pattern) -> dict[int, Filtered]:
         if own is None or not _pays(pattern, each, own.width, sum(r.n for r in own.rows)):
             _, pattern = Unrolled.plan(pattern, each, number)
             continue
-        found[number], width = own, own.width
-        pattern = width.left(pattern, each)
+        found[number] = own
+        pattern = own.width.left(pattern, each)
     return found
 
 
@@ -76,8 +76,8 @@ def _pays(pattern: Pattern, recurrence: Recurrence, width: Width, rows: int) -> 
     if each * (state + joined) ** 2 * state + joined**3 / 6 > root**3 + others * full**2:
         return False
     local = size + joined
-    most = None if rows == 0 else -(-rows // (steps * recurrence.chains))
-    filtered = filter_counts(steps, recurrence.chains, state, joined, most, recurrence.blocks)
+    at_a_step = -(-rows // each) or None
+    filtered = filter_counts(steps, recurrence.chains, state, joined, at_a_step, recurrence.blocks)
     filtered += Counts(cubes=joined**3)
     written = Counts(
         products=2 * local**3 + others * full**2, cubes=root**3,

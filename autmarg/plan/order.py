@@ -117,8 +117,8 @@ def _stages(
     pattern, planned = assembly.pattern, []
     for number, each in enumerate(form.recurrences):
         if number in chains:
-            width, rows, _ = chains[number]
-            stage, pattern = Chain.plan(pattern, each, number, width, form.members, rows)
+            own = chains[number]
+            stage, pattern = Chain.plan(pattern, each, number, own.width, form.members, own.rows)
         else:
             stage, pattern = Unrolled.plan(pattern, each, number)
         planned.append(stage)

@@ -160,13 +160,14 @@ def to_arviz(
     observed = _observed(fit.program)
     if observed and log_likelihood is not None and not _too_many(fit, log_likelihood):
         groups["log_likelihood"] = _log_likelihood(marg, fit, log_likelihood)
-    drawn, skipped = observable(marg, fit.program, fit.args, fit.kwargs)
-    attrs = _attrs(fit.program) | ({"left_out": _LEFT_OUT.format(skipped)} if skipped else {})
-    if posterior_predictive and drawn:
-        values = _posterior_predictive(marg, fit, drawn)
-        groups["posterior_predictive"] = fit.dims.dataset(values, attrs=attrs)
-    if prior:
-        groups |= _prior(marg, fit, int(prior) if prior is not True else 500, drawn, attrs)
+    if posterior_predictive or prior:
+        drawn, skipped = observable(marg, fit.program, fit.args, fit.kwargs)
+        attrs = _attrs(fit.program) | ({"left_out": _LEFT_OUT.format(skipped)} if skipped else {})
+        if posterior_predictive and drawn:
+            values = _posterior_predictive(marg, fit, drawn)
+            groups["posterior_predictive"] = fit.dims.dataset(values, attrs=attrs)
+        if prior:
+            groups |= _prior(marg, fit, int(prior) if prior is not True else 500, drawn, attrs)
     if observed:
         groups["observed_data"] = fit.dims.dataset(observed, (), _attrs(fit.program))
     if given := constant(marg, fit.program, fit.args, fit.kwargs):
@@ -352,22 +353,24 @@ def _posterior_predictive(marg: AfterFit, fit: WholeFit, sites: list[str]) -> di
         model = handlers.uncondition(marg.source)
         predict = Predictive(model, latents, return_sites=plain, batch_ndims=2)
         found |= predict(fit.key, *fit.args, **fit.kwargs)
-    return found | in_scans(fit.program, sites, latents, fit.key)
+    lead = _lead(fit.program, latents, "to_arviz")
+    return found | in_scans(fit.program, sites, latents, fit.key, lead)
 
 
 def _prior(
     marg: AfterFit, fit: WholeFit, count: int, sites: list[str], attrs: dict[str, Any]
 ) -> dict[str, Dataset]:
     """Draws of all sites from the prior; data are not used."""
+    key = jax.random.fold_in(fit.key, 1)
     predict = Predictive(
         handlers.uncondition(marg.source),
         num_samples=count,
         return_sites=[*fit.posterior, *outside_scans(fit.program, sites)],
         batch_ndims=1,
     )
-    drawn = predict(jax.random.fold_in(fit.key, 1), *fit.args, **fit.kwargs)
+    drawn = predict(key, *fit.args, **fit.kwargs)
     latents = {n.name: drawn[n.name] for n in fit.program.latents}
-    drawn |= in_scans(fit.program, sites, latents, fit.key)
+    drawn |= in_scans(fit.program, sites, latents, key, (count,))
     drawn = {name: np.asarray(value)[None] for name, value in drawn.items()}
     latents = {name: drawn[name] for name in fit.posterior if name in drawn}
     groups = {"prior": fit.dims.dataset(latents, attrs=attrs)}

@@ -41,7 +41,11 @@ def outside_scans(program: Program, sites: Sequence[str]) -> list[str]:
 
 
 def in_scans(
-    program: Program, sites: Sequence[str], latents: Mapping[str, Any], key: Any
+    program: Program,
+    sites: Sequence[str],
+    latents: Mapping[str, Any],
+    key: Any,
+    lead: tuple[int, ...],
 ) -> dict[str, Any]:
     """Draws of the others.
 
@@ -50,21 +54,21 @@ def in_scans(
         sites: names of observed sites.
         latents: arrays [*lead, …] of all latents.
         key: a JAX random key.
+        lead: their leading dimensions.
     """
     chosen = [n for n in program.observed if n.name in sites and n.scanned]
     keys = jax.random.split(key, len(chosen) + 1)
     return {
-        site.name: _drawn(program, site, latents, own)
+        site.name: _drawn(program, site, latents, own, lead)
         for site, own in zip(chosen, keys[1:], strict=True)
     }
 
 
-def _drawn(program: Program, site: Observe, latents: Mapping[str, Any], key: Any) -> Any:
-    shapes = {n.name: n.shape for n in program.latents}
+def _drawn(
+    program: Program, site: Observe, latents: Mapping[str, Any], key: Any, lead: tuple[int, ...]
+) -> Any:
     needs = program.tape.dependencies(site.distribution.values)
     points = {name: jnp.asarray(x) for name, x in latents.items() if name in needs}
-    name, first = next(iter(latents.items()))
-    lead = np.shape(first)[: np.ndim(first) - len(shapes[name])]
 
     def draw(key: Any, point: Mapping[str, Any]) -> Any:
         fn = site.distribution.build(program.tape, point)

@@ -90,8 +90,8 @@ class Sampling:
             args, kwargs: what the model was run with, data included; an ``MCMC`` knows them.
 
         Returns:
-            A new transformed model. Its noise means other effects than this one's: draws of one
-            are not draws of the other.
+            A new transformed model with the same posterior. Its noise stands for other effects
+            than this one's, so each model recovers its own draws only.
 
         Raises:
             RequestError: nothing is whitened with these arguments, or the draws are not of it.

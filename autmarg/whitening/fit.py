@@ -241,19 +241,27 @@ class Fit:
         """(θ, predictors) → slopes of each site's log-density in each, and second derivatives."""
 
         def derivatives(theta: Any, at: dict[int, Any]) -> dict[Key, tuple[Any, Any]]:
-            values, _ = self.values(theta)
-            found: dict[Key, tuple[Any, Any]] = {}
-            for each in self.likelihoods:
-                found |= self.of_site(each, {p: at[p] for p in each.predictors}, values)
-            return found
+            return self.derivatives(self.values(theta)[0], at)
 
         return compiled(derivatives, briefly=True)
 
-    def of_site(
+    def derivatives(
+        self, values: Mapping[str, Any], at: Mapping[int, Any]
+    ) -> dict[Key, tuple[Any, Any]]:
+        """Slopes of each site's log-density in each predictor, and second derivatives.
+
+        Args:
+            values: of all else that the sites read.
+            at: the predictors.
+        """
+        found: dict[Key, tuple[Any, Any]] = {}
+        for each in self.likelihoods:
+            found |= self._of_site(each, {p: at[p] for p in each.predictors}, values)
+        return found
+
+    def _of_site(
         self, each: Likelihood, at: dict[int, Any], values: Mapping[str, Any]
     ) -> dict[Key, tuple[Any, Any]]:
-        """Slopes and second derivatives of a site's log-density in its predictors."""
-
         def log_p(predictors: dict[int, Any]) -> Any:
             tape = cut(self.program.tape, predictors.keys(), predictors.values())
             return log_density(tape, each.site, values)

@@ -89,11 +89,8 @@ def _summed(fit: Fit, draws: Mapping[str, Any]) -> tuple[Any, Any]:
     def of_draw(values: Mapping[str, Any]) -> Any:
         found = fit.program.tape.evaluate(list(fit.predictors), values)
         at = dict(zip(fit.predictors, found, strict=True))
-        own = {}
-        for each in fit.likelihoods:
-            of_site = fit.of_site(each, {p: at[p] for p in each.predictors}, values)
-            own |= {key: (at[key[1]], *both) for key, both in of_site.items()}
-        return fit.theta(values), own
+        both = fit.derivatives(values, at)
+        return fit.theta(values), {key: (at[key[1]], *both[key]) for key in both}
 
     def add(carry: tuple[Any, Any], values: Mapping[str, Any]) -> tuple[tuple[Any, Any], None]:
         count, sums = carry

@@ -16,7 +16,6 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import log_density
 
 import autmarg
-from autmarg.plan import in_time
 from tests.support.dense import marginal, prior_draw
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -179,9 +178,9 @@ def trend_season_and_regression(y):
     scan(step, (0.0, 0.0, first), (y, X))
 
 
-def test_a_state_holds_what_is_read_once_more(monkeypatch):
-    """Level and slope, and the last six elements of a season (filtered, short as the series is)."""
-    monkeypatch.setattr(in_time, "_FAR", np.inf)
+@pytest.mark.usefixtures("always_in_time")
+def test_a_state_holds_what_is_read_once_more():
+    """Level and slope, and the last six elements of a season."""
     plan = exact(trend_season_and_regression, Y)
     assert structure(plan)[0] == f"1 chain of {T} steps, states of 8"
 

@@ -21,7 +21,7 @@ from autmarg.gaussian.chains import square_root
 from tests.support.chains import CHAINS, T, X, Y, local_linear_trend, scale, stochastic_volatility
 from tests.support.lanes import lanes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "always_in_time")
 
 
 # One of each structure; tests/programs/test_dense.py and tests/analysis/test_states.py have others.
@@ -96,7 +96,7 @@ def test_draws_by_tangents_are_those_of_a_scan(model, size, monkeypatch):
 
         def read(logs, noise):
             each = {name: values[name] * jnp.exp(x) for name, x in logs.items()}
-            drawn, density = group.schedule.image(group.system.point(each), noise)
+            drawn, density = group.schedule.image(group.system.point(each), noise, noise)
             return sum(jnp.sin(x / max(size, 1.0)).sum() for x in drawn.values()) + density, (
                 drawn,
                 density,

@@ -27,7 +27,7 @@ COUNTS = RNG.poisson(np.exp(MEAN))
 
 
 def crossed() -> None:
-    """Counts under two crossed factors; one of them has a mean of its own."""
+    """Counts with two crossed random effects; the mean of one is estimated."""
     b = numpyro.sample("b", dist.Normal(0, 2))
     c = numpyro.sample("c", dist.Normal(0, 2))
     s = numpyro.sample("s", dist.HalfNormal(1))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from autmarg.gaussian.affine import Rows, RowTerm
+from autmarg.gaussian.affine import Coefficients, Rows, RowTerm
+from autmarg.gaussian.chains.places import steps_of
 from autmarg.gaussian.ragged import ranks
 
 if TYPE_CHECKING:
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 
 _MOST = 256  # rows of a step that are turned
 _ROUNDINGS = 8.0  # of the largest coefficient of a column, up to which one is zero
-
-
-class _Entries(NamedTuple):
-    """Coefficients ``known`` of ω[slot] v[column] in rows, sorted by row."""
-
-    row: Int[np.ndarray, "E"]
-    column: Int[np.ndarray, "E"]
-    known: Float[np.ndarray, "E"]
-    slot: Int[np.ndarray, "E"]
 
 
 class _Group(NamedTuple):
@@ -49,58 +41,48 @@ def contrasts(rows: Rows, states: Int[np.ndarray, "T B d"], constant: int) -> tu
         states: columns of a chain's states, -1 padded.
         constant: the column of the number one.
     """
-    entries, reads = _entries(rows), np.ones(rows.n, bool)
-    of_states = np.isin(np.arange(constant + 1), states[states >= 0])
-    kept = np.ones(len(entries.row), bool)
-    new: list[_Entries] = []
-    for at, group in _groups(rows, entries, states, constant):
-        turned = _turned(group, of_states[group.features[:, 0]])
+    old, reads = rows.coefficients, np.ones(rows.n, bool)
+    place = steps_of(states, constant + 1)
+    kept = np.ones(len(old.row), bool)
+    new: list[Coefficients] = []
+    for at, group in _groups(rows, old, place):
+        turned = _turned(group, place[group.features[:, 0], 0] >= 0)
         if turned is None:
             continue
         known, rank = turned
         kept[at] = False
         reads[group.rows[rank:]] = False
         i, f = np.nonzero(known)
-        new.append(_Entries(group.rows[i], group.features[f, 0], known[i, f], group.features[f, 1]))
-    old = _Entries(*(x[kept] for x in entries))
-    whole = _Entries(*map(np.concatenate, zip(old, *new, strict=True)))
+        column, slot = group.features[f].T
+        new.append(Coefficients(group.rows[i], column, known[i, f], slot))
+    rest = (x[kept] for x in old)
+    whole = Coefficients(*map(np.concatenate, zip(rest, *new, strict=True)))
     own, others = np.flatnonzero(reads), np.flatnonzero(~reads)
     return _rows(rows, whole, own, constant), _rows(rows, whole, others, constant)
 
 
-def _entries(rows: Rows) -> _Entries:
-    parts = []
-    for term in rows.terms:
-        column, known, slot = term.full(rows.n)
-        row, k = np.nonzero(known)
-        parts.append((row, column[row, k], known[row, k], slot[row, k]))
-    return _Entries(*map(np.concatenate, zip(*parts, strict=True)))
-
-
 def _groups(
-    rows: Rows, entries: _Entries, states: Int[np.ndarray, "T B d"], constant: int
+    rows: Rows, own: Coefficients, place: Int[np.ndarray, "columns+1 3"]
 ) -> Iterator[tuple[Int[np.ndarray, "some"], _Group]]:
-    """Rows of one step, chain and noise, with the places of their entries."""
+    """Rows of one step, chain and noise, with the numbers of their coefficients."""
     assert rows.precision is not None
-    where, used = np.full((constant + 1, 2), -1), states >= 0
-    where[states[used]] = np.argwhere(used)[:, :2]
     key = np.full((rows.n, 3), -1)
-    np.maximum.at(key[:, :2], entries.row, where[entries.column])
+    np.maximum.at(key[:, :2], own.row, place[own.column, :2])
     key[:, 2] = rows.precision
     _, group, counts = np.unique(key, axis=0, return_inverse=True, return_counts=True)
     group = group.reshape(-1)
-    places = np.argsort(group[entries.row], kind="stable")
-    ends = np.cumsum(np.bincount(group[entries.row], minlength=len(counts)))
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(counts)[:-1])
-    for own, at in zip(members, np.split(places, ends[:-1]), strict=True):
-        if 1 < len(own) <= _MOST:
-            pairs = np.stack([entries.column[at], entries.slot[at]], axis=1)
-            features, which = np.unique(pairs, axis=0, return_inverse=True)
-            known = np.zeros((len(own), len(features)))
-            np.add.at(
-                known, (np.searchsorted(own, entries.row[at]), which.reshape(-1)), entries.known[at]
-            )
-            yield at, _Group(own, features, known)
+    of_group = group[own.row]
+    ends = np.cumsum(np.bincount(of_group, minlength=len(counts)))
+    numbers = np.split(np.argsort(of_group, kind="stable"), ends[:-1])
+    for chosen, at in zip(members, numbers, strict=True):
+        if 1 < len(chosen) <= _MOST:
+            pairs = np.stack([own.column[at], own.slot[at]], axis=1)
+            features, feature = np.unique(pairs, axis=0, return_inverse=True)
+            known = np.zeros((len(chosen), len(features)))
+            row = np.searchsorted(chosen, own.row[at])
+            np.add.at(known, (row, feature.reshape(-1)), own.known[at])
+            yield at, _Group(chosen, features, known)
 
 
 def _turned(
@@ -119,17 +101,17 @@ def _turned(
     return turned, rank
 
 
-def _rows(rows: Rows, entries: _Entries, chosen: Int[np.ndarray, "some"], constant: int) -> Rows:
-    """Some rows, their entries side by side."""
+def _rows(rows: Rows, whole: Coefficients, chosen: Int[np.ndarray, "some"], constant: int) -> Rows:
+    """Some rows, their coefficients side by side in one term."""
     number = np.full(rows.n, -1)
     number[chosen] = np.arange(len(chosen))
-    order = np.argsort(entries.row, kind="stable")
-    order = order[number[entries.row[order]] >= 0]
-    row = number[entries.row[order]]
+    order = np.argsort(whole.row, kind="stable")
+    order = order[number[whole.row[order]] >= 0]
+    row = number[whole.row[order]]
     at = row, ranks(np.bincount(row, minlength=len(chosen)))
     shape = len(chosen), int(at[1].max(initial=0)) + 1
     column, known, slot = np.full(shape, constant), np.zeros(shape), np.zeros(shape, np.int64)
-    for into, values in ((column, entries.column), (known, entries.known), (slot, entries.slot)):
+    for into, values in ((column, whole.column), (known, whole.known), (slot, whole.slot)):
         into[at] = values[order]
     assert rows.precision is not None
     precision = np.broadcast_to(rows.precision, rows.n)[chosen]

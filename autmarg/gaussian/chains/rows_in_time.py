@@ -11,6 +11,7 @@ import numpy as np
 
 from autmarg.gaussian.affine import Point, Rows
 from autmarg.gaussian.chains.filtering import Observations
+from autmarg.gaussian.chains.places import steps_of
 from autmarg.gaussian.chains.recurrence import Entries, Recurrence, entries, local, prior_scales
 from autmarg.gaussian.ragged import ranks
 
@@ -59,15 +60,11 @@ def rows_in_time(
         recurrence.columns.shape,
         int(max(recurrence.columns.max(), later.max(initial=0))),
     )
-    where = np.full((total + 2, 3), -1)
-    used = recurrence.columns >= 0
-    where[recurrence.columns[used]] = np.stack(np.nonzero(used), axis=1)
+    where = steps_of(recurrence.columns, total + 2)
     parts, weights, first = [], [], 0
     for each in rows:
-        for term in each.terms:
-            column, known, slot = term.full(each.n)
-            row, k = np.nonzero(known)
-            parts.append((first + row, column[row, k], known[row, k], slot[row, k]))
+        own = each.coefficients
+        parts.append(own._replace(row=first + own.row))
         assert each.precision is not None
         weights.append(np.broadcast_to(each.precision, each.n))
         first += each.n

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from autmarg.errors import InternalError
 from autmarg.gaussian.affine import Member, Rows
+from autmarg.gaussian.chains.places import steps_of
 from autmarg.gaussian.chains.recurrence import Recurrence, entries, local, noise_of
 from autmarg.gaussian.ragged import padded, ranks
 
@@ -71,10 +72,9 @@ def _edges(
     pairs = [np.zeros((2, 0), np.int64)]
     for m in implicit:
         own = node[members[m].columns.reshape(-1)]
-        for term in means[m].terms:
-            column, known, _ = term.full(means[m].n)
-            row, k = np.nonzero((node[column] >= 0) & (known != 0))
-            pairs.append(np.stack([node[column[row, k]], own[row]]))
+        row, column, _, _ = means[m].coefficients
+        inside = node[column] >= 0
+        pairs.append(np.stack([node[column[inside]], own[row[inside]]]))
     parent, child = np.unique(np.concatenate(pairs, axis=1), axis=1)
     return parent, child
 
@@ -83,11 +83,10 @@ def _joined(rows: Sequence[Rows], node: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Row and node of all that rows read, or blocks of rows, numbered through all sites."""
     at, read, first = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for each in rows:
-        for term in each.terms:
-            column, known, _ = term.full(each.n)
-            row, k = np.nonzero((node[column] >= 0) & (known != 0))
-            at.append(first + row // each.block)
-            read.append(node[column[row, k]])
+        row, column, _, _ = each.coefficients
+        inside = node[column] >= 0
+        at.append(first + row[inside] // each.block)
+        read.append(node[column[inside]])
         first += each.n
     row, found = np.unique(np.stack([np.concatenate(at), np.concatenate(read)]), axis=1)
     return row, found
@@ -221,9 +220,7 @@ def _recurrence(
 ) -> Recurrence:
     """The recurrence of chains with the columns [T, B, d]."""
     t, b, d = columns.shape
-    place = np.full((total + 1, 3), -1)
-    used = columns >= 0
-    place[columns[used]] = np.stack(np.nonzero(used), axis=-1)
+    place, used = steps_of(columns, total + 1), columns >= 0
     summands = [_summands(members[m], means[m], place) for m in implicit]
     child, column, known, slot = (np.concatenate(part) for part in zip(*summands, strict=True))
     here = place[child]
@@ -258,12 +255,9 @@ def _summands(
 ) -> tuple[np.ndarray, ...]:
     """Child column, read column, known factor and slot of a mean's non-zero summands."""
     own = member.columns.reshape(-1)
-    parts = [tuple(np.zeros(0, np.int64) for _ in range(4))]
-    for term in mean.terms:
-        column, known, slot = term.full(mean.n)
-        row, k = np.nonzero((known != 0) & (place[own, 0] >= 0)[:, None])
-        parts.append((own[row], column[row, k], known[row, k], slot[row, k]))
-    return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
+    row, column, known, slot = mean.coefficients
+    here = place[own[row], 0] >= 0
+    return own[row[here]], column[here], known[here], slot[here]
 
 
 def _outside(

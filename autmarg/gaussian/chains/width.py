@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autmarg.gaussian.chains.places import steps_of
 from autmarg.gaussian.chains.recurrence import Recurrence, places_of
 from autmarg.gaussian.pattern import Pattern, filled, pairs_of
 from autmarg.gaussian.ragged import padded
@@ -106,9 +107,7 @@ def _places(
 ) -> tuple[Int[np.ndarray, "columns"], Int[np.ndarray, "columns"]]:
     """Step and chain of every column, -1 outside."""
     size = int(max(pattern.columns.max(initial=0), recurrence.columns.max(initial=0))) + 1
-    step, chain = np.full(size, -1), np.full(size, -1)
-    t, b, _ = (used := recurrence.columns >= 0).nonzero()
-    step[recurrence.columns[used]], chain[recurrence.columns[used]] = t, b
+    step, chain, _ = steps_of(recurrence.columns, size).T
     return step, chain
 
 

@@ -43,6 +43,7 @@ from autmarg.gaussian.chains.filtering import (
     kalman_filter,
     recursion,
 )
+from autmarg.gaussian.chains.places import entry_places, information_places
 from autmarg.gaussian.chains.recurrence import Dynamics, Recurrence, noise_of
 from autmarg.gaussian.chains.rows_in_time import RowsInTime, noisy, rows_in_time
 from autmarg.gaussian.chains.square_root import Roots, SquareRoot, by_information, by_rows
@@ -177,9 +178,9 @@ class Chain(Stage[Factor, Own]):
             members, rows: the form's members, and its rows that are filtered one by one.
         """
         later, lag, place = width.later, width.lag, width.place
-        information = _information(pattern, recurrence, lag, place)
+        information = information_places(pattern, recurrence.columns, lag, place)
         meeting = positions(pattern, recurrence.columns[..., None], later[None, :, None, :])
-        entry = _entry_places(recurrence.outside, later)
+        entry = entry_places(recurrence.outside, later)
         left, right = width.pairs()
         nxt, target = width.filled(pattern, recurrence, left, right)
         at = np.flatnonzero((later >= 0).reshape(-1))
@@ -392,31 +393,3 @@ def _last(x: Float[Array, "T N *rest"]) -> Float[Array, "T *rest N"]:
 
 def _first(x: Float[Array, "T *rest N"]) -> Float[Array, "T N *rest"]:
     return jnp.moveaxis(x, -1, 1)
-
-
-def _information(
-    pattern: Pattern, recurrence: Recurrence, lag: Int[np.ndarray, "D"], place: Int[np.ndarray, "D"]
-) -> Int[np.ndarray, "T B D D"]:
-    """[T, B, D, D] positions of H_t: pairs of columns whose later step is t."""
-    t, b, _ = recurrence.columns.shape
-    where = np.full((t, b, len(lag), len(lag)), -1)
-    own = np.flatnonzero(lag == 0)
-    for k in range(min(int(lag.max(initial=0)) + 1, t)):
-        then = np.flatnonzero(lag == k)
-        now, before = recurrence.columns[k:], recurrence.columns[: t - k]
-        now, before = now[:, :, place[own], None], before[:, :, None, place[then]]
-        found = positions(pattern, now, before)
-        where[k:, :, own[:, None], then] = found
-        where[k:, :, then[:, None], own] = np.swapaxes(found, 2, 3)
-    return where
-
-
-def _entry_places(
-    outside: Int[np.ndarray, "B S"], later: Int[np.ndarray, "B R"]
-) -> Int[np.ndarray, "B R+1"]:
-    """Index of each later column among [1, outside, 0], the constant in front."""
-    b, r = outside.shape
-    same = later[:, :, None] == outside[:, None, :]
-    same &= (later >= 0)[:, :, None]
-    place = np.where(same.any(axis=2), same.argmax(axis=2) + 1, r + 1) if r else np.ones_like(later)
-    return np.concatenate([np.zeros((b, 1), np.int64), place], axis=1)
